@@ -1,0 +1,136 @@
+# Postern. `make` builds, `make run` shows it at work, `make test` runs every test,
+# `make bench` measures, `make lint` checks format and structure. FLAVOUR=debug|release|asan|tsan.
+
+FLAVOUR ?= release
+B := build/$(FLAVOUR)
+CC ?= gcc
+PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib
+# msgpack-c's pkg-config name changed between versions; Debian 12 calls it msgpack.
+PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack || echo msgpack-c)
+
+# ---- sources, one list per folder; what is not listed is not built ----
+base_SRC := arena buf clock config digest err json log mem pack slice
+shm_SRC := bell child gauges record ring started
+mail_SRC := address date event event_json filter form header message multipart own_event page_token render \
+            ses_body ses_event
+aws_SRC := credentials error http ses sign sqs
+store_SRC := batch_write batches deadletters events key store suppressions
+writer_SRC := scheduler writer
+httpd_SRC := auth events health httpd inbox messages reply route suppressions
+sender_SRC := compiled outbox sender
+poller_SRC := poller queue
+cli_SRC := batches cli deadletters events options
+sandbox_SRC := sandbox sandbox_ses sandbox_sns sandbox_sqs
+master_SRC := main master supervise
+
+FOLDERS := base shm mail aws store httpd sender poller cli sandbox master
+store_SRC += $(writer_SRC)
+
+# ---- tests: tests/unit/<folder>/test_<name>.c ----
+UNIT := $(sort $(wildcard tests/unit/*/test_*.c))
+FUZZ := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+
+# which folders a folder's unit tests link with (itself and those below)
+LINK_base := base
+LINK_shm := shm base
+LINK_mail := mail base
+LINK_aws := aws base
+LINK_store := store mail shm base
+LINK_httpd := httpd store mail shm base
+LINK_sender := sender aws store mail shm base
+LINK_poller := poller aws store mail shm base
+LINK_cli := cli store mail shm base
+LINK_sandbox := sandbox aws mail base
+LINK_master := master cli sandbox httpd sender poller store aws mail shm base
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
+        -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror
+CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null)
+CFLAGS_debug := -O0 -g3
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_tsan := -O1 -g -fsanitize=thread
+# clang; its fuzzing engine is linked into the targets only
+CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR))
+LDFLAGS += $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
+LDLIBS := $(shell pkg-config --libs $(PKGS) $(PKG_MSGPACK) 2>/dev/null) -lm -lpthread
+
+objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(addprefix $(1)/,$(addsuffix .c,$($(1)_SRC)))))
+archives = $(foreach f,$(1),$(B)/lib$(f).a)
+
+.PHONY: all
+all: build/postern
+
+build/postern: build/release/postern
+	@cp -f $< $@
+build/release/postern: FLAVOUR := release
+
+$(B)/postern: $(call archives,$(LINK_master))
+	$(CC) $(LDFLAGS) -o $@ $(call objects,master) -Wl,--start-group $(call archives,$(filter-out master,$(LINK_master))) -Wl,--end-group $(LDLIBS)
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+define archive_rule
+$(B)/lib$(1).a: $(call objects,$(1))
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
+
+# ---- unit tests ----
+define unit_rule
+$(B)/$(basename $(1)): $(1) $(call archives,$(LINK_$(notdir $(patsubst %/,%,$(dir $(1))))))
+	@mkdir -p $$(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $$@ $$< -Wl,--start-group $(call archives,$(LINK_$(notdir $(patsubst %/,%,$(dir $(1)))))) -Wl,--end-group $(LDLIBS) -lcmocka
+endef
+$(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
+
+.PHONY: unit
+unit: $(addprefix $(B)/,$(basename $(UNIT)))
+
+# ---- fuzz targets: FLAVOUR=fuzz ----
+FUZZ_FOLDERS := sender aws store mail shm base
+$(B)/tests/fuzz/%: tests/fuzz/%.c $(call archives,$(FUZZ_FOLDERS))
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -o $@ $< \
+	    -Wl,--start-group $(call archives,$(FUZZ_FOLDERS)) -Wl,--end-group $(LDLIBS)
+
+.PHONY: fuzz
+fuzz: $(addprefix $(B)/,$(basename $(FUZZ)))
+
+# ---- benchmarks written in C ----
+BENCH := $(sort $(wildcard tests/bench/bench_*.c))
+$(B)/tests/bench/%: tests/bench/%.c $(call archives,$(FUZZ_FOLDERS))
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< \
+	    -Wl,--start-group $(call archives,$(FUZZ_FOLDERS)) -Wl,--end-group $(LDLIBS)
+
+# ---- what people type ----
+# Set-up comes first and in a make of its own: the flags above ask pkg-config, which must be there.
+.PHONY: run test bench lint clean setup-build setup-test
+setup-build:
+	@scripts/setup.sh build
+setup-test:
+	@scripts/setup.sh test
+
+run: setup-build
+	@$(MAKE) --no-print-directory build/postern
+	@RUN_ONCE=$(RUN_ONCE) scripts/demo.sh
+
+test: setup-build setup-test
+	@scripts/test.sh
+
+bench: setup-build setup-test
+	@$(MAKE) --no-print-directory build/postern
+	@scripts/bench.sh
+
+lint:
+	@scripts/lint.sh
+
+clean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,79 @@
+/*
+ * aws/http.h - signed calls to AWS over curl multi, driven by a libevent loop.
+ *
+ * ENDS    One aws_client per process (sender, poller), made after fork(). Nothing here blocks.
+ * MEMORY  The caller keeps url, headers and body valid until the callback has run; aws_response borrows
+ *         from the client and is valid within the callback only. A request may be made from a callback.
+ * UNITS   Milliseconds.
+ * ERRORS  The callback is called exactly once per accepted request, never from within aws_call().
+ * SIGNING Signature Version 4 (aws/sign.h), done when the request is handed to curl, again on every retry.
+ *         A wrong clock is corrected from the answer's Date header and the call repeated one time
+ *         (spec/aws.md §4); expired credentials are fetched anew and the call repeated one time.
+ * SOURCE  spec/aws.md §1, §2, §4.
+ */
+#ifndef AWS_HTTP_H
+#define AWS_HTTP_H
+
+#include <event2/event.h>
+
+#include "base/config.h"
+#include "base/err.h"
+#include "base/slice.h"
+
+struct aws_client;
+
+enum aws_service { AWS_SES, AWS_SQS, AWS_SNS, AWS_STS };
+
+/* What is known about the request when no usable answer came. */
+enum aws_fate {
+    AWS_ANSWERED, /* status and body are there */
+    AWS_NOT_SENT, /* no byte of the request can have been acted on (no connection, TLS failed, …) */
+    AWS_UNKNOWN,  /* it may have been acted on: timeout, reset or end of file after the body went out */
+};
+
+struct aws_response {
+    enum aws_fate fate;
+    int status;              /* HTTP, when ANSWERED */
+    struct slice body;
+    struct slice error_code; /* of a non-2xx answer, cut as spec/aws.md §4 says; may be empty */
+    struct slice error_text; /* the service's message, or curl's words */
+    struct slice request_id;
+};
+
+typedef void aws_callback(void *arg, const struct aws_response *answer);
+
+struct aws_request {
+    enum aws_service service;
+    const char *method;       /* "POST", "GET", "DELETE" */
+    const char *path;         /* percent-encoded, with query if any: "/v2/email/outbound-emails" */
+    const char *content_type; /* NULL = none */
+    const char *target;       /* X-Amz-Target, or NULL */
+    struct slice body;
+    uint64_t timeout_ms; /* of the whole call; 0 = 30 s */
+    aws_callback *done;
+    void *arg;
+};
+
+/* Reads endpoints, region and credentials from config (and the environment through it). connections:
+ * at most so many at once; further calls wait inside. */
+struct aws_client *aws_client_create(struct event_base *base, const struct config *config,
+                                     unsigned connections, struct err *err);
+void aws_client_destroy(struct aws_client *c); /* drops calls under way without calling back */
+
+void aws_call(struct aws_client *c, const struct aws_request *request);
+unsigned aws_calls_under_way(const struct aws_client *c);
+
+/* How to react to an answer of a send: spec/aws.md §4's table. */
+enum aws_reaction {
+    AWS_OK,
+    AWS_THROTTLED,   /* slow down and retry */
+    AWS_QUOTA,       /* the daily quota: hold all sending for minutes */
+    AWS_HOLD_ACCOUNT,/* paused, suspended: hold all, alarm */
+    AWS_HOLD_SENDER, /* identity not verified, configuration set missing, access denied: hold this domain */
+    AWS_PERMANENT,   /* refused for good: this message */
+    AWS_TRANSIENT,   /* 5xx, not sent: retry with back-off */
+    AWS_IN_DOUBT,    /* AWS_UNKNOWN */
+};
+enum aws_reaction aws_send_reaction(const struct aws_response *answer);
+
+#endif

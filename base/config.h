@@ -1,0 +1,94 @@
+/*
+ * base/config.h - proxy.conf, read and checked as a whole.
+ *
+ * SHAPE   libconfuse syntax. One table of settings in config.c gives name, type with unit, default,
+ *         range, whether a reload may change it, and one line of help; the parser, `-t` and the
+ *         manual come from it.
+ * MEMORY  config_load() gives a tree that config_free() frees; const for everyone else. Strings are
+ *         NUL-terminated; an unset one is "" (never NULL).
+ * ERRORS  Every mistake in the file is reported at once, a line each: "FILE:LINE: what, what to do".
+ * UNITS   In the names.
+ */
+#ifndef BASE_CONFIG_H
+#define BASE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+
+struct config_address {
+    char *host, *port; /* "127.0.0.1", "8080"; host "*" is any; IPv6 without brackets */
+};
+
+struct config_domain {
+    char *name; /* lower case */
+    char **api_keys;
+    size_t api_key_count;
+    char *newsletter_configuration_set; /* "" = none sent */
+    char *system_configuration_set;
+    char *untracked_configuration_set;
+};
+
+enum config_rate_kind { RATE_AUTO, RATE_FIXED, RATE_SHARE };
+enum config_on_doubt { ON_DOUBT_RESEND, ON_DOUBT_HOLD };
+
+struct config {
+    char *path; /* the file it came from */
+    struct config_address *listen;
+    size_t listen_count;
+    char *public_url; /* "" = from the Host header */
+    char *state_dir, *user;
+    uint64_t grace_ms;
+    struct {
+        enum log_level level;
+        enum log_format format;
+    } log;
+    struct {
+        unsigned children;
+        uint64_t max_body_bytes;
+        char *tls_certificate, *tls_key;
+    } httpd;
+    struct {
+        unsigned children;
+        enum config_rate_kind rate_kind;
+        uint32_t rate_per_s;   /* RATE_FIXED: recipients a second */
+        uint32_t rate_percent; /* RATE_SHARE: of the account's */
+        enum config_on_doubt on_doubt;
+        uint64_t doubt_window_ms;
+        unsigned connections; /* at once, per sender */
+    } sender;
+    struct {
+        unsigned children;
+        unsigned receives; /* long polls in flight per queue and poller */
+    } poller;
+    struct {
+        char *region, *profile;
+        char *access_key_id, *secret_access_key, *session_token; /* secrets: wiped by config_free */
+        char *ses_endpoint, *sqs_endpoint, *sns_endpoint; /* "" = the regional ones */
+    } aws;
+    struct {
+        char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */
+    } queues;
+    struct config_domain *domains;
+    size_t domain_count;
+    struct {
+        bool enabled;
+        struct config_address listen;
+    } sandbox;
+    struct {
+        uint64_t events_ms, batches_ms;
+    } retention;
+};
+
+/* NULL on any mistake; then *mistakes holds the lines. ${NAME} and the AWS variables are read from
+ * the environment here, once. With sandbox.enabled the AWS endpoints, queues, region and keys that
+ * the file leaves out point to the sandbox. */
+struct config *config_load(const char *path, struct buf *mistakes);
+void config_free(struct config *c);
+
+const struct config_domain *config_domain_find(const struct config *c, struct slice name); /* any case */
+
+#endif

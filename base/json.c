@@ -1,0 +1,162 @@
+#include "base/json.h"
+
+#include <math.h>
+
+cJSON *json_parse(struct slice text)
+{
+    const char *stop = NULL;
+
+    if (text.len == 0)
+        return NULL;
+    cJSON *tree = cJSON_ParseWithLengthOpts((const char *)text.ptr, text.len, &stop, false);
+    if (tree == NULL)
+        return NULL;
+    struct slice rest = slice_from(text, (size_t)((const uint8_t *)stop - text.ptr));
+    if (slice_trim(rest).len != 0) {
+        cJSON_Delete(tree);
+        return NULL;
+    }
+    return tree;
+}
+
+void json_free(cJSON *tree)
+{
+    cJSON_Delete(tree);
+}
+
+const cJSON *json_get(const cJSON *object, const char *name)
+{
+    return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, name) : NULL;
+}
+
+struct slice json_text(const cJSON *v)
+{
+    return cJSON_IsString(v) ? slice_str(v->valuestring) : (struct slice){0};
+}
+
+struct slice json_get_text(const cJSON *object, const char *name)
+{
+    return json_text(json_get(object, name));
+}
+
+bool json_get_i64(const cJSON *object, const char *name, int64_t *value)
+{
+    const cJSON *v = json_get(object, name);
+
+    /* 2^53: beyond it a double no longer holds every integer. */
+    if (!cJSON_IsNumber(v) || !(fabs(v->valuedouble) <= 9007199254740992.0) ||
+        floor(v->valuedouble) < v->valuedouble)
+        return false;
+    *value = (int64_t)v->valuedouble;
+    return true;
+}
+
+bool json_get_bool(const cJSON *object, const char *name, bool absent)
+{
+    const cJSON *v = json_get(object, name);
+
+    return cJSON_IsBool(v) ? cJSON_IsTrue(v) : absent;
+}
+
+const cJSON *json_first(const cJSON *array_or_object)
+{
+    return cJSON_IsArray(array_or_object) || cJSON_IsObject(array_or_object)
+               ? array_or_object->child
+               : NULL;
+}
+
+/* Length of the UTF-8 sequence at s, or 0 when it is none. */
+static size_t utf8_length(struct slice s)
+{
+    for (size_t len = 2; len <= 4 && len <= s.len; len++)
+        if (slice_is_utf8(slice_head(s, len)))
+            return len;
+    return 0;
+}
+
+void json_put_escaped(struct buf *to, struct slice s)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t from = 0, i = 0;
+
+    while (i < s.len) {
+        uint8_t c = s.ptr[i];
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+            i++;
+            continue;
+        }
+        if (c >= 0x80) {
+            size_t len = utf8_length(slice_from(s, i));
+            if (len != 0) {
+                i += len;
+                continue;
+            }
+        }
+        buf_add(to, s.ptr + from, i - from);
+        if (c == '"' || c == '\\') {
+            buf_add_byte(to, '\\');
+            buf_add_byte(to, c);
+        } else if (c == '\n') {
+            buf_add(to, "\\n", 2);
+        } else if (c == '\r') {
+            buf_add(to, "\\r", 2);
+        } else if (c == '\t') {
+            buf_add(to, "\\t", 2);
+        } else if (c >= 0x80) {
+            buf_add(to, "\xef\xbf\xbd", 3);
+        } else {
+            buf_add(to, "\\u00", 4);
+            buf_add_byte(to, (uint8_t)hex[c >> 4]);
+            buf_add_byte(to, (uint8_t)hex[c & 15]);
+        }
+        from = ++i;
+    }
+    buf_add(to, s.ptr + from, s.len - from);
+}
+
+void json_put_text(struct buf *to, struct slice s)
+{
+    buf_add_byte(to, '"');
+    json_put_escaped(to, s);
+    buf_add_byte(to, '"');
+}
+
+void json_put_name(struct buf *to, const char *name)
+{
+    uint8_t last = to->len == 0 ? '{' : to->ptr[to->len - 1];
+
+    if (last != '{' && last != '[' && last != ',')
+        buf_add_byte(to, ',');
+    buf_add_byte(to, '"');
+    buf_add_str(to, name);
+    buf_add(to, "\":", 2);
+}
+
+void json_put_str(struct buf *to, const char *name, struct slice value)
+{
+    json_put_name(to, name);
+    json_put_text(to, value);
+}
+
+void json_put_u64(struct buf *to, const char *name, uint64_t value)
+{
+    json_put_name(to, name);
+    buf_add_u64(to, value);
+}
+
+void json_put_i64(struct buf *to, const char *name, int64_t value)
+{
+    json_put_name(to, name);
+    if (value < 0) {
+        buf_add_byte(to, '-');
+        buf_add_u64(to, (uint64_t)0 - (uint64_t)value);
+    } else {
+        buf_add_u64(to, (uint64_t)value);
+    }
+}
+
+void json_put_bool(struct buf *to, const char *name, bool value)
+{
+    json_put_name(to, name);
+    buf_add_str(to, value ? "true" : "false");
+}

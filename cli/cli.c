@@ -1,0 +1,52 @@
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/options.h"
+
+static const struct {
+    const char *name;
+    int (*run)(const struct cli_options *o);
+    const char *help;
+} commands[] = {
+    {"batches", cli_batches, "batches with their books: accepted, sent, failed, pending; --watch"},
+    {"events", cli_events, "the newest events, as the API gives them"},
+    {"deadletters", cli_deadletters, "messages from SES that were not understood, and why"},
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+bool cli_has(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static int usage(FILE *to, const char *wrong)
+{
+    if (wrong != NULL)
+        (void)fprintf(to, "postern: there is no subcommand '%s'\n", wrong);
+    (void)fprintf(to, "usage: postern -c FILE             run in the foreground\n"
+                      "       postern -t -c FILE          check the configuration\n"
+                      "       postern sandbox --help      a stand-in for SES, SNS and SQS\n");
+    for (size_t i = 0; i < COMMANDS; i++)
+        (void)fprintf(to, "       postern %-12s -c FILE  %s\n", commands[i].name, commands[i].help);
+    return wrong == NULL ? CLI_DONE : CLI_WRONG_USE;
+}
+
+int cli_main(int argc, char **argv)
+{
+    struct cli_options o;
+
+    if (argc < 1 || strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0)
+        return usage(stdout, NULL);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(commands[i].name, argv[0]) != 0)
+            continue;
+        return cli_options_read(argc, argv, &o) ? commands[i].run(&o) : CLI_WRONG_USE;
+    }
+    return usage(stderr, argv[0]);
+}

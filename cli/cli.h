@@ -1,0 +1,18 @@
+/*
+ * cli/cli.h - the subcommands: what people ask of a Postern that runs, or of its state directory.
+ *
+ * ENDS    Their own process, started from a shell. They read the store read-only, beside the
+ * running processes, and never write it. ERRORS  Exit status 0: done. 1: not so (nothing found, the
+ * books do not balance). 2: wrong use or no access; the reason is on standard error.
+ */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <stdbool.h>
+
+/* argv[0] is the subcommand's name; an unknown one is answered with the list of those that exist.
+ */
+int cli_main(int argc, char **argv);
+bool cli_has(const char *name);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * cli/options.h - what all subcommands share: their options, and the store they look into.
+ *
+ *   -c FILE          the configuration that names the state directory (default: proxy.conf)
+ *   --json           for machines: one JSON value a line
+ *   --watch          draw again until there is nothing left to wait for
+ *   --limit N        at most so many rows
+ *   --domain NAME    only this domain
+ *   WORD             what the subcommand is about (a batch id, an address)
+ */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include "base/config.h"
+#include "store/store.h"
+
+enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
+
+struct cli_options {
+    const char *config_path, *domain, *word;
+    bool json, watch;
+    uint32_t limit;
+};
+
+/* False: wrong use, said on standard error. */
+bool cli_options_read(int argc, char **argv, struct cli_options *o);
+
+/* The store of that configuration, read-only; NULL: said on standard error. *config is the
+ * caller's. */
+struct store *cli_store_open(const struct cli_options *o, struct config **config);
+
+int cli_batches(const struct cli_options *o);
+int cli_events(const struct cli_options *o);
+int cli_deadletters(const struct cli_options *o);
+
+#endif

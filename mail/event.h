@@ -1,0 +1,85 @@
+/*
+ * mail/event.h - one Mailgun event: as a struct, packed for the store, and as the API's JSON.
+ *
+ * SHAPE   spec/mailgun.md §4.5. Packed: msgpack array in the order of the members, led by a version,
+ *         WITHOUT id and timestamps (they are the store's key). JSON: exactly Mailgun's names and types.
+ * MEMORY  Structs borrow all texts; arrays live in the caller's arena.
+ * UNITS   Times in µs since 1970 UTC.
+ * ERRORS  event_unpack() answers false for anything that does not fit.
+ */
+#ifndef MAIL_EVENT_H
+#define MAIL_EVENT_H
+
+#include "mail/message.h"
+
+enum event_type {
+    EVENT_ACCEPTED = 1,
+    EVENT_REJECTED,
+    EVENT_DELIVERED,
+    EVENT_FAILED,
+    EVENT_OPENED,
+    EVENT_CLICKED,
+    EVENT_UNSUBSCRIBED,
+    EVENT_COMPLAINED,
+    EVENT_STORED,
+    EVENT_TYPE_END,
+};
+
+enum event_severity { SEVERITY_NONE, SEVERITY_TEMPORARY, SEVERITY_PERMANENT };
+
+enum { EVENT_ID_BYTES = 16 }; /* 6 bytes: SES's time in ms, big-endian; 10 bytes: of a SHA-256 */
+
+struct delivery_status {
+    bool present;
+    int32_t code;
+    struct slice message, description;     /* always texts, maybe empty */
+    struct slice enhanced_code, mx_host;   /* empty = left out */
+    uint32_t attempt_no;                   /* from 1 */
+    uint32_t session_ms;
+    uint32_t retry_s;                      /* temporary failures; 0 = left out */
+};
+
+struct event {
+    uint8_t id[EVENT_ID_BYTES];
+    uint64_t timestamp_us; /* the API's; given by the writer when it stores the event */
+    uint64_t ses_us;       /* when it happened: SES's own time, or ours for events we make */
+    /* packed, in this order: */
+    enum event_type type;
+    enum event_severity severity;
+    struct slice domain;
+    struct slice recipient;  /* as in the request */
+    struct slice message_id; /* without brackets */
+    struct slice reason;
+    struct slice to, from, subject;
+    struct slice *tags;
+    size_t tag_count;
+    struct name_value *vars; /* user-variables */
+    size_t var_count;
+    uint64_t size_bytes;
+    bool test_mode, delayed_bounce;
+    struct slice envelope_sender, sending_ip;
+    struct delivery_status status;
+    struct slice ip, user_agent, url;   /* opened, clicked */
+    struct slice client_name, client_os, client_type, device_type, bot;
+    struct slice ses_id;     /* SES's MessageId; empty = none */
+    struct slice method;     /* accepted: "http" */
+};
+
+/* id = first 6 bytes: ses_us in ms; then SHA-256 over (domain, identity parts). The same SES event
+ * delivered again, under whatever SNS or SQS id, gives the same parts and so the same id. */
+void event_make_id(struct event *e, const struct slice *parts, size_t count);
+
+void event_pack(struct buf *to, const struct event *e);
+/* id, timestamp_us and ses_us of *e are left as they are. */
+bool event_unpack(struct slice from, struct arena *a, struct event *e);
+
+/* Appends the event's JSON object, compact. storage_base: e.g. "https://HOST/v3/domains/D/messages/",
+ * empty = no storage member. timestamp has 6 decimals and is never integral; ses-timestamp stands
+ * beside it when the two differ. */
+void event_to_json(struct buf *to, const struct event *e, struct slice storage_base);
+
+const char *event_type_name(enum event_type type);            /* "delivered" */
+enum event_type event_type_from(struct slice name);           /* any case; 0 = none of them */
+void event_id_text(struct buf *to, const uint8_t id[EVENT_ID_BYTES]); /* 22 characters, base64url */
+
+#endif

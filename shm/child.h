@@ -1,0 +1,65 @@
+/*
+ * shm/child.h - all that a forked process inherits, and what it owes its master.
+ *
+ * ENDS    The master fills a struct child per fork(); a role's entry function gets it and nothing
+ *         else. A child closes every descriptor that its struct child does not name.
+ * CRASH   The control socket at its end of file means that the master is gone: leave at once.
+ */
+#ifndef SHM_CHILD_H
+#define SHM_CHILD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "shm/bell.h"
+#include "shm/gauges.h"
+#include "shm/ring.h"
+#include "shm/started.h"
+
+enum child_role { ROLE_WRITER, ROLE_HTTPD, ROLE_SENDER, ROLE_POLLER, ROLE_SANDBOX };
+
+/* How a role's entry function ends, and its process's exit status. */
+enum child_exit {
+    CHILD_EXIT_DONE = 0,     /* asked to leave, left */
+    CHILD_EXIT_RETRY = 75,   /* start me again (EX_TEMPFAIL) */
+    CHILD_EXIT_HOPELESS = 78 /* configuration: do not start me again (EX_CONFIG) */
+};
+
+/* What one worker (httpd, sender, poller) shares with the writer. Outlives its processes. */
+struct child_slot {
+    enum child_role role;
+    unsigned index;    /* within its role: httpd 0, httpd 1, … */
+    unsigned gauge;    /* its place in gauges->slots */
+    struct ring *up;   /* worker → writer */
+    struct ring *down; /* writer → worker */
+    struct bell bell;  /* rung by the writer, heard by the worker */
+};
+
+struct child {
+    enum child_role role;
+    unsigned index;
+    unsigned gauge;      /* own place in gauges->slots */
+    uint64_t generation; /* of this life; never 0 */
+    char name[32];       /* "sender 1" */
+    const struct config *config;
+    struct gauges *gauges;
+    struct started *started;
+    bool started_believable;         /* as the master's started_open() said */
+    int control_fd;                  /* end of file: the master is gone */
+    const int *listen_fds;           /* httpd, sandbox; already listening, non-blocking */
+    size_t listen_count;
+    const struct child_slot *slot;   /* a worker's own; NULL for writer and sandbox */
+    const struct child_slot *slots;  /* the writer's: all workers */
+    size_t slot_count;
+    struct bell writer_bell;         /* heard by the writer, rung by everyone who pushed to it */
+    uint64_t ring_epoch;             /* of all rings; random, new with every master */
+};
+
+void child_beat(const struct child *me);  /* call at least once a second, from the loop */
+void child_ready(const struct child *me); /* from here on a death counts as a crash, not a failed start */
+void child_leaving(const struct child *me);
+
+enum { CHILD_TICK_MS = 250 };
+
+#endif

@@ -1,0 +1,155 @@
+/*
+ * shm/record.h - the records that processes hand each other through rings.
+ *
+ * SHAPE   msgpack: [version, kind, {tag: value, …}]. Each record is one table below; struct, encoder,
+ *         decoder and golden test expand from it. Types: u64, u32, bool and text (any bytes).
+ * ENDS    Beside each table: from → to.
+ * MEMORY  Texts of a decoded record borrow from the bytes decoded.
+ * ERRORS  record_decode() answers false for another version, an unknown kind, a missing REQUIRED
+ *         field, a wrong type, or bytes left over. Unknown tags are passed over (a newer peer).
+ *         httpd faces the internet: the writer treats all of it as untrusted.
+ */
+#ifndef SHM_RECORD_H
+#define SHM_RECORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+enum { RECORD_VERSION = 1 };
+enum { LEASE_RECIPIENTS_MAX = 50 }; /* also the size of a stored slice of recipients; SES's bulk limit */
+enum { CLAIM_BYTES = 16 };
+
+enum record_kind {
+    RECORD_ACCEPT = 1,
+    RECORD_SEEN,
+    RECORD_UNSUPPRESS,
+    RECORD_ANSWER,
+    RECORD_LEASE,
+    RECORD_OUTCOMES,
+    RECORD_EVENT,
+    RECORD_DEADLETTER,
+};
+
+/* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not applied. */
+#define ACCEPT(F)                                                                                  \
+    F(1, u64, request_id, REQUIRED)   /* of this httpd's life; comes back in ANSWER */             \
+    F(2, u64, generation, REQUIRED)   /* of the httpd */                                           \
+    F(3, text, domain, REQUIRED)      /* as configured, lower case */                              \
+    F(4, text, answer_id, REQUIRED)   /* what the answer's "id" shall be, brackets included */     \
+    F(5, text, head, REQUIRED)        /* packed struct message_head */                             \
+    F(6, text, content, REQUIRED)     /* packed struct message_content */                          \
+    F(7, text, slices, REQUIRED)      /* packed array of bin: each a packed slice of recipients */ \
+    F(8, u32, recipient_count, REQUIRED)                                                           \
+    F(9, text, claims, OPTIONAL)      /* recipient_count × CLAIM_BYTES; empty = no duplicate check */ \
+    F(10, u64, due_wall_ms, REQUIRED) /* 0 = now */                                                \
+    F(11, u32, lane, REQUIRED)        /* enum lane */                                              \
+    F(12, bool, testmode, REQUIRED)
+
+/* httpd → writer: I am about to answer a reader with events up to here. Answered once committed. */
+#define SEEN(F)                                                                                    \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, u64, until_us, REQUIRED)
+
+/* httpd → writer: take this address off the list, in every domain named. */
+#define UNSUPPRESS(F)                                                                              \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domains, REQUIRED) /* packed array of text; the first is the one in the path */     \
+    F(4, u32, list, REQUIRED)     /* enum suppression */                                           \
+    F(5, text, address, REQUIRED)
+
+/* writer → httpd. generation: of the httpd asked by; another one's answer is dropped. */
+#define ANSWER(F)                                                                                  \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
+    F(4, text, text, OPTIONAL)   /* ACCEPT: the "id" to answer; else words for a person */
+
+/* writer → sender: send these. Committed before it is pushed. */
+#define LEASE(F)                                                                                   \
+    F(1, u64, generation, REQUIRED) /* of the sender it was granted to; another's is dropped */    \
+    F(2, u64, lease_id, REQUIRED)                                                                  \
+    F(3, u32, cell, REQUIRED)       /* of the sender's started marks */                            \
+    F(4, u64, batch_id, REQUIRED)                                                                  \
+    F(5, u32, slice, REQUIRED)      /* recipients slice × 50 … */                                  \
+    F(6, u64, mask, REQUIRED)       /* bit i: recipient i of the slice is to be sent */            \
+    F(7, u32, lane, REQUIRED)
+
+/* sender → writer: what became of some recipients of a lease. */
+#define OUTCOMES(F)                                                                                \
+    F(1, u64, generation, REQUIRED)                                                                \
+    F(2, u64, lease_id, REQUIRED)                                                                  \
+    F(3, u64, batch_id, REQUIRED)                                                                  \
+    F(4, u32, slice, REQUIRED)                                                                     \
+    F(5, text, results, REQUIRED) /* packed array of [bit, enum outcome, code, text, retry_ms];    \
+                                     text: SES's message id (SENT) or its words (FAILED, RETRY) */ \
+    F(6, bool, finished, REQUIRED) /* the lease is over; its cell may be used again */
+
+/* poller → writer: an SES event, mapped. Released from the ring once committed: the poller compares
+ * ring_tail() with the position that ring_push() gave, and deletes the message from SQS then. */
+#define EVENT(F)                                                                                   \
+    F(1, text, event, OPTIONAL)       /* packed struct event; empty: none for the reader (Send) */ \
+    F(2, u64, batch_id, OPTIONAL)     /* from the tag; 0 = none */                                 \
+    F(3, u32, recipient, OPTIONAL)    /* index within the batch */                                 \
+    F(4, bool, settles, REQUIRED)     /* it proves that SES has taken the recipient's mail */      \
+    F(5, u32, suppress, REQUIRED)     /* enum suppression, or 0 */                                 \
+    F(6, text, suppress_code, OPTIONAL)                                                            \
+    F(7, text, suppress_text, OPTIONAL)                                                            \
+    F(8, text, event_id, OPTIONAL) /* EVENT_ID_BYTES; with event */                                \
+    F(9, u64, ses_us, OPTIONAL)    /* struct event's ses_us; with event */
+
+/* poller → writer: what cannot be understood. Stored, then deleted from SQS. */
+#define DEADLETTER(F)                                                                              \
+    F(1, text, source, REQUIRED) /* queue URL */                                                   \
+    F(2, text, why, REQUIRED)                                                                      \
+    F(3, text, raw, REQUIRED)                                                                      \
+    F(4, text, message_id, REQUIRED) /* SQS's, so that a redelivery is the same row */
+
+enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
+
+enum answer_verdict {
+    ANSWER_OK,
+    ANSWER_NOT_FOUND,
+    ANSWER_FULL,    /* disk or map full: nothing was kept */
+    ANSWER_REFUSED, /* the record was not understood: nothing was kept */
+};
+
+enum outcome {
+    OUTCOME_SENT,   /* SES answered 200; text is its message id */
+    OUTCOME_FAILED, /* for good; code and text say why */
+    OUTCOME_RETRY,  /* SES did not take it; may be sent again after retry_ms */
+    OUTCOME_DOUBT,  /* the request was written and no answer came */
+};
+
+enum suppression { SUPPRESS_NONE, SUPPRESS_BOUNCE, SUPPRESS_UNSUBSCRIBE, SUPPRESS_COMPLAINT };
+
+typedef uint64_t record_u64;
+typedef uint32_t record_u32;
+typedef bool record_bool;
+typedef struct slice record_text;
+
+#define RECORD_MEMBER(tag, type, name, presence) record_##type name;
+#define RECORD_STRUCT(lower, TABLE)                                                                \
+    struct record_##lower {                                                                        \
+        TABLE(RECORD_MEMBER)                                                                       \
+    };                                                                                             \
+    void record_##lower##_encode(struct buf *to, const struct record_##lower *r);                  \
+    bool record_##lower##_decode(struct slice from, struct record_##lower *r);
+
+RECORD_STRUCT(accept, ACCEPT)
+RECORD_STRUCT(seen, SEEN)
+RECORD_STRUCT(unsuppress, UNSUPPRESS)
+RECORD_STRUCT(answer, ANSWER)
+RECORD_STRUCT(lease, LEASE)
+RECORD_STRUCT(outcomes, OUTCOMES)
+RECORD_STRUCT(event, EVENT)
+RECORD_STRUCT(deadletter, DEADLETTER)
+
+/* The kind of an encoded record; 0 when it is none of ours. */
+enum record_kind record_kind_of(struct slice from);
+
+#endif

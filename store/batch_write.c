@@ -1,0 +1,312 @@
+#include "store/batch_write.h"
+
+#include "base/digest.h"
+#include "base/pack.h"
+#include "store/internal.h"
+#include "store/key.h"
+
+static struct key key_of(uint64_t batch_id)
+{
+    struct key k = {.len = 0};
+
+    key_u64(&k, batch_id);
+    return k;
+}
+
+static struct key slice_key(uint64_t batch_id, uint32_t slice)
+{
+    struct key k = key_of(batch_id);
+
+    key_u32(&k, slice);
+    return k;
+}
+
+static int put_u64(struct store_txn *t, enum store_db db, struct slice key, uint64_t value,
+                   struct err *err)
+{
+    struct key row = key_of(value);
+
+    return store_put(t, db, key, key_slice(&row), err);
+}
+
+/* Slices, and a state for each recipient: pending, or duplicate. */
+static int insert_slices(struct store_txn *t, const struct new_batch *b, struct err *err)
+{
+    struct unpack u = unpack_over(b->slices);
+    uint32_t count = slice_count_of(b->recipient_count);
+
+    if (b->recipient_count == 0 || unpack_array(&u) != count)
+        return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct slice recipients = unpack_str(&u);
+        struct key k = slice_key(b->id, i);
+        uint32_t len = slice_len_of(b->recipient_count, i);
+        uint8_t states[SLICE_MAX];
+
+        if (!unpack_ok(&u) || recipients.len == 0)
+            return 0;
+        if (store_put(t, DB_RECIPIENTS, key_slice(&k), recipients, err) != 0)
+            return -1;
+        for (uint32_t r = 0; r < len; r++)
+            states[r] = b->duplicate[i * SLICE_MAX + r] ? STATE_DUPLICATE : STATE_PENDING;
+        if (states_put(t, b->id, i, states, len, err) != 0)
+            return -1;
+    }
+    return unpack_done(&u) ? 1 : 0;
+}
+
+int batch_insert(struct store_txn *t, const struct new_batch *b, struct err *err)
+{
+    struct key id = key_of(b->id);
+    struct slice parts[] = {b->domain, b->message_id};
+    uint8_t hash[SHA256_BYTES];
+    struct books books = {0};
+
+    int got = insert_slices(t, b, err);
+    if (got <= 0)
+        return got;
+    for (uint32_t i = 0; i < b->recipient_count; i++) {
+        if (b->duplicate[i]) {
+            books.state[STATE_DUPLICATE]++;
+            continue;
+        }
+        books.state[STATE_PENDING]++;
+        if (b->claims.len != 0 &&
+            put_u64(t, DB_CLAIMS, slice_of(b->claims.ptr + (size_t)i * CLAIM_BYTES, CLAIM_BYTES),
+                    b->id, err) != 0)
+            return -1;
+    }
+    books.accepted = books.state[STATE_PENDING];
+
+    digest_sha256_parts(parts, 2, hash);
+    struct key due = {.len = 0};
+    key_u64(&due, b->due_wall_ms);
+    key_u64(&due, b->id);
+    struct key lane = {.len = 0};
+    key_u32(&lane, b->lane);
+    struct key first_slice = {.len = 0};
+    key_u32(&first_slice, 0);
+    if (store_put(t, DB_BATCHES, key_slice(&id), b->head, err) != 0 ||
+        store_put(t, DB_CONTENTS, key_slice(&id), b->content, err) != 0 ||
+        put_u64(t, DB_MESSAGE_IDS, slice_of(hash, 16), b->id, err) != 0 ||
+        store_put(t, DB_DUE, key_slice(&due), key_slice(&lane), err) != 0 ||
+        store_put(t, DB_EXPANDING, key_slice(&id), key_slice(&first_slice), err) != 0 ||
+        books_put(t, b->id, &books, err) != 0)
+        return -1;
+    return 1;
+}
+
+uint64_t batch_last_id(struct store_txn *t)
+{
+    MDB_cursor *cursor;
+    MDB_val key, row;
+    uint64_t id = 0;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_BATCHES], &cursor) != 0)
+        return 0;
+    if (mdb_cursor_get(cursor, &key, &row, MDB_LAST) == 0 && key.mv_size == 8)
+        id = read_be(key.mv_data, 8);
+    mdb_cursor_close(cursor);
+    return id;
+}
+
+int books_put(struct store_txn *t, uint64_t batch_id, const struct books *books, struct err *err)
+{
+    enum { FIELDS = sizeof *books / sizeof(uint32_t) };
+    uint32_t fields[FIELDS];
+    struct key k = key_of(batch_id), row = {.len = 0};
+
+    memcpy(fields, books, sizeof fields);
+    for (size_t i = 0; i < FIELDS; i++)
+        key_u32(&row, fields[i]);
+    return store_put(t, DB_BOOKS, key_slice(&k), key_slice(&row), err);
+}
+
+bool states_get(struct store_txn *t, uint64_t batch_id, uint32_t slice, uint8_t states[SLICE_MAX],
+                uint32_t *count)
+{
+    struct key k = slice_key(batch_id, slice);
+    struct slice row;
+
+    if (!store_get(t, DB_STATES, key_slice(&k), &row) || row.len > SLICE_MAX)
+        return false;
+    memcpy(states, row.ptr, row.len);
+    *count = (uint32_t)row.len;
+    return true;
+}
+
+int states_put(struct store_txn *t, uint64_t batch_id, uint32_t slice,
+               const uint8_t states[SLICE_MAX], uint32_t count, struct err *err)
+{
+    struct key k = slice_key(batch_id, slice);
+
+    return store_put(t, DB_STATES, key_slice(&k), slice_of(states, count), err);
+}
+
+bool claim_get(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t *batch_id)
+{
+    struct slice row;
+
+    if (!store_get(t, DB_CLAIMS, slice_of(claim, CLAIM_BYTES), &row) || row.len != 8)
+        return false;
+    *batch_id = read_be(row.ptr, 8);
+    return true;
+}
+
+int claim_del(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], struct err *err)
+{
+    return store_del(t, DB_CLAIMS, slice_of(claim, CLAIM_BYTES), err);
+}
+
+int due_each(struct store_txn *t, due_visitor *visit, void *arg)
+{
+    MDB_cursor *cursor;
+    MDB_val key, row;
+    int verdict = 0;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_DUE], &cursor) != 0)
+        return -1;
+    for (int rc = mdb_cursor_get(cursor, &key, &row, MDB_FIRST); rc == 0 && verdict == 0;
+         rc = mdb_cursor_get(cursor, &key, &row, MDB_NEXT)) {
+        const uint8_t *at = key.mv_data;
+        if (key.mv_size == 16 && row.mv_size == 4)
+            verdict =
+                visit(arg, read_be(at, 8), read_be(at + 8, 8), (uint32_t)read_be(row.mv_data, 4));
+    }
+    mdb_cursor_close(cursor);
+    return verdict;
+}
+
+int due_del(struct store_txn *t, uint64_t due_wall_ms, uint64_t batch_id, struct err *err)
+{
+    struct key k = {.len = 0};
+
+    key_u64(&k, due_wall_ms);
+    key_u64(&k, batch_id);
+    return store_del(t, DB_DUE, key_slice(&k), err);
+}
+
+bool expanding_first(struct store_txn *t, uint64_t *batch_id, uint32_t *slice)
+{
+    MDB_cursor *cursor;
+    MDB_val key, row;
+    bool found;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_EXPANDING], &cursor) != 0)
+        return false;
+    found =
+        mdb_cursor_get(cursor, &key, &row, MDB_FIRST) == 0 && key.mv_size == 8 && row.mv_size == 4;
+    if (found) {
+        *batch_id = read_be(key.mv_data, 8);
+        *slice = (uint32_t)read_be(row.mv_data, 4);
+    }
+    mdb_cursor_close(cursor);
+    return found;
+}
+
+int expanding_set(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct err *err)
+{
+    struct key k = key_of(batch_id), row = {.len = 0};
+
+    key_u32(&row, slice);
+    return store_put(t, DB_EXPANDING, key_slice(&k), key_slice(&row), err);
+}
+
+int expanding_del(struct store_txn *t, uint64_t batch_id, struct err *err)
+{
+    struct key k = key_of(batch_id);
+
+    return store_del(t, DB_EXPANDING, key_slice(&k), err);
+}
+
+static struct key lease_key(uint32_t sender, uint64_t id)
+{
+    struct key k = {.len = 0};
+
+    key_u32(&k, sender);
+    key_u64(&k, id);
+    return k;
+}
+
+int lease_put(struct store_txn *t, const struct lease_row *row, struct err *err)
+{
+    struct key k = lease_key(row->sender, row->id), v = {.len = 0};
+
+    key_u64(&v, row->epoch);
+    key_u64(&v, row->generation);
+    key_u32(&v, row->cell);
+    key_u32(&v, row->slice);
+    key_u64(&v, row->batch_id);
+    key_u64(&v, row->mask);
+    key_u64(&v, row->until_wall_ms);
+    return store_put(t, DB_LEASES, key_slice(&k), key_slice(&v), err);
+}
+
+int lease_del(struct store_txn *t, uint32_t sender, uint64_t id, struct err *err)
+{
+    struct key k = lease_key(sender, id);
+
+    return store_del(t, DB_LEASES, key_slice(&k), err);
+}
+
+int lease_each(struct store_txn *t, lease_visitor *visit, void *arg)
+{
+    enum { ROW_BYTES = 48 };
+    MDB_cursor *cursor;
+    MDB_val key, row;
+    int verdict = 0;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_LEASES], &cursor) != 0)
+        return -1;
+    for (int rc = mdb_cursor_get(cursor, &key, &row, MDB_FIRST); rc == 0 && verdict == 0;
+         rc = mdb_cursor_get(cursor, &key, &row, MDB_NEXT)) {
+        const uint8_t *k = key.mv_data, *v = row.mv_data;
+        if (key.mv_size != 12 || row.mv_size != ROW_BYTES)
+            continue;
+        struct lease_row lease = {
+            .sender = (uint32_t)read_be(k, 4),
+            .id = read_be(k + 4, 8),
+            .epoch = read_be(v, 8),
+            .generation = read_be(v + 8, 8),
+            .cell = (uint32_t)read_be(v + 16, 4),
+            .slice = (uint32_t)read_be(v + 20, 4),
+            .batch_id = read_be(v + 24, 8),
+            .mask = read_be(v + 32, 8),
+            .until_wall_ms = read_be(v + 40, 8),
+        };
+        verdict = visit(arg, &lease);
+    }
+    mdb_cursor_close(cursor);
+    return verdict;
+}
+
+static struct key position_key(unsigned gauge)
+{
+    struct key k = {.len = 0};
+
+    key_bytes(&k, SLICE("ring:"));
+    key_u32(&k, gauge);
+    return k;
+}
+
+bool ring_position_get(struct store_txn *t, unsigned gauge, uint64_t epoch, uint64_t *position)
+{
+    struct key k = position_key(gauge);
+    struct slice row;
+
+    if (!store_get(t, DB_META, key_slice(&k), &row) || row.len != 16 ||
+        read_be(row.ptr, 8) != epoch)
+        return false;
+    *position = read_be(row.ptr + 8, 8);
+    return true;
+}
+
+int ring_position_put(struct store_txn *t, unsigned gauge, uint64_t epoch, uint64_t position,
+                      struct err *err)
+{
+    struct key k = position_key(gauge), row = {.len = 0};
+
+    key_u64(&row, epoch);
+    key_u64(&row, position);
+    return store_put(t, DB_META, key_slice(&k), key_slice(&row), err);
+}

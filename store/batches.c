@@ -1,0 +1,97 @@
+#include "store/batches.h"
+
+#include <stdlib.h>
+
+#include "base/digest.h"
+#include "store/internal.h"
+#include "store/key.h"
+
+static struct slice batch_key(struct key *k, uint64_t batch_id)
+{
+    k->len = 0;
+    key_u64(k, batch_id);
+    return key_slice(k);
+}
+
+bool batch_head(struct store_txn *t, uint64_t batch_id, struct slice *packed)
+{
+    struct key k;
+
+    return store_get(t, DB_BATCHES, batch_key(&k, batch_id), packed);
+}
+
+bool batch_content(struct store_txn *t, uint64_t batch_id, struct slice *packed)
+{
+    struct key k;
+
+    return store_get(t, DB_CONTENTS, batch_key(&k, batch_id), packed);
+}
+
+bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct slice *packed)
+{
+    struct key k;
+
+    (void)batch_key(&k, batch_id);
+    key_u32(&k, slice);
+    return store_get(t, DB_RECIPIENTS, key_slice(&k), packed);
+}
+
+/* Books are a row of big-endian u32 in the order of struct books, so that a grown struct can read
+ * a shorter row. */
+enum { BOOKS_FIELDS = sizeof(struct books) / sizeof(uint32_t) };
+_Static_assert(sizeof(struct books) == BOOKS_FIELDS * sizeof(uint32_t), "books are u32 only");
+
+static void books_read(struct slice row, struct books *books)
+{
+    uint32_t fields[BOOKS_FIELDS] = {0};
+
+    for (size_t i = 0; i < BOOKS_FIELDS && row.len - i * 4 >= 4; i++)
+        fields[i] = (uint32_t)read_be(row.ptr + i * 4, 4);
+    memcpy(books, fields, sizeof *books);
+}
+
+bool batch_books(struct store_txn *t, uint64_t batch_id, struct books *books)
+{
+    struct key k;
+    struct slice row;
+
+    if (!store_get(t, DB_BOOKS, batch_key(&k, batch_id), &row))
+        return false;
+    books_read(row, books);
+    return true;
+}
+
+void batch_each(struct store_txn *t, batch_visitor *visit, void *arg)
+{
+    MDB_cursor *cursor;
+    MDB_val key, row;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_BOOKS], &cursor) != 0)
+        return;
+    for (int rc = mdb_cursor_get(cursor, &key, &row, MDB_LAST); rc == 0;
+         rc = mdb_cursor_get(cursor, &key, &row, MDB_PREV)) {
+        struct books books;
+        struct slice head;
+
+        if (key.mv_size != 8)
+            continue;
+        uint64_t batch_id = read_be(key.mv_data, 8);
+        books_read(store_slice(row), &books);
+        if (!batch_head(t, batch_id, &head))
+            continue;
+        if (!visit(arg, batch_id, head, &books))
+            break;
+    }
+    mdb_cursor_close(cursor);
+}
+
+uint64_t batch_by_message_id(struct store_txn *t, struct slice domain, struct slice message_id)
+{
+    struct slice parts[] = {domain, message_id}, row;
+    uint8_t hash[SHA256_BYTES];
+
+    digest_sha256_parts(parts, 2, hash);
+    if (!store_get(t, DB_MESSAGE_IDS, slice_of(hash, 16), &row) || row.len != 8)
+        return 0;
+    return read_be(row.ptr, 8);
+}

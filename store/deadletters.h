@@ -1,0 +1,40 @@
+/*
+ * store/deadletters.h - queue messages that could not be understood: kept, listed, replayed, never
+ * dropped.
+ *
+ * SHAPE   Two kinds of rows: 0, µs, hash → packed [version, source, why, raw, message id]
+ *                            1, hash → µs: so that a redelivered message is the same letter
+ *         hash: 16 bytes of SHA-256 over source and SQS's message id.
+ * ENDS    Put and delete: the writer, in its write transaction. Look-ups: anyone.
+ * MEMORY  Slices point into the map until the transaction ends.
+ */
+#ifndef STORE_DEADLETTERS_H
+#define STORE_DEADLETTERS_H
+
+#include "store/store.h"
+
+enum { DEADLETTER_ID_BYTES = 16 };
+
+struct deadletter {
+    uint64_t wall_us; /* when it came first */
+    uint8_t id[DEADLETTER_ID_BYTES];
+    struct slice source; /* queue URL */
+    struct slice why;
+    struct slice raw;        /* the message's body */
+    struct slice message_id; /* SQS's */
+};
+
+/* id is computed here. 1 when stored, 0 when it was there already (its `why` is renewed), -1 on
+ * failure. */
+int deadletter_put(struct store_txn *t, struct deadletter *d, struct err *err);
+bool deadletter_get(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES],
+                    struct deadletter *d);
+/* 1 deleted, 0 was not there, -1 failure. */
+int deadletter_delete(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES], struct err *err);
+
+/* Calls visit for every letter, newest first, until it answers false. */
+typedef bool deadletter_visitor(void *arg, const struct deadletter *d);
+void deadletter_each(struct store_txn *t, deadletter_visitor *visit, void *arg);
+uint64_t deadletter_count(struct store_txn *t);
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * store/events.h - the events: storing each once, and reading them in pages that stay put.
+ *
+ * SHAPE   events: domain, timestamp, id → packed event with ses time. Indexes in the same order,
+ * each with an empty value: by tag and type, by type, by recipient, by message id. event_ids: id →
+ * timestamp, which makes storing idempotent. watermarks: domain → µs. ENDS    event_put() and
+ * watermark_raise(): the writer, in its write transaction. Queries: anyone. UNITS   µs since 1970
+ * UTC. ORDER   (timestamp, id): total, never changing once stored; so a page token that names the
+ * last event given is a stable place whatever is inserted. WATERMARK  No event is ever stored at or
+ * before the end of an answer already given: an answer covers events up to some time; that time is
+ * raised in the store before the answer leaves; an event stored later gets a timestamp at least 1 s
+ * (Ghost's own step) past it.
+ */
+#ifndef STORE_EVENTS_H
+#define STORE_EVENTS_H
+
+#include "mail/event.h"
+#include "store/store.h"
+
+enum { WATERMARK_STEP_US = 1000000 };
+
+/* Stores e under timestamp max(e->ses_us, watermark + 1 s), made non-integral, never above now_us
+ * (SES's clock may be ahead) and sets e->timestamp_us. Returns 1 when stored, 0 when that id was
+ * there already (nothing changed), -1 on failure. */
+int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err);
+
+/* Takes out up to limit events older than before_us, oldest first in each domain, with all their
+ * index rows. How many, or -1. (Writer; retention.) */
+int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err);
+
+uint64_t watermark_read(struct store_txn *t, struct slice domain); /* 0 = none yet */
+int watermark_raise(struct store_txn *t, struct slice domain, uint64_t until_us, struct err *err);
+
+/* A filter expression, compiled (mail/filter.h); NULL = all. */
+struct filter;
+
+struct event_query {
+    struct slice domain;
+    uint64_t from_us, until_us; /* from ≤ until whatever the direction; both inclusive */
+    bool ascending;
+    const struct filter *filter;
+    /* Where to start: just past this event in the direction of reading (or at the range's start).
+     */
+    bool has_position;
+    uint64_t position_us;
+    uint8_t position_id[EVENT_ID_BYTES];
+    bool backwards; /* the page before the position instead; items still come in reading order */
+    bool last_page; /* the range's final page */
+    uint32_t limit;
+};
+
+/* Appends at most q->limit events, as JSON objects separated by commas, to *items. *count gets
+ * their number; first/last the position of the first and last item given (untouched when count =
+ * 0). Cost: index look-ups in proportion to what is returned (times a small constant), the same at
+ * any depth. A filter that no index answers has to look at events that it then leaves out: once
+ * EVENT_SCAN_MAX of them were looked at and something was found, the page is given short; only a
+ * page with no items means that there is nothing more. */
+enum { EVENT_SCAN_MAX = 20000 };
+
+struct event_position {
+    uint64_t timestamp_us;
+    uint8_t id[EVENT_ID_BYTES];
+};
+int event_query_run(struct store_txn *t, const struct event_query *q, struct slice storage_base,
+                    struct buf *items, uint32_t *count, struct event_position *first,
+                    struct event_position *last, struct err *err);
+
+#endif

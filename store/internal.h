@@ -1,0 +1,88 @@
+/*
+ * store/internal.h - what the files of store/ share and nobody else includes: LMDB itself.
+ */
+#ifndef STORE_INTERNAL_H
+#define STORE_INTERNAL_H
+
+#include <lmdb.h>
+
+#include "base/buf.h"
+#include "store/store.h"
+
+/* The named databases. Keys are described in store/key.h. */
+enum store_db {
+    DB_META,         /* name → value */
+    DB_DOMAINS,      /* domain name (lower case) → number (u32): keys hold the number */
+    DB_BATCHES,      /* batch id → packed head */
+    DB_CONTENTS,     /* batch id → packed content */
+    DB_RECIPIENTS,   /* batch id, slice → packed recipients */
+    DB_STATES,       /* batch id, slice → a byte per recipient */
+    DB_BOOKS,        /* batch id → struct books */
+    DB_DUE,          /* due ms, batch id → lane: batches with something left to do */
+    DB_LEASES,       /* sender, lease id → generation, cell, batch, slice, mask */
+    DB_CLAIMS,       /* claim (16 bytes) → batch id */
+    DB_MESSAGE_IDS,  /* hash of (domain, message id) → batch id */
+    DB_EXPANDING,    /* batch id → next slice whose `accepted` events are to be written */
+    DB_EVENTS,       /* domain, ts, event id → ses_us, packed event */
+    DB_EVENT_IDS,    /* event id → ts */
+    DB_BY_TAG,       /* domain, tag hash, type, ts, event id → "" */
+    DB_BY_TYPE,      /* domain, type, ts, event id → "" */
+    DB_BY_RECIPIENT, /* domain, address hash, ts, event id → "" */
+    DB_BY_MESSAGE,   /* domain, message-id hash, ts, event id → "" */
+    DB_WATERMARKS,   /* domain → µs */
+    DB_SUPPRESSIONS, /* domain, list, address → entry */
+    DB_DEADLETTERS,  /* time, hash → source, why, raw */
+    DB_COUNT,
+};
+
+struct store_txn {
+    struct store *store;
+    MDB_txn *mdb;
+};
+
+struct store {
+    MDB_env *env;
+    MDB_dbi dbi[DB_COUNT];
+    enum store_mode mode;
+    MDB_txn *reader; /* reset, ready to be renewed */
+    bool reader_busy;
+    struct store_txn reading, writing; /* the one of each kind; writing.mdb: NULL between two */
+    bool map_was_full; /* a put has met the map's end: grow, however little is used */
+    uint64_t reserve_bytes;
+};
+
+/* As store_open(), with the least size of the map said by the caller (tests start with a tiny one).
+ */
+struct store *store_open_sized(const char *state_dir, enum store_mode mode, size_t map_bytes,
+                               struct err *err);
+
+/* Fills *err from an LMDB return code; returns -1. MDB_MAP_FULL and ENOSPC become ERR_FULL. */
+int store_fail(struct err *err, int rc, const char *what);
+
+/* The number that stands for a domain in keys; 0 when the domain has none yet (reading). */
+uint32_t store_domain_find(struct store_txn *t, struct slice domain);
+/* The same, given out when new. 0 on failure. (Writing.) */
+uint32_t store_domain_intern(struct store_txn *t, struct slice domain, struct err *err);
+
+static inline MDB_val store_val(struct slice s)
+{
+    union {
+        const void *in;
+        void *out; /* LMDB takes a void * it does not write through */
+    } u = {.in = s.ptr};
+    return (MDB_val){s.len, u.out};
+}
+
+static inline struct slice store_slice(MDB_val v)
+{
+    return slice_of(v.mv_data, v.mv_size);
+}
+
+/* Point look-up: true and the value, or false. */
+bool store_get(struct store_txn *t, enum store_db db, struct slice key, struct slice *value);
+/* Put (replacing) and delete; 0 or -1. Deleting what is not there is 0. */
+int store_put(struct store_txn *t, enum store_db db, struct slice key, struct slice value,
+              struct err *err);
+int store_del(struct store_txn *t, enum store_db db, struct slice key, struct err *err);
+
+#endif

@@ -1,0 +1,64 @@
+/*
+ * store/scheduler.h - which recipients go to which sender next, and what became of them.
+ *
+ * SHAPE   In memory: a run per batch that has something to settle (books, place, due time), and the
+ *         leases that senders hold. All of it is rebuilt from the store by scheduler_open().
+ * ENDS    The writer. Every function that changes something runs inside its write transaction.
+ * ORDER   Transactional mail first; among domains the one served longest ago; within a domain by
+ * due time. A recipient moves: pending → leased → sent | failed | doubt | pending again; doubt →
+ * sent (an SES event proves it) | pending again (the window ended, on_doubt = resend). CRASH   A
+ * lease is in the store before its sender hears of it. Of a sender that died, recipients that its
+ * started marks (shm/started.h) do not show go straight back to pending; the others are in doubt.
+ * ERRORS  -1 and *err: abort the transaction and start the process anew; memory and store may
+ * differ.
+ */
+#ifndef STORE_SCHEDULER_H
+#define STORE_SCHEDULER_H
+
+#include "base/buf.h"
+#include "shm/child.h"
+#include "shm/record.h"
+#include "store/batch_write.h"
+
+struct scheduler;
+
+struct scheduler *scheduler_open(const struct child *me, struct store_txn *t, struct err *err);
+void scheduler_close(struct scheduler *s);
+
+/* After the commit that inserted the batch is certain to come: within the same transaction. */
+int scheduler_add(struct scheduler *s, struct store_txn *t, uint64_t batch_id, uint64_t due_wall_ms,
+                  uint32_t lane, struct err *err);
+
+/* One lease for this sender, written and encoded into *record (a LEASE); 1, or 0 when there is
+ * nothing to do or the sender holds enough, -1 on failure. Suppressed and test-mode recipients met
+ * on the way are settled at once. */
+int scheduler_grant(struct scheduler *s, struct store_txn *t, const struct child_slot *sender,
+                    uint64_t generation, struct buf *record, struct err *err);
+
+int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender,
+                       const struct record_outcomes *r, struct err *err);
+
+/* An SES event proves that this recipient's mail was taken. */
+int scheduler_settle(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
+                     uint32_t recipient, struct err *err);
+/* A stored event, for the batch's books. severity: enum event_severity. */
+int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
+                          uint32_t event_type, uint32_t severity, struct err *err);
+
+/* The leases of this sender's dead lives. Call with its up ring read to the end. */
+int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_slot *sender,
+                   struct err *err);
+bool scheduler_has_dead(const struct scheduler *s, const struct child_slot *sender);
+
+/* Ends doubt windows that have run out. */
+int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err *err);
+bool scheduler_doubt_is_due(const struct scheduler *s);
+
+/* Writes some of the `accepted` events still owed (at most `slices` slices); 1 when more are left.
+ */
+int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned slices, struct err *err);
+
+/* Writes changed books, drops what is settled. Last thing before the commit. */
+int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err);
+
+#endif

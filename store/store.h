@@ -1,0 +1,62 @@
+/*
+ * store/store.h - the LMDB environment: opening, transactions, room.
+ *
+ * SHAPE   One environment in state_dir/store, databases as listed in docs/architecture.md. Keys are
+ *         big-endian, so that order is meaning (store/key.h).
+ * ENDS    The writer opens for writing and is the only one that commits; everyone else opens
+ *         read-only and uses short read transactions, none longer than a turn of its loop. Open
+ * after fork(), never before. Single-threaded processes only. MEMORY  Slices read in a transaction
+ * point into the map: valid until that transaction ends. In a write transaction: until its next put
+ * or delete. ERRORS  -1 and *err: ERR_FULL when disk or map is full, ERR_NOT_FOUND when there is no
+ * store yet, ERR_STORE otherwise. After ERR_STORE from store_commit() the disk cannot be trusted to
+ * hold what LMDB believes: the process should end and be replaced. CRASH   LMDB's two meta pages:
+ * what was not committed never was. Commits are synced (no MDB_NOSYNC). A dead reader's slot pins
+ * old pages until store_sweep_readers().
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/slice.h"
+
+struct store;
+struct store_txn;
+
+enum store_mode { STORE_READ, STORE_WRITE };
+
+enum {
+    STORE_SCHEMA = 1,
+    STORE_RESERVE_BYTES = 64 << 20, /* kept free for the outcomes of what was already accepted */
+};
+
+/* Creates directory and databases in STORE_WRITE mode; refuses a schema version it does not know.
+ * In STORE_READ mode a store that is not there yet is an error (try again). */
+struct store *store_open(const char *state_dir, enum store_mode mode, struct err *err);
+void store_close(struct store *s); /* NULL is fine */
+
+/* Read transaction: cheap (the handle is kept and renewed). One at a time per store. */
+struct store_txn *store_begin_read(struct store *s, struct err *err);
+void store_end_read(struct store_txn *t);
+
+/* Write transaction (writer only), one at a time. Ends with commit or abort. Commit is synced to
+ * disk; a map more than half full grows before the transaction begins. */
+struct store_txn *store_begin_write(struct store *s, struct err *err);
+int store_commit(struct store_txn *t, struct err *err); /* ends t whatever comes of it */
+void store_abort(struct store_txn *t);
+
+/* Is the disk so full that nothing new should be accepted? Outcomes and events of what was accepted
+ * before may still be written: that is what the reserve is for. */
+bool store_is_full(struct store *s);
+void store_reserve(struct store *s, uint64_t bytes); /* instead of STORE_RESERVE_BYTES */
+
+/* Frees the slots of readers that died in a transaction; how many. Opening for writing does it, and
+ * the writer again whenever a child has died. */
+int store_sweep_readers(struct store *s);
+
+/* A consistent, compacted copy in the existing empty directory dir, while all others go on. */
+int store_backup(struct store *s, const char *dir, struct err *err);
+
+#endif

@@ -1,0 +1,124 @@
+#include "store/suppressions.h"
+
+#include "base/digest.h"
+#include "base/pack.h"
+#include "store/internal.h"
+#include "store/key.h"
+
+enum {
+    ENTRY_VERSION = 1,
+    ENTRY_MEMBERS = 5,
+
+    TAIL_BYTES = 8, /* hash in place of what is too long for a key */
+};
+
+static struct key list_key(uint32_t domain, enum suppression list)
+{
+    struct key k = {0};
+
+    key_u32(&k, domain);
+    key_u8(&k, (uint8_t)list);
+    return k;
+}
+
+/* Folded to lower case, so that the order is alphabetical; beyond the room of a key the rest counts
+ * by its hash. */
+static void key_address(struct key *k, struct slice address)
+{
+    size_t room = sizeof k->at - k->len;
+    size_t plain = address.len <= room ? address.len : room - TAIL_BYTES;
+
+    for (size_t i = 0; i < plain; i++) {
+        uint8_t c = address.ptr[i];
+        key_u8(k, c >= 'A' && c <= 'Z' ? (uint8_t)(c + ('a' - 'A')) : c);
+    }
+    if (plain < address.len)
+        key_hash_nocase(k, address);
+}
+
+static bool entry_read(struct slice value, struct suppression_entry *entry)
+{
+    struct unpack u = unpack_over(value);
+
+    if (unpack_array(&u) != ENTRY_MEMBERS || unpack_u64(&u) != ENTRY_VERSION)
+        return false;
+    entry->address = unpack_str(&u);
+    entry->code = unpack_str(&u);
+    entry->text = unpack_str(&u);
+    entry->created_us = unpack_u64(&u);
+    return unpack_done(&u);
+}
+
+bool suppression_get(struct store_txn *t, struct slice domain, enum suppression list,
+                     struct slice address, struct suppression_entry *entry)
+{
+    uint32_t number = store_domain_find(t, domain);
+    struct slice value;
+
+    if (number == 0)
+        return false;
+    struct key k = list_key(number, list);
+    key_address(&k, address);
+    return store_get(t, DB_SUPPRESSIONS, key_slice(&k), &value) && entry_read(value, entry);
+}
+
+int suppression_put(struct store_txn *t, struct slice domain, enum suppression list,
+                    const struct suppression_entry *entry, struct err *err)
+{
+    uint32_t number = store_domain_intern(t, domain, err);
+    struct buf packed = {0};
+
+    if (number == 0)
+        return -1;
+    struct key k = list_key(number, list);
+    key_address(&k, entry->address);
+    pack_array(&packed, ENTRY_MEMBERS);
+    pack_u64(&packed, ENTRY_VERSION);
+    pack_str(&packed, entry->address);
+    pack_str(&packed, entry->code);
+    pack_str(&packed, entry->text);
+    pack_u64(&packed, entry->created_us);
+    int rc = store_put(t, DB_SUPPRESSIONS, key_slice(&k), buf_slice(&packed), err);
+    buf_fini(&packed);
+    return rc;
+}
+
+int suppression_delete(struct store_txn *t, struct slice domain, enum suppression list,
+                       struct slice address, struct err *err)
+{
+    uint32_t number = store_domain_find(t, domain);
+    struct slice value;
+
+    if (number == 0)
+        return 0;
+    struct key k = list_key(number, list);
+    key_address(&k, address);
+    if (!store_get(t, DB_SUPPRESSIONS, key_slice(&k), &value))
+        return 0;
+    return store_del(t, DB_SUPPRESSIONS, key_slice(&k), err) == 0 ? 1 : -1;
+}
+
+void suppression_each(struct store_txn *t, struct slice domain, enum suppression list,
+                      struct slice after, suppression_visitor *visit, void *arg)
+{
+    uint32_t number = store_domain_find(t, domain);
+    struct key prefix = list_key(number, list), start = prefix;
+    MDB_cursor *cursor;
+    MDB_val v;
+
+    if (number == 0 ||
+        mdb_cursor_open(t->mdb, t->store->dbi[DB_SUPPRESSIONS], &cursor) != MDB_SUCCESS)
+        return;
+    key_address(&start, after);
+    MDB_val k = store_val(key_slice(&start));
+    int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    if (rc == MDB_SUCCESS && after.len != 0 && slice_eq(store_slice(k), key_slice(&start)))
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    while (rc == MDB_SUCCESS && slice_starts(store_slice(k), key_slice(&prefix))) {
+        struct suppression_entry entry;
+        if (entry_read(store_slice(v), &entry) && !visit(arg, &entry))
+            break;
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+}

@@ -1,0 +1,33 @@
+/*
+ * store/suppressions.h - addresses a domain does not send to: bounces, unsubscribes, complaints.
+ *
+ * SHAPE   (domain, list, address folded to lower case) → packed [address as first written, code,
+ * text, µs]. ENDS    Put and delete: the writer, in its write transaction. Look-ups: anyone.
+ */
+#ifndef STORE_SUPPRESSIONS_H
+#define STORE_SUPPRESSIONS_H
+
+#include "shm/record.h"
+#include "store/store.h"
+
+struct suppression_entry {
+    struct slice address, code, text;
+    uint64_t created_us;
+};
+
+/* false = not listed. */
+bool suppression_get(struct store_txn *t, struct slice domain, enum suppression list,
+                     struct slice address, struct suppression_entry *entry);
+int suppression_put(struct store_txn *t, struct slice domain, enum suppression list,
+                    const struct suppression_entry *entry, struct err *err);
+/* 1 deleted, 0 was not there, -1 failure. */
+int suppression_delete(struct store_txn *t, struct slice domain, enum suppression list,
+                       struct slice address, struct err *err);
+
+/* Calls visit for the entries of one list in alphabetical order (of the folded address), those past
+ * `after` (empty = from the start), until it answers false. */
+typedef bool suppression_visitor(void *arg, const struct suppression_entry *entry);
+void suppression_each(struct store_txn *t, struct slice domain, enum suppression list,
+                      struct slice after, suppression_visitor *visit, void *arg);
+
+#endif

@@ -1,0 +1,786 @@
+/*
+ * store/writer.c - the writer role: takes records off the workers' rings, commits, then answers.
+ *
+ * One turn is one transaction: what lies in all rings (up to a bound), then leases for the senders,
+ * then background work; commit and sync; only then are the records released from their rings and
+ * are answers and leases pushed. Everything that arrives while a turn waits for the disk is the
+ * next turn's group.
+ *
+ * It wakes for four reasons, one callback each:
+ *
+ *   on_doorbell   somebody pushed a record, or died   a hint: may be late, lost or spurious
+ *   on_tick       TICK_MS have gone by                the guarantee behind that hint; due times;
+ * doubt on_master     the control socket is at its end    the master is gone: leave at once on_term
+ * SIGTERM                             apply what has arrived, then leave
+ *
+ * CRASH  Before the commit: nothing happened, and the successor reads the same records again. After
+ *        the commit and before the release: the successor finds the rings' positions in the store
+ *        and passes over what was applied. Answers not yet pushed are lost: the client asks again,
+ *        and its claims find the first batch. Leases not yet pushed: their sender lives and would
+ *        never report them; so the successor pushes the leases of living senders once more, and a
+ *        sender drops those that its started marks show as taken up already.
+ */
+#include "store/writer.h"
+
+#include <assert.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/pack.h"
+#include "mail/event.h"
+#include "shm/record.h"
+#include "store/batch_write.h"
+#include "store/deadletters.h"
+#include "store/events.h"
+#include "store/scheduler.h"
+#include "store/store.h"
+#include "store/suppressions.h"
+
+enum {
+    TURN_BYTES = 16 * 1024 * 1024, /* of records in one transaction: bounds its time and memory */
+    TURN_RECORDS = 4000,
+    TURN_LEASES = 64,
+    EXPAND_BUSY = 4,  /* slices of `accepted` events a turn when there is other work */
+    EXPAND_IDLE = 40, /* and when there is none */
+    SWEEP_READERS_MS = 5000,
+};
+
+/* What the writer keeps per worker slot. */
+struct link {
+    const struct child_slot *slot;
+    uint64_t applied;    /* position up to which records are in the open transaction, or stored */
+    uint64_t stored;     /* the same, committed */
+    uint64_t broken_gen; /* the life that broke the ring; 0 = none */
+    bool moved;          /* applied has changed in this transaction */
+    struct buf outbox;   /* encoded records for the down ring: length (4 bytes, native), bytes */
+    size_t outbox_at;    /* pushed up to here */
+    size_t outbox_safe;  /* committed up to here: may be pushed */
+};
+
+struct writer {
+    const struct child *me;
+    struct event_base *base;
+    struct event *doorbell, *tick, *master, *term;
+    struct store *store;
+    struct scheduler *scheduler;
+    struct link *links; /* me->slot_count */
+    uint64_t last_batch_id;
+    uint64_t readers_checked_mono_ms;
+    struct arena arena; /* of one record */
+    struct buf scratch;
+    bool leaving;
+    enum child_exit verdict;
+};
+
+static void leave(struct writer *w, enum child_exit verdict)
+{
+    w->verdict = verdict;
+    (void)event_base_loopbreak(w->base);
+}
+
+/* -------- answers and leases on their way down -------- */
+
+static void outbox_add(struct link *l, struct slice record)
+{
+    uint32_t len = (uint32_t)record.len;
+
+    buf_add(&l->outbox, &len, sizeof len);
+    buf_add_slice(&l->outbox, record);
+}
+
+static void outbox_push(struct link *l)
+{
+    bool pushed = false;
+
+    while (l->outbox_at < l->outbox_safe) {
+        uint32_t len;
+        memcpy(&len, l->outbox.ptr + l->outbox_at, sizeof len);
+        struct slice record = slice_of(l->outbox.ptr + l->outbox_at + sizeof len, len);
+        enum ring_result got = ring_push(l->slot->down, record, NULL);
+        if (got == RING_FULL)
+            break; /* the tick tries again */
+        if (got != RING_OK)
+            log_error("a record of %u bytes for %s %u does not go into its ring: dropped", len,
+                      l->slot->role == ROLE_HTTPD ? "httpd" : "worker", l->slot->index);
+        l->outbox_at += sizeof len + len;
+        pushed = true;
+    }
+    if (l->outbox_at == l->outbox.len) {
+        buf_reset(&l->outbox);
+        l->outbox_at = l->outbox_safe = 0;
+    }
+    if (pushed)
+        bell_ring(&l->slot->bell);
+}
+
+static void answer(struct writer *w, struct link *l, uint64_t request_id, uint64_t generation,
+                   enum answer_verdict verdict, struct slice text)
+{
+    struct record_answer r = {
+        .request_id = request_id,
+        .generation = generation,
+        .verdict = (uint32_t)verdict,
+        .text = text,
+    };
+
+    buf_reset(&w->scratch);
+    record_answer_encode(&w->scratch, &r);
+    outbox_add(l, buf_slice(&w->scratch));
+}
+
+/* -------- records from httpd -------- */
+
+static uint64_t new_batch_id(struct writer *w)
+{
+    uint32_t random;
+
+    /* Milliseconds, then 20 random bits: in order of time, and two machines do not meet. */
+    digest_random(&random, sizeof random);
+    uint64_t id = clock_wall_ms() << 20 | (random & 0xfffff);
+    if (id <= w->last_batch_id)
+        id = w->last_batch_id + 1;
+    return w->last_batch_id = id;
+}
+
+/* Marks the recipients that an earlier batch has claimed. Returns how many, and that batch. */
+static uint32_t find_duplicates(struct store_txn *t, const struct record_accept *r,
+                                uint8_t *duplicate, uint64_t *first)
+{
+    uint32_t found = 0;
+
+    if (r->claims.len == 0)
+        return 0;
+    for (uint32_t i = 0; i < r->recipient_count; i++) {
+        uint64_t owner;
+        if (!claim_get(t, r->claims.ptr + (size_t)i * CLAIM_BYTES, &owner))
+            continue;
+        duplicate[i] = 1;
+        if (found++ == 0)
+            *first = owner;
+    }
+    return found;
+}
+
+/* The id that the first answer for this batch gave. Empty when the batch is gone. */
+static struct slice first_answer_id(struct store_txn *t, uint64_t batch_id, struct arena *a,
+                                    struct slice *message_id)
+{
+    struct slice packed;
+    struct message_head head;
+
+    if (!batch_head(t, batch_id, &packed) || !message_head_unpack(packed, a, &head))
+        return (struct slice){0};
+    *message_id = head.message_id;
+    return arena_printf(a, "<%.*s>", SLICE_ARGS(head.message_id));
+}
+
+static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
+                        const struct record_accept *r, struct err *err)
+{
+    const struct gauge_slot *g = &w->me->gauges->slots[l->slot->gauge];
+    struct message_head head;
+    uint64_t first = 0;
+
+    /* The connection died with its httpd: nobody hears the answer, the client tries again. Not
+     * keeping the batch means that the repeat is no second copy. */
+    if (r->generation != atomic_load_explicit(&g->generation, memory_order_acquire))
+        return 0;
+    if (!message_head_unpack(r->head, &w->arena, &head) ||
+        r->recipient_count != head.recipient_count || r->recipient_count == 0 ||
+        r->recipient_count > MESSAGE_RECIPIENTS_MAX || !slice_eq(head.domain, r->domain) ||
+        config_domain_find(w->me->config, r->domain) == NULL ||
+        (r->claims.len != 0 && r->claims.len != (size_t)r->recipient_count * CLAIM_BYTES)) {
+        log_warn("httpd %u handed over a batch that is not consistent: refused", l->slot->index);
+        answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("inconsistent batch"));
+        return 0;
+    }
+    if (store_is_full(w->store)) {
+        answer(w, l, r->request_id, r->generation, ANSWER_FULL, SLICE("disk full"));
+        return 0;
+    }
+
+    uint8_t *duplicate = arena_alloc(&w->arena, r->recipient_count);
+    uint32_t duplicates = find_duplicates(t, r, duplicate, &first);
+    struct slice answer_id = r->answer_id, message_id = head.message_id, packed = r->head;
+    struct buf repacked = {0};
+    if (duplicates != 0) {
+        struct slice known = first_answer_id(t, first, &w->arena, &message_id);
+        if (known.len != 0)
+            answer_id = known;
+        log_info("%.*s: a repeated POST, %u of %u recipients known from batch %016llx",
+                 SLICE_ARGS(r->domain), duplicates, r->recipient_count, (unsigned long long)first);
+        if (duplicates == r->recipient_count) {
+            answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
+            return 0;
+        }
+        head.message_id = message_id;
+        message_head_pack(&repacked, &head);
+        packed = buf_slice(&repacked);
+    }
+
+    struct new_batch b = {
+        .id = new_batch_id(w),
+        .head = packed,
+        .content = r->content,
+        .slices = r->slices,
+        .domain = r->domain,
+        .message_id = message_id,
+        .recipient_count = r->recipient_count,
+        .claims = r->claims,
+        .duplicate = duplicate,
+        .due_wall_ms = r->due_wall_ms,
+        .lane = r->lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER,
+    };
+    int got = batch_insert(t, &b, err);
+    buf_fini(&repacked);
+    if (got == 0)
+        return err_set(err, ERR_INPUT, "httpd %u: slices do not hold %u recipients", l->slot->index,
+                       r->recipient_count);
+    if (got < 0 || scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
+        return -1;
+    answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
+    return 0;
+}
+
+static int apply_seen(struct writer *w, struct store_txn *t, struct link *l,
+                      const struct record_seen *r, struct err *err)
+{
+    /* Nobody can have been answered with what is still to come. */
+    uint64_t now_us = clock_wall_us();
+    uint64_t until_us = r->until_us < now_us ? r->until_us : now_us;
+
+    if (watermark_raise(t, r->domain, until_us, err) != 0)
+        return -1;
+    answer(w, l, r->request_id, r->generation, ANSWER_OK, (struct slice){0});
+    return 0;
+}
+
+static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *l,
+                            const struct record_unsuppress *r, struct err *err)
+{
+    struct unpack u = unpack_over(r->domains);
+    bool found = false;
+
+    if (r->list < SUPPRESS_BOUNCE || r->list > SUPPRESS_COMPLAINT) {
+        answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such list"));
+        return 0;
+    }
+    for (uint32_t n = unpack_array(&u); n > 0; n--) {
+        struct slice domain = unpack_str(&u);
+        int got = suppression_delete(t, domain, (enum suppression)r->list, r->address, err);
+        if (got < 0)
+            return -1;
+        found = found || got > 0;
+    }
+    answer(w, l, r->request_id, r->generation, found ? ANSWER_OK : ANSWER_NOT_FOUND,
+           (struct slice){0});
+    return 0;
+}
+
+/* -------- records from the pollers -------- */
+
+static int apply_event(struct writer *w, struct store_txn *t, const struct record_event *r,
+                       struct err *err)
+{
+    struct event e = {.ses_us = r->ses_us};
+
+    if (r->settles && r->batch_id != 0 &&
+        scheduler_settle(w->scheduler, t, r->batch_id, r->recipient, err) != 0)
+        return -1;
+    if (r->event.len == 0)
+        return 0;
+    if (r->event_id.len != EVENT_ID_BYTES || !event_unpack(r->event, &w->arena, &e)) {
+        log_error("an event from a poller cannot be read: passed over");
+        return 0;
+    }
+    memcpy(e.id, r->event_id.ptr, EVENT_ID_BYTES);
+
+    uint64_t now_us = clock_wall_us();
+    int got = event_put(t, &e, now_us, err);
+    if (got < 0)
+        return -1;
+    if (got == 0)
+        return 0; /* a repeat: its effects are there already */
+    if (r->batch_id != 0 &&
+        scheduler_count_event(w->scheduler, t, r->batch_id, e.type, (uint32_t)e.severity, err) != 0)
+        return -1;
+    if (r->suppress < SUPPRESS_BOUNCE || r->suppress > SUPPRESS_COMPLAINT)
+        return 0;
+    struct suppression_entry entry = {
+        .address = e.recipient,
+        .code = r->suppress_code,
+        .text = r->suppress_text,
+        .created_us = now_us,
+    };
+    return suppression_put(t, e.domain, (enum suppression)r->suppress, &entry, err);
+}
+
+static int apply_deadletter(struct store_txn *t, const struct record_deadletter *r, struct err *err)
+{
+    struct deadletter letter = {
+        .source = r->source,
+        .why = r->why,
+        .raw = r->raw,
+        .message_id = r->message_id,
+        .wall_us = clock_wall_us(),
+    };
+
+    log_warn("a message of %.*s was not understood and is kept: %.*s (postern deadletters)",
+             SLICE_ARGS(r->source), SLICE_ARGS(r->why));
+    return deadletter_put(t, &letter, err) < 0 ? -1 : 0;
+}
+
+/* -------- one record -------- */
+
+/* Which kinds a role may send; everything else from it is not believed. */
+static bool may_send(enum child_role role, enum record_kind kind)
+{
+    switch (role) {
+    case ROLE_HTTPD:
+        return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS;
+    case ROLE_SENDER:
+        return kind == RECORD_OUTCOMES;
+    case ROLE_POLLER:
+        return kind == RECORD_EVENT || kind == RECORD_DEADLETTER;
+    case ROLE_WRITER:
+    case ROLE_SANDBOX:
+        break;
+    }
+    return false;
+}
+
+/* 1 applied, 0 not understood, -1 failure of the store. */
+static int apply(struct writer *w, struct store_txn *t, struct link *l, struct slice bytes,
+                 struct err *err)
+{
+    enum record_kind kind = record_kind_of(bytes);
+    union {
+        struct record_accept accept;
+        struct record_seen seen;
+        struct record_unsuppress unsuppress;
+        struct record_outcomes outcomes;
+        struct record_event event;
+        struct record_deadletter deadletter;
+    } r;
+    int got = 0;
+
+    arena_reset(&w->arena);
+    if (!may_send(l->slot->role, kind))
+        return 0;
+    switch (kind) {
+    case RECORD_ACCEPT:
+        if (!record_accept_decode(bytes, &r.accept))
+            return 0;
+        got = apply_accept(w, t, l, &r.accept, err);
+        break;
+    case RECORD_SEEN:
+        if (!record_seen_decode(bytes, &r.seen))
+            return 0;
+        got = apply_seen(w, t, l, &r.seen, err);
+        break;
+    case RECORD_UNSUPPRESS:
+        if (!record_unsuppress_decode(bytes, &r.unsuppress))
+            return 0;
+        got = apply_unsuppress(w, t, l, &r.unsuppress, err);
+        break;
+    case RECORD_OUTCOMES:
+        if (!record_outcomes_decode(bytes, &r.outcomes))
+            return 0;
+        got = scheduler_outcomes(w->scheduler, t, l->slot->index, &r.outcomes, err);
+        break;
+    case RECORD_EVENT:
+        if (!record_event_decode(bytes, &r.event))
+            return 0;
+        got = apply_event(w, t, &r.event, err);
+        break;
+    case RECORD_DEADLETTER:
+        if (!record_deadletter_decode(bytes, &r.deadletter))
+            return 0;
+        got = apply_deadletter(t, &r.deadletter, err);
+        break;
+    case RECORD_ANSWER:
+    case RECORD_LEASE:
+        return 0; /* these go down, never up */
+    }
+    return got < 0 ? -1 : 1;
+}
+
+/* -------- rings -------- */
+
+static const char *const role_names[] = {"writer", "httpd", "sender", "poller", "sandbox"};
+
+/* What this worker shares cannot be believed: it is stopped, and its ring emptied once it is gone.
+ */
+static void distrust(struct writer *w, struct link *l, const char *why)
+{
+    const struct gauge_slot *g = &w->me->gauges->slots[l->slot->gauge];
+    pid_t pid = (pid_t)atomic_load(&g->pid);
+
+    log_error("%s %u: %s; it is stopped and its ring is emptied", role_names[l->slot->role],
+              l->slot->index, why);
+    l->broken_gen = atomic_load(&g->generation);
+    if (pid > 1)
+        (void)kill(pid, SIGKILL);
+}
+
+/* True when the link may be read. */
+static bool link_is_sound(struct writer *w, struct link *l)
+{
+    const struct gauge_slot *g = &w->me->gauges->slots[l->slot->gauge];
+
+    if (l->broken_gen == 0)
+        return true;
+    if (atomic_load(&g->generation) == l->broken_gen && atomic_load(&g->state) != GAUGE_DOWN)
+        return false;
+    ring_reset(l->slot->up);
+    l->applied = ring_tail(l->slot->up);
+    l->moved = true;
+    l->broken_gen = 0;
+    return true;
+}
+
+struct budget {
+    size_t bytes, records;
+    bool more; /* something was left for the next turn */
+};
+
+static int drain(struct writer *w, struct store_txn *t, struct link *l, struct budget *budget,
+                 struct err *err)
+{
+    struct ring_view view;
+
+    if (!link_is_sound(w, l))
+        return 0;
+    while (true) {
+        enum ring_result got = ring_peek_from(l->slot->up, l->applied, &view);
+        if (got == RING_EMPTY)
+            return 0;
+        if (got != RING_OK) {
+            distrust(w, l, "its ring is broken");
+            return 0;
+        }
+        if (budget->records == 0 || budget->bytes < view.rec.len) {
+            /* A record longer than the whole budget still has its turn, alone. */
+            if (budget->records != TURN_RECORDS) {
+                budget->more = true;
+                return 0;
+            }
+        }
+        int applied = apply(w, t, l, view.rec, err);
+        if (applied < 0)
+            return -1;
+        if (applied == 0)
+            distrust(w, l, "it sent a record that is not understood");
+        budget->records--;
+        budget->bytes -= view.rec.len < budget->bytes ? view.rec.len : budget->bytes;
+        l->applied = view.next;
+        l->moved = true;
+        if (applied == 0)
+            return 0;
+    }
+}
+
+/* -------- a turn -------- */
+
+static int grant(struct writer *w, struct store_txn *t, unsigned *granted, struct err *err)
+{
+    bool any = true;
+
+    /* One lease each in turn, so that no sender takes all the work. */
+    while (any && *granted < TURN_LEASES && !w->leaving) {
+        any = false;
+        for (size_t i = 0; i < w->me->slot_count; i++) {
+            struct link *l = &w->links[i];
+            const struct gauge_slot *g = &w->me->gauges->slots[l->slot->gauge];
+            if (l->slot->role != ROLE_SENDER || atomic_load(&g->state) != GAUGE_READY)
+                continue;
+            buf_reset(&w->scratch);
+            int got = scheduler_grant(w->scheduler, t, l->slot, atomic_load(&g->generation),
+                                      &w->scratch, err);
+            if (got < 0)
+                return -1;
+            if (got == 0)
+                continue;
+            outbox_add(l, buf_slice(&w->scratch));
+            (*granted)++;
+            any = true;
+        }
+    }
+    return 0;
+}
+
+static int bury_dead_senders(struct writer *w, struct store_txn *t, struct err *err)
+{
+    for (size_t i = 0; i < w->me->slot_count; i++)
+        if (w->links[i].slot->role == ROLE_SENDER &&
+            scheduler_has_dead(w->scheduler, w->links[i].slot) &&
+            scheduler_bury(w->scheduler, t, w->links[i].slot, err) != 0)
+            return -1;
+    return 0;
+}
+
+static int fill(struct writer *w, struct store_txn *t, struct budget *budget, struct err *err)
+{
+    unsigned granted = 0;
+
+    for (size_t i = 0; i < w->me->slot_count; i++)
+        if (drain(w, t, &w->links[i], budget, err) != 0)
+            return -1;
+    /* The dead are buried only when everything they said has been heard. */
+    if (!budget->more && bury_dead_senders(w, t, err) != 0)
+        return -1;
+    if (scheduler_doubt_is_due(w->scheduler) && scheduler_expire_doubts(w->scheduler, t, err) != 0)
+        return -1;
+    if (grant(w, t, &granted, err) != 0)
+        return -1;
+    bool busy = granted != 0 || budget->records != TURN_RECORDS;
+    int more = scheduler_expand(w->scheduler, t, busy ? EXPAND_BUSY : EXPAND_IDLE, err);
+    if (more < 0 || scheduler_flush(w->scheduler, t, err) != 0)
+        return -1;
+    if (more > 0 || granted == TURN_LEASES)
+        budget->more = true;
+    for (size_t i = 0; i < w->me->slot_count; i++) {
+        struct link *l = &w->links[i];
+        if (l->moved &&
+            ring_position_put(t, l->slot->gauge, w->me->ring_epoch, l->applied, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void after_commit(struct writer *w)
+{
+    for (size_t i = 0; i < w->me->slot_count; i++) {
+        struct link *l = &w->links[i];
+        if (l->moved) {
+            ring_release(l->slot->up, &(struct ring_view){.next = l->applied});
+            l->stored = l->applied;
+            l->moved = false;
+            bell_ring(&l->slot->bell); /* room again; and a poller may delete */
+        }
+        l->outbox_safe = l->outbox.len;
+        outbox_push(l);
+    }
+}
+
+static bool has_work(struct writer *w)
+{
+    struct ring_view view;
+
+    for (size_t i = 0; i < w->me->slot_count; i++) {
+        struct link *l = &w->links[i];
+        if (l->broken_gen == 0 && ring_peek_from(l->slot->up, l->applied, &view) != RING_EMPTY)
+            return true;
+    }
+    return false;
+}
+
+/* One transaction. False: the process is to end. */
+static bool turn(struct writer *w, bool *more)
+{
+    struct budget budget = {.bytes = TURN_BYTES, .records = TURN_RECORDS};
+    struct err err;
+
+    struct store_txn *t = store_begin_write(w->store, &err);
+    if (t == NULL) {
+        log_err(&err, "no write transaction");
+        return false;
+    }
+    if (fill(w, t, &budget, &err) != 0) {
+        log_err(&err, "the turn is given up; the records stay in their rings");
+        store_abort(t);
+        return false;
+    }
+    if (store_commit(t, &err) != 0) {
+        log_err(&err, "not committed; the records stay in their rings");
+        return false;
+    }
+    atomic_fetch_add_explicit(&w->me->gauges->writer_commits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->me->gauges->writer_records, TURN_RECORDS - budget.records,
+                              memory_order_relaxed);
+    after_commit(w);
+    *more = budget.more;
+    return true;
+}
+
+static void take_turn(struct writer *w)
+{
+    bool more = false;
+
+    bell_quiet(&w->me->writer_bell);
+    if (!turn(w, &more)) {
+        leave(w, CHILD_EXIT_RETRY);
+        return;
+    }
+    child_beat(w->me);
+    if (!more && !has_work(w)) {
+        bell_sleep(&w->me->writer_bell);
+        more = has_work(w);
+        if (!more) {
+            if (w->leaving)
+                leave(w, CHILD_EXIT_DONE);
+            return;
+        }
+        bell_quiet(&w->me->writer_bell);
+    }
+    event_active(w->doorbell, EV_READ, 0); /* signals and the tick have their turn between */
+}
+
+/* -------- callbacks -------- */
+
+static void on_doorbell(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    take_turn(arg);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct writer *w = arg;
+    uint64_t now_ms = clock_mono_ms();
+
+    (void)fd, (void)what;
+    child_beat(w->me);
+    if (now_ms - w->readers_checked_mono_ms > SWEEP_READERS_MS) {
+        w->readers_checked_mono_ms = now_ms;
+        (void)store_sweep_readers(w->store);
+    }
+    take_turn(w);
+}
+
+static void on_master(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    leave(arg, CHILD_EXIT_DONE);
+}
+
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+    struct writer *w = arg;
+
+    (void)sig, (void)what;
+    w->leaving = true;
+    child_leaving(w->me);
+    take_turn(w);
+}
+
+/* -------- opening -------- */
+
+static int push_again(void *arg, const struct lease_row *row)
+{
+    struct writer *w = arg;
+
+    if (row->sender == LEASE_DOUBT || row->epoch != w->me->ring_epoch)
+        return 0;
+    for (size_t i = 0; i < w->me->slot_count; i++) {
+        struct link *l = &w->links[i];
+        if (l->slot->role != ROLE_SENDER || l->slot->index != row->sender)
+            continue;
+        struct record_lease r = {
+            .generation = row->generation,
+            .lease_id = row->id,
+            .cell = row->cell,
+            .batch_id = row->batch_id,
+            .slice = row->slice,
+            .mask = row->mask,
+            .lane = LANE_NEWSLETTER,
+        };
+        buf_reset(&w->scratch);
+        record_lease_encode(&w->scratch, &r);
+        outbox_add(l, buf_slice(&w->scratch));
+    }
+    return 0;
+}
+
+static int writer_load(struct writer *w, struct err *err)
+{
+    struct store_txn *t = store_begin_read(w->store, err);
+
+    if (t == NULL)
+        return -1;
+    w->last_batch_id = batch_last_id(t);
+    w->scheduler = scheduler_open(w->me, t, err);
+    for (size_t i = 0; i < w->me->slot_count; i++) {
+        struct link *l = &w->links[i];
+        l->slot = &w->me->slots[i];
+        l->applied = ring_tail(l->slot->up);
+        uint64_t position;
+        if (ring_position_get(t, l->slot->gauge, w->me->ring_epoch, &position) &&
+            position > l->applied) {
+            ring_release(l->slot->up, &(struct ring_view){.next = position});
+            l->applied = position;
+        }
+        l->stored = l->applied;
+    }
+    if (w->scheduler != NULL)
+        (void)lease_each(t, push_again, w);
+    store_end_read(t);
+    return w->scheduler == NULL ? -1 : 0;
+}
+
+static int writer_open(struct writer *w, struct err *err)
+{
+    const struct timeval tick = {.tv_sec = 0, .tv_usec = CHILD_TICK_MS * 1000};
+
+    w->links = mem_zero(w->me->slot_count, sizeof *w->links);
+    w->store = store_open(w->me->config->state_dir, STORE_WRITE, err);
+    if (w->store == NULL || writer_load(w, err) != 0)
+        return -1;
+    w->base = event_base_new();
+    if (w->base == NULL)
+        return err_sys(err, "event_base_new");
+    w->doorbell = event_new(w->base, w->me->writer_bell.fd, EV_READ | EV_PERSIST, on_doorbell, w);
+    w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
+    w->master = event_new(w->base, w->me->control_fd, EV_READ | EV_PERSIST, on_master, w);
+    w->term = evsignal_new(w->base, SIGTERM, on_term, w);
+    if (w->doorbell == NULL || w->tick == NULL || w->master == NULL || w->term == NULL ||
+        event_add(w->doorbell, NULL) != 0 || event_add(w->tick, &tick) != 0 ||
+        event_add(w->master, NULL) != 0 || event_add(w->term, NULL) != 0)
+        return err_set(err, ERR_SYSTEM, "the writer's events cannot be set up");
+    event_active(w->doorbell, EV_READ, 0); /* whatever waits already */
+    return 0;
+}
+
+static void free_event(struct event *e)
+{
+    if (e != NULL)
+        event_free(e);
+}
+
+static void writer_close(struct writer *w)
+{
+    free_event(w->doorbell);
+    free_event(w->tick);
+    free_event(w->master);
+    free_event(w->term);
+    if (w->base != NULL)
+        event_base_free(w->base);
+    scheduler_close(w->scheduler);
+    store_close(w->store);
+    for (size_t i = 0; w->links != NULL && i < w->me->slot_count; i++)
+        buf_fini(&w->links[i].outbox);
+    free(w->links);
+    buf_fini(&w->scratch);
+    arena_fini(&w->arena);
+}
+
+enum child_exit writer_main(const struct child *me)
+{
+    struct writer w = {.me = me, .verdict = CHILD_EXIT_RETRY};
+    struct err err;
+
+    if (writer_open(&w, &err) == 0) {
+        child_ready(me);
+        (void)event_base_dispatch(w.base);
+    } else {
+        log_err(&err, "the writer cannot start");
+    }
+    writer_close(&w);
+    return w.verdict;
+}
