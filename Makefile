@@ -12,12 +12,12 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 base_SRC := arena buf clock config digest err json log mem pack slice
 shm_SRC := bell child gauges record ring started
 mail_SRC := address date event event_json filter form header message multipart own_event page_token render \
-            ses_body ses_event
+            ses_address ses_body ses_event
 aws_SRC := credentials error http ses sign sqs
 store_SRC := batch_write batches deadletters events key store suppressions
 writer_SRC := scheduler writer
 httpd_SRC := auth events health httpd inbox messages reply route suppressions
-sender_SRC := compiled outbox sender
+sender_SRC := compiled outbox rate sender
 poller_SRC := poller queue
 cli_SRC := batches cli deadletters events options
 sandbox_SRC := sandbox sandbox_ses sandbox_sns sandbox_sqs

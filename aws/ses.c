@@ -48,5 +48,5 @@ bool ses_message_id(struct slice body, struct buf *to)
 void ses_suppression_path(struct buf *to, struct slice address)
 {
     buf_add_str(to, "/v2/email/suppression/addresses/");
-    text_percent_encode(to, address, NULL);
+    text_percent_encode(to, address, "");
 }

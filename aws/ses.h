@@ -1,6 +1,6 @@
 /*
- * aws/ses.h - what SES answers, read: the account's limits and a send's message id; and the paths of
- * its calls.
+ * aws/ses.h - what SES answers, read: the account's limits and a send's message id; and the paths
+ * of its calls.
  *
  * UNITS   Rates in recipients a second × 1000.
  * MEMORY  Texts borrow from the tree or go to the caller's buf.
@@ -15,11 +15,11 @@
 #define SES_PATH_ACCOUNT "/v2/email/account"
 
 struct ses_account {
-    uint64_t rate_milli;              /* 0 = the answer did not say */
-    uint64_t quota_max_24h;           /* UINT64_MAX = unlimited; 0 = not said */
+    uint64_t rate_milli;    /* 0 = the answer did not say */
+    uint64_t quota_max_24h; /* UINT64_MAX = unlimited; 0 = not said */
     uint64_t quota_sent_24h;
     bool sending_enabled;
-    bool production;                  /* false: SES's sandbox, verified recipients only */
+    bool production; /* false: SES's sandbox, verified recipients only */
 };
 
 /* The body of GetAccount's answer; false when it is no JSON object. */

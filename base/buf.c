@@ -23,7 +23,7 @@ void buf_reset(struct buf *b)
 uint8_t *buf_reserve(struct buf *b, size_t more)
 {
     assert(more <= SIZE_MAX / 4 && b->len <= SIZE_MAX / 4);
-    if (b->cap - b->len < more) {
+    if (b->ptr == NULL || b->cap - b->len < more) {
         size_t cap = b->cap < BUF_LEAST_BYTES ? BUF_LEAST_BYTES : b->cap;
         while (cap - b->len < more)
             cap *= 2;

@@ -17,7 +17,8 @@ struct buf {
 
 void buf_fini(struct buf *b);
 void buf_reset(struct buf *b);
-uint8_t *buf_reserve(struct buf *b, size_t more); /* room for `more` bytes behind len; len unchanged */
+uint8_t *buf_reserve(struct buf *b,
+                     size_t more); /* room for `more` bytes behind len; len unchanged */
 void buf_add(struct buf *b, const void *ptr, size_t len);
 void buf_add_byte(struct buf *b, uint8_t byte);
 void buf_add_str(struct buf *b, const char *s);

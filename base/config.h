@@ -6,8 +6,8 @@
  *         manual come from it.
  * MEMORY  config_load() gives a tree that config_free() frees; const for everyone else. Strings are
  *         NUL-terminated; an unset one is "" (never NULL).
- * ERRORS  Every mistake in the file is reported at once, a line each: "FILE:LINE: what, what to do".
- * UNITS   In the names.
+ * ERRORS  Every mistake in the file is reported at once, a line each: "FILE:LINE: what, what to
+ * do". UNITS   In the names.
  */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
@@ -67,7 +67,7 @@ struct config {
     struct {
         char *region, *profile;
         char *access_key_id, *secret_access_key, *session_token; /* secrets: wiped by config_free */
-        char *ses_endpoint, *sqs_endpoint, *sns_endpoint; /* "" = the regional ones */
+        char *ses_endpoint, *sqs_endpoint, *sns_endpoint;        /* "" = the regional ones */
     } aws;
     struct {
         char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */
@@ -89,6 +89,10 @@ struct config {
 struct config *config_load(const char *path, struct buf *mistakes);
 void config_free(struct config *c);
 
-const struct config_domain *config_domain_find(const struct config *c, struct slice name); /* any case */
+/* In a process that has no use for AWS's credentials: wipes them, from the environment too. */
+void config_forget_secrets(struct config *c);
+
+const struct config_domain *config_domain_find(const struct config *c,
+                                               struct slice name); /* any case */
 
 #endif

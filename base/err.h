@@ -9,12 +9,12 @@
 
 enum err_code {
     ERR_NONE,
-    ERR_SYSTEM,    /* a system call: see sys */
-    ERR_CONFIG,    /* what an operator wrote */
-    ERR_INPUT,     /* what a peer sent */
-    ERR_FULL,      /* no room: disk, map, quota */
+    ERR_SYSTEM, /* a system call: see sys */
+    ERR_CONFIG, /* what an operator wrote */
+    ERR_INPUT,  /* what a peer sent */
+    ERR_FULL,   /* no room: disk, map, quota */
     ERR_NOT_FOUND,
-    ERR_STORE,     /* LMDB said no */
+    ERR_STORE, /* LMDB said no */
     ERR_NETWORK,
     ERR_INTERNAL,
 };

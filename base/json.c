@@ -92,7 +92,8 @@ void json_put_escaped(struct buf *to, struct slice s)
                 continue;
             }
         }
-        buf_add(to, s.ptr + from, i - from);
+        if (i > from)
+            buf_add(to, s.ptr + from, i - from);
         if (c == '"' || c == '\\') {
             buf_add_byte(to, '\\');
             buf_add_byte(to, c);
@@ -111,7 +112,8 @@ void json_put_escaped(struct buf *to, struct slice s)
         }
         from = ++i;
     }
-    buf_add(to, s.ptr + from, s.len - from);
+    if (s.len > from)
+        buf_add(to, s.ptr + from, s.len - from);
 }
 
 void json_put_text(struct buf *to, struct slice s)

@@ -66,15 +66,15 @@ static void put_line(enum log_level level, const char *words)
     (void)gmtime_r(&seconds, &utc);
     (void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &utc);
 
-    int len = line_format == LOG_FORMAT_JSON
-                  ? snprintf(line, sizeof line,
-                             "{\"time\":\"%s.%03uZ\",\"level\":\"%s\",\"process\":\"%s\","
-                             "\"pid\":%d,\"message\":\"",
-                             when, (unsigned)(now_ms % 1000), level_names[level], process_name,
-                             (int)getpid())
-                  : snprintf(line, sizeof line, "%s.%03uZ %-5s %s[%d]: ", when,
-                             (unsigned)(now_ms % 1000), level_names[level], process_name,
-                             (int)getpid());
+    int len =
+        line_format == LOG_FORMAT_JSON
+            ? snprintf(line, sizeof line,
+                       "{\"time\":\"%s.%03uZ\",\"level\":\"%s\",\"process\":\"%s\","
+                       "\"pid\":%d,\"message\":\"",
+                       when, (unsigned)(now_ms % 1000), level_names[level], process_name,
+                       (int)getpid())
+            : snprintf(line, sizeof line, "%s.%03uZ %-5s %s[%d]: ", when, (unsigned)(now_ms % 1000),
+                       level_names[level], process_name, (int)getpid());
     size_t at = (size_t)len;
     at += put_words(line + at, sizeof line - at - 4, words, line_format == LOG_FORMAT_JSON);
     if (line_format == LOG_FORMAT_JSON) {
@@ -92,7 +92,7 @@ static void put(enum log_level level, const char *format, va_list args)
 
     if (level < least_level)
         return;
-    /* The callers' formats are literals, checked by their format attribute. */
+        /* The callers' formats are literals, checked by their format attribute. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     (void)vsnprintf(words, sizeof words, format, args);

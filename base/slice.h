@@ -22,7 +22,8 @@ struct slice {
 
 /* For printf's "%.*s". Lengths beyond INT_MAX are cut. */
 #define SLICE_ARGS(s)                                                                              \
-    (int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len), (const char *)((s).ptr ? (s).ptr : (const uint8_t *)"")
+    (int)((s).len > 0x7fffffff ? 0x7fffffff : (s).len),                                            \
+        (const char *)((s).ptr ? (s).ptr : (const uint8_t *)"")
 
 static inline struct slice slice_of(const void *ptr, size_t len)
 {
@@ -72,8 +73,8 @@ size_t slice_find_nocase(struct slice s, struct slice text);
 /* Without blanks (space, tab, CR, LF) at both ends. */
 struct slice slice_trim(struct slice s);
 
-/* Cuts s at the first `byte`: *head gets what is before, *tail what is behind. False (and *head = s,
- * *tail empty) when the byte is not there. */
+/* Cuts s at the first `byte`: *head gets what is before, *tail what is behind. False (and *head =
+ * s, *tail empty) when the byte is not there. */
 bool slice_cut(struct slice s, uint8_t byte, struct slice *head, struct slice *tail);
 
 /* Unsigned decimal, all of it, no sign, no blanks. False on anything else or on overflow. */

@@ -175,9 +175,9 @@ void render_values(const struct render_keys *k, const struct recipient *r, struc
         first++;
     while (last > 0 && name.ptr[last - 1] != ' ')
         last--;
-    values[RENDER_RECIPIENT] = name.len == 0 ? r->address
-                                             : arena_printf(a, "%.*s <%.*s>", SLICE_ARGS(name),
-                                                            SLICE_ARGS(r->address));
+    values[RENDER_RECIPIENT] =
+        name.len == 0 ? r->address
+                      : arena_printf(a, "%.*s <%.*s>", SLICE_ARGS(name), SLICE_ARGS(r->address));
     values[RENDER_EMAIL] = r->address;
     values[RENDER_NAME] = name;
     values[RENDER_FNAME] = slice_head(name, first);

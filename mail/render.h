@@ -2,9 +2,9 @@
  * mail/render.h - Mailgun's %variables%: a text is cut into parts once per batch, and put together
  * once per recipient.
  *
- * SHAPE   Placeholders: %recipient.KEY%, with any KEY that a recipient of the batch defines; %recipient%,
- *         %recipient_email%, %recipient_name%, %recipient_fname%, %recipient_lname%. The unsubscribe
- *         placeholders (%unsubscribe_url%, %unsubscribe_email%, %mailing_list_unsubscribe_url%,
+ * SHAPE   Placeholders: %recipient.KEY%, with any KEY that a recipient of the batch defines;
+ * %recipient%, %recipient_email%, %recipient_name%, %recipient_fname%, %recipient_lname%. The
+ * unsubscribe placeholders (%unsubscribe_url%, %unsubscribe_email%, %mailing_list_unsubscribe_url%,
  *         %tag_…%) have no value here and leave nothing behind. Everything else is text, also
  *         %recipient.KEY% with a KEY unknown to the whole batch (counted).
  *         One pass: values go in verbatim and are never scanned.
@@ -37,8 +37,9 @@ struct render_keys {
     size_t table_size;
 };
 
-void render_keys_add(struct render_keys *k, struct arena *a, struct slice name); /* copies a new name */
-size_t render_keys_find(const struct render_keys *k, struct slice name);         /* SIZE_MAX: not there */
+void render_keys_add(struct render_keys *k, struct arena *a,
+                     struct slice name);                                 /* copies a new name */
+size_t render_keys_find(const struct render_keys *k, struct slice name); /* SIZE_MAX: not there */
 
 static inline size_t render_slot_count(const struct render_keys *k)
 {

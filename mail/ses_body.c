@@ -6,6 +6,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "mail/own_event.h"
+#include "mail/ses_address.h"
 
 enum header_form {
     FORM_TEXT,      /* unstructured: RFC 2047 */
@@ -35,7 +36,7 @@ struct ses_batch {
     uint64_t batch_id;
     struct render_template from, reply_to;
     bool has_reply_to;
-    bool lost_list_unsubscribe; /* given, but nothing of it is left for anyone */
+    bool lost_list_unsubscribe;                 /* given, but nothing of it is left for anyone */
     struct render_template subject, text, html; /* literals escaped for JSON already */
     bool has_text, has_html;
     struct header *headers;
@@ -88,9 +89,8 @@ static void compile_text(struct ses_batch *b, struct render_template *t, struct 
 static bool is_not_for_the_list(struct slice name)
 {
     static const char *const taken[] = {
-        "from",       "to",           "cc",           "bcc",
-        "subject",    "date",         "message-id",   "return-path",
-        "received",   "mime-version", "feedback-id",  "dkim-signature"};
+        "from",       "to",          "cc",       "bcc",          "subject",     "date",
+        "message-id", "return-path", "received", "mime-version", "feedback-id", "dkim-signature"};
 
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
         if (slice_eq_nocase(name, slice_str(taken[i])))
@@ -104,16 +104,17 @@ static bool is_not_for_the_list(struct slice name)
 static bool is_allowed_once(struct slice name)
 {
     static const char *const once[] = {
-        "reply-to",    "sender",       "in-reply-to",    "references", "precedence",
-        "priority",    "importance",   "sensitivity",    "organization",
-        "user-agent",  "auto-submitted", "comments",     "keywords",   "errors-to",
-        "x-priority",  "x-msmail-priority", "x-mailer",  "x-auto-response-suppress"};
+        "reply-to",          "sender",         "in-reply-to",
+        "references",        "precedence",     "priority",
+        "importance",        "sensitivity",    "organization",
+        "user-agent",        "auto-submitted", "comments",
+        "keywords",          "errors-to",      "x-priority",
+        "x-msmail-priority", "x-mailer",       "x-auto-response-suppress"};
 
     for (size_t i = 0; i < sizeof once / sizeof once[0]; i++)
         if (slice_eq_nocase(name, slice_str(once[i])))
             return true;
-    return slice_starts_nocase(name, SLICE("list-")) ||
-           slice_starts_nocase(name, SLICE("thread-"));
+    return slice_starts_nocase(name, SLICE("list-")) || slice_starts_nocase(name, SLICE("thread-"));
 }
 
 static bool has_mailboxes(struct slice name)
@@ -188,10 +189,11 @@ static bool compile_header(struct ses_batch *b, struct header *h, struct slice n
         }
         return h->count > 0;
     }
-    h->form = has_mailboxes(name)                              ? FORM_MAILBOXES
-              : slice_starts_nocase(name, SLICE("list-")) &&
-                      !slice_eq_nocase(name, SLICE("list-id")) ? FORM_URI
-                                                               : FORM_TEXT;
+    h->form =
+        has_mailboxes(name) ? FORM_MAILBOXES
+        : slice_starts_nocase(name, SLICE("list-")) && !slice_eq_nocase(name, SLICE("list-id"))
+            ? FORM_URI
+            : FORM_TEXT;
     render_compile(&t, value, keys, a);
     b->unknown_count += t.unknown_count;
     h->elements[h->count++] = t;
@@ -248,8 +250,7 @@ static struct slice compile_attachments(const struct message_content *c, struct 
     for (size_t i = 0; i < c->attachment_count; i++) {
         const struct attachment *at = &c->attachments[i];
         buf_add_str(&json, i == 0 ? ",\"Attachments\":[{" : ",{");
-        json_put_str(&json, "FileName",
-                     at->filename.len > 0 ? at->filename : SLICE("attachment"));
+        json_put_str(&json, "FileName", at->filename.len > 0 ? at->filename : SLICE("attachment"));
         if (at->content_type.len > 0 && at->content_type.len <= 78)
             json_put_str(&json, "ContentType", at->content_type);
         if (at->content_id.len > 0 && at->content_id.len <= 78) {
@@ -384,14 +385,14 @@ static bool refuse(struct err *err, const char *what, struct slice which, const 
 static bool put_mailboxes(const char *what, struct slice text, size_t most, struct ses_scratch *s,
                           struct buf *to, struct err *err)
 {
-    struct mailbox *list;
+    struct ses_mailbox *list;
     size_t count;
 
-    if (!mailboxes_parse(text, &s->arena, &list, &count) || count == 0)
+    if (!ses_mailboxes_parse(text, &s->arena, &list, &count) || count == 0)
         return refuse(err, what, text, "is no address");
     for (size_t i = 0; i < count && i < most; i++) {
         buf_reset(&s->header);
-        if (!mailbox_encode(&s->header, list[i].name, list[i].address))
+        if (!ses_mailbox_encode(&s->header, list[i].name, list[i].address))
             return refuse(err, what, list[i].address, "is not an address that SES can take");
         if (i > 0)
             buf_add_byte(to, ',');
@@ -401,8 +402,7 @@ static bool put_mailboxes(const char *what, struct slice text, size_t most, stru
 }
 
 static bool put_destination(const struct recipient *list, size_t count, uint64_t mask,
-                            bool batch_mode, struct ses_scratch *s, struct buf *to,
-                            struct err *err)
+                            bool batch_mode, struct ses_scratch *s, struct buf *to, struct err *err)
 {
     static const char *const names[] = {"ToAddresses", "CcAddresses", "BccAddresses"};
 
@@ -415,7 +415,7 @@ static bool put_destination(const struct recipient *list, size_t count, uint64_t
             if ((mask >> i & 1) == 0 || own != kind)
                 continue;
             buf_reset(&s->header);
-            if (!mailbox_encode(&s->header, list[i].name, list[i].address))
+            if (!ses_mailbox_encode(&s->header, list[i].name, list[i].address))
                 return refuse(err, "Recipient", list[i].address,
                               "SES takes ASCII before the @ and a domain name behind it only");
             if (any) {
@@ -448,7 +448,7 @@ static void put_uri(struct buf *to, struct slice s)
 static void put_header_value(const struct header *h, const struct slice *values,
                              struct ses_scratch *s)
 {
-    struct mailbox *list;
+    struct ses_mailbox *list;
     size_t count;
 
     buf_reset(&s->header);
@@ -468,20 +468,20 @@ static void put_header_value(const struct header *h, const struct slice *values,
         put_uri(&s->header, line);
         return;
     }
-    if (h->form == FORM_MAILBOXES && mailboxes_parse(line, &s->arena, &list, &count) &&
+    if (h->form == FORM_MAILBOXES && ses_mailboxes_parse(line, &s->arena, &list, &count) &&
         count > 0) {
         size_t i = 0;
         for (; i < count; i++) {
             if (i > 0)
                 buf_add_str(&s->header, ", ");
-            if (!mailbox_encode(&s->header, list[i].name, list[i].address))
+            if (!ses_mailbox_encode(&s->header, list[i].name, list[i].address))
                 break;
         }
         if (i == count)
             return;
         buf_reset(&s->header);
     }
-    header_encode(&s->header, line);
+    ses_text_encode(&s->header, line);
 }
 
 static bool name_fits(struct slice name)
@@ -558,8 +558,8 @@ static bool put_headers(const struct ses_batch *b, const struct slice *values,
         const struct header *h = &b->headers[i];
         put_header_value(h, values, s);
         struct slice value = slice_trim(buf_slice(&s->header));
-        if (value.len == 0 || (h->needs_list_unsubscribe &&
-                               (list_unsubscribe_fell_out || b->lost_list_unsubscribe)))
+        if (value.len == 0 ||
+            (h->needs_list_unsubscribe && (list_unsubscribe_fell_out || b->lost_list_unsubscribe)))
             continue;
         if (!name_fits(h->name))
             return refuse(err, "Header", h->name, "is no name that SES takes");

@@ -7,7 +7,7 @@
 # FUZZ_S     seconds for each fuzz target (default 4)
 # Full output of each suite is kept under build/test-logs/.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 logs=build/test-logs
 mkdir -p "$logs"
 passed=0

@@ -112,9 +112,9 @@ static struct ses_setup setup_of(const struct compiled_cache *c, const struct co
         setup.configuration_set = slice_str(domain->untracked_configuration_set);
         setup.override_tracking = false;
     } else {
-        setup.configuration_set = slice_str(one->head.lane == LANE_TRANSACTIONAL
-                                                ? domain->system_configuration_set
-                                                : domain->newsletter_configuration_set);
+        setup.configuration_set =
+            slice_str(one->head.lane == LANE_TRANSACTIONAL ? domain->system_configuration_set
+                                                           : domain->newsletter_configuration_set);
     }
     return setup;
 }

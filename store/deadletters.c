@@ -61,7 +61,7 @@ int deadletter_put(struct store_txn *t, struct deadletter *d, struct err *err)
     if (rc == 0 && !repeated)
         rc = store_put(t, DB_DEADLETTERS, key_slice(&same), key_slice(&at), err);
     buf_fini(&packed);
-    return rc != 0 ? -1 : !repeated;
+    return rc;
 }
 
 static bool letter_read(struct slice key, struct slice value, struct deadletter *d)

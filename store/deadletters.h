@@ -16,7 +16,7 @@
 enum { DEADLETTER_ID_BYTES = 16 };
 
 struct deadletter {
-    uint64_t wall_us; /* when it came first */
+    uint64_t wall_us; /* when it came first; kept when it comes again */
     uint8_t id[DEADLETTER_ID_BYTES];
     struct slice source; /* queue URL */
     struct slice why;
@@ -24,8 +24,7 @@ struct deadletter {
     struct slice message_id; /* SQS's */
 };
 
-/* id is computed here. 1 when stored, 0 when it was there already (its `why` is renewed), -1 on
- * failure. */
+/* id is computed here. 0, also when it was there already (then `why` is renewed), or -1. */
 int deadletter_put(struct store_txn *t, struct deadletter *d, struct err *err);
 bool deadletter_get(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES],
                     struct deadletter *d);

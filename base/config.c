@@ -1,0 +1,817 @@
+/*
+ * One table of settings. libconfuse reads the file's syntax and hands every value over as text, as
+ * it meets it: its line is then known, so each mistake can name it. What a text must look like,
+ * what it is when absent, and whether a reload may change it stand in the table.
+ *
+ * libconfuse stops at the first name it does not know. To report every mistake at once, such a line
+ * is noted, blanked and the text parsed again; values are judged in the last pass only.
+ */
+#include "base/config.h"
+
+#include <confuse.h>
+#include <ctype.h>
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include "base/mem.h"
+
+enum { FILE_BYTES_MAX = 4 * 1024 * 1024, UNKNOWN_MAX = 100 };
+
+enum setting_type {
+    TYPE_TEXT,
+    TYPE_LIST,     /* of texts */
+    TYPE_COUNT,    /* a plain number, range in `least` and `most` */
+    TYPE_BYTES,    /* "32M" */
+    TYPE_DURATION, /* "10m" → ms */
+    TYPE_BOOL,
+    TYPE_RATE, /* "auto", a number, "50%" */
+    TYPE_LEVEL,
+    TYPE_FORMAT,
+    TYPE_ON_DOUBT,
+    TYPE_ADDRESS,   /* host:port */
+    TYPE_ADDRESSES, /* a list of them */
+};
+
+struct setting {
+    const char *section; /* "" = top level */
+    const char *name;
+    enum setting_type type;
+    size_t offset; /* in struct config; for "domain": in struct config_domain */
+    const char *absent;
+    uint64_t least, most; /* of numbers, bytes, milliseconds */
+    bool reloadable;
+    const char *help;
+};
+
+#define AT(member)   offsetof(struct config, member)
+#define OF(member)   offsetof(struct config_domain, member)
+#define MS_PER_DAY   UINT64_C(86400000)
+#define TEN_YEARS_MS (3650 * MS_PER_DAY)
+
+static const struct setting settings[] = {
+    /* clang-format off */
+    {"", "listen", TYPE_ADDRESSES, AT(listen), "127.0.0.1:8025", 0, 0, false, "addresses to serve, host:port"},
+    {"", "public_url", TYPE_TEXT, AT(public_url), "", 0, 0, true, "origin that clients see, for paging URLs; empty: from the Host header"},
+    {"", "state_dir", TYPE_TEXT, AT(state_dir), "/var/lib/postern", 0, 0, false, "everything that must survive"},
+    {"", "user", TYPE_TEXT, AT(user), "", 0, 0, false, "whom children become when started as root"},
+    {"", "grace", TYPE_DURATION, AT(grace_ms), "30s", 100, 3600000, true, "time to finish on TERM"},
+    {"log", "level", TYPE_LEVEL, AT(log.level), "info", 0, 0, true, "debug, info, warn or error"},
+    {"log", "format", TYPE_FORMAT, AT(log.format), "text", 0, 0, true, "text or json"},
+    {"httpd", "children", TYPE_COUNT, AT(httpd.children), "2", 1, 16, false, "HTTP processes"},
+    {"httpd", "max_body", TYPE_BYTES, AT(httpd.max_body_bytes), "32M", 65536, 256 << 20, false, "largest request body"},
+    {"httpd", "tls_certificate", TYPE_TEXT, AT(httpd.tls_certificate), "", 0, 0, true, "PEM file; empty: plain HTTP"},
+    {"httpd", "tls_key", TYPE_TEXT, AT(httpd.tls_key), "", 0, 0, true, "PEM file"},
+    {"sender", "children", TYPE_COUNT, AT(sender.children), "2", 1, 16, false, "sending processes"},
+    {"sender", "connections", TYPE_COUNT, AT(sender.connections), "64", 1, 1000, true, "calls to SES at once, per sender"},
+    {"sender", "max_rate", TYPE_RATE, AT(sender), "auto", 0, 0, true, "recipients a second: auto, a number, or a share of the account's"},
+    {"sender", "on_doubt", TYPE_ON_DOUBT, AT(sender.on_doubt), "resend", 0, 0, true, "when no event settles an unanswered send: resend or hold"},
+    {"sender", "doubt_window", TYPE_DURATION, AT(sender.doubt_window_ms), "10m", 100, MS_PER_DAY, true, "how long to wait for that event"},
+    {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
+    {"poller", "receives", TYPE_COUNT, AT(poller.receives), "4", 1, 32, true, "long polls in flight per queue"},
+    {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "e.g. eu-west-1"},
+    {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "section of the shared credentials file"},
+    {"aws", "access_key_id", TYPE_TEXT, AT(aws.access_key_id), "", 0, 0, true, ""},
+    {"aws", "secret_access_key", TYPE_TEXT, AT(aws.secret_access_key), "", 0, 0, true, ""},
+    {"aws", "session_token", TYPE_TEXT, AT(aws.session_token), "", 0, 0, true, ""},
+    {"aws", "ses_endpoint", TYPE_TEXT, AT(aws.ses_endpoint), "", 0, 0, true, "instead of the regional one"},
+    {"aws", "sqs_endpoint", TYPE_TEXT, AT(aws.sqs_endpoint), "", 0, 0, true, ""},
+    {"aws", "sns_endpoint", TYPE_TEXT, AT(aws.sns_endpoint), "", 0, 0, true, ""},
+    {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, true, "empty: batches wait in the local store"},
+    {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
+    {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
+    {"sandbox", "enabled", TYPE_BOOL, AT(sandbox.enabled), "false", 0, 0, false, "run the stand-in for SES, SNS and SQS"},
+    {"sandbox", "listen", TYPE_ADDRESS, AT(sandbox.listen), "127.0.0.1:8026", 0, 0, false, "where it listens"},
+    {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
+    {"retention", "batches", TYPE_DURATION, AT(retention.batches_ms), "90d", 1000, TEN_YEARS_MS, true, "how long batches are kept"},
+    {"domain", "api_keys", TYPE_LIST, OF(api_keys), "", 0, 0, true, "keys that may use this domain"},
+    {"domain", "newsletter_configuration_set", TYPE_TEXT, OF(newsletter_configuration_set), "", 0, 0, true, ""},
+    {"domain", "system_configuration_set", TYPE_TEXT, OF(system_configuration_set), "", 0, 0, true, ""},
+    {"domain", "untracked_configuration_set", TYPE_TEXT, OF(untracked_configuration_set), "", 0, 0, true, ""},
+    /* clang-format on */
+};
+
+enum { SETTINGS = sizeof settings / sizeof settings[0] };
+
+static const char *const section_names[] = {"",    "log",    "httpd",   "sender",    "poller",
+                                            "aws", "queues", "sandbox", "retention", "domain"};
+enum { SECTIONS = sizeof section_names / sizeof section_names[0] };
+
+/* -------- collecting mistakes -------- */
+
+struct mistake {
+    int line;
+    char *text;
+};
+
+struct reading {
+    const char *path;
+    struct config *config;
+    struct mistake *mistakes;
+    size_t mistake_count;
+    size_t kept; /* mistakes that outlast a new pass */
+    int unknown_line;
+    bool broken; /* the syntax itself: no use in going on */
+};
+
+/* libconfuse's callbacks carry no argument of ours: the reading under way. */
+static struct reading *current;
+
+static void __attribute__((format(printf, 3, 4)))
+mistake(struct reading *r, int line, const char *format, ...)
+{
+    struct buf text = {0};
+    char words[512];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(words, sizeof words, format, args);
+    va_end(args);
+    if (line > 0)
+        buf_printf(&text, "%s:%d: %s", r->path, line, words);
+    else
+        buf_printf(&text, "%s: %s", r->path, words);
+    for (size_t i = 0; i < r->mistake_count; i++)
+        if (strcmp(r->mistakes[i].text, buf_cstr(&text)) == 0) {
+            buf_fini(&text);
+            return;
+        }
+    r->mistakes = mem_grow(r->mistakes, (r->mistake_count + 1) * sizeof *r->mistakes);
+    r->mistakes[r->mistake_count++] =
+        (struct mistake){.line = line, .text = mem_strdup(buf_cstr(&text))};
+    buf_fini(&text);
+}
+
+static void forget_mistakes(struct reading *r, size_t keep)
+{
+    while (r->mistake_count > keep)
+        free(r->mistakes[--r->mistake_count].text);
+}
+
+/* -------- texts to values -------- */
+
+static char **text_at(void *base, size_t offset)
+{
+    return (char **)(void *)((char *)base + offset);
+}
+
+static void set_text(char **slot, const char *text)
+{
+    free(*slot);
+    *slot = mem_strdup(text);
+}
+
+/* A number and its unit: false when either is none of ours. */
+static bool read_units(const char *text, const char *const *units, const uint64_t *factors,
+                       uint64_t *value)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)text[0]))
+        return false;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (errno != 0)
+        return false;
+    for (size_t i = 0; units[i] != NULL; i++)
+        if (strcmp(end, units[i]) == 0) {
+            if (number > UINT64_MAX / factors[i])
+                return false;
+            *value = number * factors[i];
+            return true;
+        }
+    return false;
+}
+
+static bool read_duration(const char *text, uint64_t *ms)
+{
+    static const char *const units[] = {"ms", "s", "m", "h", "d", NULL};
+    static const uint64_t factors[] = {1, 1000, 60000, 3600000, MS_PER_DAY};
+
+    return read_units(text, units, factors, ms);
+}
+
+static bool read_bytes(const char *text, uint64_t *bytes)
+{
+    static const char *const units[] = {"", "K", "M", "G", NULL};
+    static const uint64_t factors[] = {1, 1024, 1 << 20, 1 << 30};
+
+    return read_units(text, units, factors, bytes);
+}
+
+/* "host:port" or "[v6]:port". */
+static bool read_address(const char *text, struct config_address *a)
+{
+    struct slice s = slice_str(text);
+    size_t colon = slice_rfind_byte(s, ':');
+    uint64_t port;
+
+    if (colon == SIZE_MAX || colon == 0)
+        return false;
+    struct slice host = slice_head(s, colon), digits = slice_from(s, colon + 1);
+    if (!slice_to_u64(digits, &port) || port > 65535)
+        return false;
+    if (host.ptr[0] == '[' && host.ptr[host.len - 1] == ']')
+        host = slice_of(host.ptr + 1, host.len - 2);
+    else if (slice_find_byte(host, ':') != SIZE_MAX)
+        return false;
+    free(a->host);
+    free(a->port);
+    a->host = mem_dup(host.ptr, host.len + 1);
+    a->host[host.len] = '\0';
+    a->port = mem_strdup((const char *)digits.ptr);
+    return true;
+}
+
+static bool read_choice(const char *text, const char *const *names, int *value)
+{
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcasecmp(text, names[i]) == 0) {
+            *value = i;
+            return true;
+        }
+    return false;
+}
+
+static bool read_rate(const char *text, struct config *c)
+{
+    uint64_t number;
+    struct slice s = slice_str(text);
+    bool share = s.len > 1 && s.ptr[s.len - 1] == '%';
+
+    if (strcasecmp(text, "auto") == 0) {
+        c->sender.rate_kind = RATE_AUTO;
+        return true;
+    }
+    if (!slice_to_u64(share ? slice_head(s, s.len - 1) : s, &number) || number == 0 ||
+        number > (share ? 100 : 1000000))
+        return false;
+    c->sender.rate_kind = share ? RATE_SHARE : RATE_FIXED;
+    if (share)
+        c->sender.rate_percent = (uint32_t)number;
+    else
+        c->sender.rate_per_s = (uint32_t)number;
+    return true;
+}
+
+static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
+static const char *const format_names[] = {"text", "json", NULL};
+static const char *const doubt_names[] = {"resend", "hold", NULL};
+static const char *const bool_names[] = {"false", "true", "no", "yes", "off", "on", NULL};
+
+static void out_of_range(struct reading *r, int line, const struct setting *s, const char *text)
+{
+    mistake(r, line, "%s%s%s = \"%s\" is out of range: %llu to %llu%s", s->section,
+            s->section[0] ? "." : "", s->name, text, (unsigned long long)s->least,
+            (unsigned long long)s->most, s->type == TYPE_DURATION ? " ms" : "");
+}
+
+/* One value; base is the config or a domain of it. line 0: the default. */
+static void set_value(struct reading *r, void *base, const struct setting *s, const char *text,
+                      int line)
+{
+    struct config *c = r->config;
+    void *slot = (char *)base + s->offset;
+    const char *want = NULL;
+    uint64_t number = 0;
+    int choice = 0;
+
+    switch (s->type) {
+    case TYPE_TEXT:
+        set_text(slot, text);
+        break;
+    case TYPE_COUNT:
+        if (!slice_to_u64(slice_str(text), &number))
+            want = "a whole number";
+        else if (number < s->least || number > s->most)
+            out_of_range(r, line, s, text);
+        else
+            *(unsigned *)slot = (unsigned)number;
+        break;
+    case TYPE_BYTES:
+    case TYPE_DURATION:
+        if (!(s->type == TYPE_BYTES ? read_bytes(text, &number) : read_duration(text, &number)))
+            want = s->type == TYPE_BYTES ? "a size with its unit, as \"32M\" (K, M, G)"
+                                         : "a time with its unit, as \"10m\" (ms, s, m, h, d)";
+        else if (number < s->least || number > s->most)
+            out_of_range(r, line, s, text);
+        else
+            *(uint64_t *)slot = number;
+        break;
+    case TYPE_BOOL:
+        if (read_choice(text, bool_names, &choice))
+            *(bool *)slot = choice % 2 == 1;
+        else
+            want = "true or false";
+        break;
+    case TYPE_RATE:
+        if (!read_rate(text, c))
+            want =
+                "\"auto\", recipients a second as \"14\", or a share of the account's as \"50%\"";
+        break;
+    case TYPE_LEVEL:
+        if (read_choice(text, level_names, &choice))
+            c->log.level = (enum log_level)choice;
+        else
+            want = "debug, info, warn or error";
+        break;
+    case TYPE_FORMAT:
+        if (read_choice(text, format_names, &choice))
+            c->log.format = (enum log_format)choice;
+        else
+            want = "text or json";
+        break;
+    case TYPE_ON_DOUBT:
+        if (read_choice(text, doubt_names, &choice))
+            c->sender.on_doubt = (enum config_on_doubt)choice;
+        else
+            want = "resend or hold";
+        break;
+    case TYPE_ADDRESS:
+        if (!read_address(text, slot))
+            want = "host:port";
+        break;
+    case TYPE_ADDRESSES: {
+        struct config_address a = {0};
+        if (!read_address(text, &a)) {
+            want = "host:port";
+            break;
+        }
+        c->listen = mem_grow(c->listen, (c->listen_count + 1) * sizeof *c->listen);
+        c->listen[c->listen_count++] = a;
+        break;
+    }
+    case TYPE_LIST: {
+        struct config_domain *d = base;
+        d->api_keys = mem_grow(d->api_keys, (d->api_key_count + 1) * sizeof *d->api_keys);
+        d->api_keys[d->api_key_count++] = mem_strdup(text);
+        break;
+    }
+    }
+    if (want != NULL)
+        mistake(r, line, "%s%s%s = \"%s\": expected %s", s->section, s->section[0] ? "." : "",
+                s->name, text, want);
+}
+
+static void listen_clear(struct config *c)
+{
+    for (size_t i = 0; i < c->listen_count; i++) {
+        free(c->listen[i].host);
+        free(c->listen[i].port);
+    }
+    free(c->listen);
+    c->listen = NULL;
+    c->listen_count = 0;
+}
+
+/* -------- libconfuse -------- */
+
+static const struct setting *setting_find(const char *section, const char *name)
+{
+    for (size_t i = 0; i < SETTINGS; i++)
+        if (strcmp(settings[i].section, section) == 0 && strcmp(settings[i].name, name) == 0)
+            return &settings[i];
+    return NULL;
+}
+
+/* The known name nearest to a mistyped one: the same first letters, or one contains the other. */
+static const char *suggestion(const char *typed)
+{
+    const char *best = NULL;
+    size_t best_common = 2;
+
+    for (size_t i = 0; i < SETTINGS + SECTIONS; i++) {
+        const char *name = i < SETTINGS ? settings[i].name : section_names[i - SETTINGS];
+        size_t common = 0;
+        while (name[common] != '\0' && name[common] == typed[common])
+            common++;
+        if (common > best_common) {
+            best_common = common;
+            best = name;
+        }
+    }
+    return best;
+}
+
+static void __attribute__((format(printf, 2, 0)))
+on_error(cfg_t *cfg, const char *format, va_list args)
+{
+    char words[512];
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    (void)vsnprintf(words, sizeof words, format, args);
+#pragma GCC diagnostic pop
+    int line = cfg != NULL ? cfg->line : 0;
+    char name[64];
+    if (sscanf(words, "no such option '%63[^']'", name) == 1) {
+        const char *known = suggestion(name);
+        mistake(current, line, "unknown setting '%s'%s%s%s", name, known ? ": did you mean '" : "",
+                known ? known : "", known ? "'?" : "");
+        current->unknown_line = line;
+        return;
+    }
+    mistake(current, line, "%s", words);
+    current->broken = true;
+}
+
+/* Called for every option as its value is read: remembers nothing but that it was, and where. */
+static int on_value(cfg_t *cfg, cfg_opt_t *opt)
+{
+    const char *section = cfg_name(cfg);
+    bool top = strcmp(section, "root") == 0;
+    const struct setting *s = setting_find(top ? "" : section, cfg_opt_name(opt));
+    struct config *c = current->config;
+
+    if (s == NULL || strcmp(section, "domain") == 0)
+        return 0;
+    if (s->type == TYPE_ADDRESSES) {
+        /* Called more than once as a list grows: read it anew each time. */
+        listen_clear(c);
+        for (unsigned i = 0; i < cfg_opt_size(opt); i++)
+            set_value(current, c, s, cfg_opt_getnstr(opt, i), cfg->line);
+        return 0;
+    }
+    set_value(current, c, s, cfg_opt_getstr(opt), cfg->line);
+    return 0;
+}
+
+/* -------- domains -------- */
+
+static bool is_domain_name(struct slice s)
+{
+    if (s.len == 0 || s.len > 253 || slice_find_byte(s, '.') == SIZE_MAX)
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if (!isalnum(s.ptr[i]) && s.ptr[i] != '.' && s.ptr[i] != '-')
+            return false;
+    return s.ptr[0] != '.' && s.ptr[s.len - 1] != '.';
+}
+
+static void read_domain(struct reading *r, cfg_t *section)
+{
+    struct config *c = r->config;
+    struct config_domain d = {0};
+    int line = section->line;
+
+    set_text(&d.name, cfg_title(section));
+    for (char *at = d.name; *at != '\0'; at++)
+        *at = (char)tolower((unsigned char)*at);
+    if (!is_domain_name(slice_str(d.name)))
+        mistake(r, line, "domain \"%s\": that is no domain name", d.name);
+    if (config_domain_find(c, slice_str(d.name)) != NULL)
+        mistake(r, line, "domain \"%s\" stands twice", d.name);
+    for (size_t i = 0; i < SETTINGS; i++) {
+        const struct setting *s = &settings[i];
+        if (strcmp(s->section, "domain") != 0)
+            continue;
+        if (s->type == TYPE_LIST) {
+            for (unsigned k = 0; k < cfg_size(section, s->name); k++)
+                set_value(r, &d, s, cfg_getnstr(section, s->name, k), line);
+        } else {
+            const char *text = cfg_getstr(section, s->name);
+            set_value(r, &d, s, text != NULL ? text : "", line);
+        }
+    }
+    if (d.api_key_count == 0)
+        mistake(r, line, "domain \"%s\" has no api_keys: nobody could use it", d.name);
+    for (size_t i = 0; i < d.api_key_count; i++)
+        if (d.api_keys[i][0] == '\0')
+            mistake(r, line, "domain \"%s\" has an empty API key", d.name);
+    c->domains = mem_grow(c->domains, (c->domain_count + 1) * sizeof *c->domains);
+    c->domains[c->domain_count++] = d;
+}
+
+/* -------- one pass -------- */
+
+static void set_defaults(struct reading *r)
+{
+    for (size_t i = 0; i < SETTINGS; i++)
+        if (strcmp(settings[i].section, "domain") != 0 && settings[i].type != TYPE_ADDRESSES)
+            set_value(r, r->config, &settings[i], settings[i].absent, 0);
+}
+
+static void one_pass(struct reading *r, const char *text)
+{
+    cfg_opt_t opts[SECTIONS][SETTINGS + SECTIONS + 1];
+    size_t counts[SECTIONS] = {0};
+
+    for (size_t i = 0; i < SETTINGS; i++) {
+        size_t at = 0;
+        while (strcmp(section_names[at], settings[i].section) != 0)
+            at++;
+        bool list = settings[i].type == TYPE_LIST || settings[i].type == TYPE_ADDRESSES;
+        cfg_opt_t one = CFG_STR(NULL, NULL, CFGF_NODEFAULT);
+        cfg_opt_t many = CFG_STR_LIST(NULL, NULL, CFGF_NONE);
+        cfg_opt_t *opt = &opts[at][counts[at]++];
+        *opt = list ? many : one;
+        opt->name = settings[i].name;
+    }
+    const cfg_opt_t end = CFG_END();
+    for (size_t i = 1; i < SECTIONS; i++) {
+        opts[i][counts[i]] = end;
+        bool domain = strcmp(section_names[i], "domain") == 0;
+        cfg_opt_t section = CFG_SEC(NULL, opts[i], domain ? CFGF_MULTI | CFGF_TITLE : CFGF_NONE);
+        section.name = section_names[i];
+        opts[0][counts[0]++] = section;
+    }
+    opts[0][counts[0]] = end;
+
+    cfg_t *cfg = cfg_init(opts[0], CFGF_NONE);
+    (void)cfg_set_error_function(cfg, on_error);
+    for (size_t i = 0; i < SETTINGS; i++) {
+        char path[96];
+        (void)snprintf(path, sizeof path, "%s%s%s", settings[i].section,
+                       settings[i].section[0] ? "|" : "", settings[i].name);
+        (void)cfg_set_validate_func(cfg, path, on_value);
+    }
+    if (cfg_parse_buf(cfg, text) != CFG_SUCCESS && r->unknown_line == 0 && !r->broken) {
+        mistake(r, cfg->line, "not understood here");
+        r->broken = true;
+    }
+    if (r->unknown_line == 0)
+        for (unsigned i = 0; i < cfg_size(cfg, "domain"); i++)
+            read_domain(r, cfg_getnsec(cfg, "domain", i));
+    (void)cfg_free(cfg);
+}
+
+static void config_clear(struct config *c);
+
+/* Blanks a line in place, so that the others keep their numbers. False when there is no such line.
+ */
+static bool blank_line(char *text, int line)
+{
+    for (; line > 1; line--) {
+        text = strchr(text, '\n');
+        if (text == NULL)
+            return false;
+        text++;
+    }
+    bool any = *text != '\0' && *text != '\n';
+    for (; *text != '\0' && *text != '\n'; text++)
+        *text = ' ';
+    return any;
+}
+
+/* ${NAME} of an unset variable would silently be empty. */
+static void check_environment(struct reading *r, const char *text)
+{
+    int line = 1;
+    bool comment = false, quoted = false;
+
+    for (const char *at = text; *at != '\0'; at++) {
+        if (*at == '\n') {
+            line++;
+            comment = false;
+        } else if (*at == '"' && !comment && (at == text || at[-1] != '\\')) {
+            quoted = !quoted;
+        } else if (*at == '#' && !quoted) {
+            comment = true;
+        } else if (at[0] == '$' && at[1] == '{' && !comment) {
+            const char *end = strchr(at, '}');
+            char name[128];
+            size_t len = end != NULL ? (size_t)(end - at) - 2 : 0;
+            if (len == 0 || len >= sizeof name)
+                continue;
+            memcpy(name, at + 2, len);
+            name[len] = '\0';
+            if (strchr(name, ':') == NULL && getenv(name) == NULL)
+                mistake(r, line, "${%s}: the environment has no such variable", name);
+        }
+    }
+}
+
+/* -------- what follows from other settings -------- */
+
+static void fill(char **slot, const char *text)
+{
+    if ((*slot)[0] == '\0' && text != NULL)
+        set_text(slot, text);
+}
+
+static void fill_from_environment(struct config *c)
+{
+    fill(&c->aws.region, getenv("AWS_REGION"));
+    fill(&c->aws.region, getenv("AWS_DEFAULT_REGION"));
+    fill(&c->aws.profile, getenv("AWS_PROFILE"));
+    if (c->aws.access_key_id[0] == '\0' && c->aws.profile[0] == '\0') {
+        fill(&c->aws.access_key_id, getenv("AWS_ACCESS_KEY_ID"));
+        fill(&c->aws.secret_access_key, getenv("AWS_SECRET_ACCESS_KEY"));
+        fill(&c->aws.session_token, getenv("AWS_SESSION_TOKEN"));
+    }
+    fill(&c->aws.ses_endpoint, getenv("AWS_ENDPOINT_URL_SESV2"));
+    fill(&c->aws.sqs_endpoint, getenv("AWS_ENDPOINT_URL_SQS"));
+    fill(&c->aws.sns_endpoint, getenv("AWS_ENDPOINT_URL_SNS"));
+    fill(&c->aws.ses_endpoint, getenv("AWS_ENDPOINT_URL"));
+    fill(&c->aws.sqs_endpoint, getenv("AWS_ENDPOINT_URL"));
+    fill(&c->aws.sns_endpoint, getenv("AWS_ENDPOINT_URL"));
+}
+
+static void fill_for_sandbox(struct config *c)
+{
+    char url[320], queue[420];
+    bool v6 = strchr(c->sandbox.listen.host, ':') != NULL;
+
+    (void)snprintf(url, sizeof url, "http://%s%s%s:%s", v6 ? "[" : "", c->sandbox.listen.host,
+                   v6 ? "]" : "", c->sandbox.listen.port);
+    fill(&c->aws.region, "us-east-1");
+    if (c->aws.access_key_id[0] == '\0') {
+        set_text(&c->aws.access_key_id, "sandbox");
+        set_text(&c->aws.secret_access_key, "sandbox-secret-key");
+    }
+    fill(&c->aws.ses_endpoint, url);
+    fill(&c->aws.sqs_endpoint, url);
+    fill(&c->aws.sns_endpoint, url);
+    (void)snprintf(queue, sizeof queue, "%s/000000000000/newsletter-events-queue", url);
+    fill(&c->queues.newsletter_events, queue);
+    (void)snprintf(queue, sizeof queue, "%s/000000000000/system-events-queue", url);
+    fill(&c->queues.system_events, queue);
+    for (size_t i = 0; i < c->domain_count; i++) {
+        fill(&c->domains[i].newsletter_configuration_set, "ghost-mailgun-proxy-set");
+        fill(&c->domains[i].system_configuration_set, "ghost-mailgun-proxy-system-set");
+    }
+}
+
+static bool is_http_url(const char *s)
+{
+    return strncmp(s, "http://", 7) == 0 || strncmp(s, "https://", 8) == 0;
+}
+
+static void check_whole(struct reading *r)
+{
+    struct config *c = r->config;
+
+    if (c->listen_count == 0)
+        set_value(r, c, setting_find("", "listen"), setting_find("", "listen")->absent, 0);
+    if (c->domain_count == 0)
+        mistake(r, 0, "no domain: add  domain \"mg.example.com\" { api_keys = {\"…\"} }");
+    fill_from_environment(c);
+    if (c->sandbox.enabled)
+        fill_for_sandbox(c);
+    if (c->aws.region[0] == '\0')
+        mistake(r, 0, "aws.region is not set, and neither is AWS_REGION");
+    if (c->queues.newsletter_events[0] == '\0' && c->queues.system_events[0] == '\0')
+        mistake(r, 0, "queues.newsletter_events is not set: no event would come back");
+    const char *const urls[][2] = {
+        {"public_url", c->public_url},
+        {"aws.ses_endpoint", c->aws.ses_endpoint},
+        {"aws.sqs_endpoint", c->aws.sqs_endpoint},
+        {"aws.sns_endpoint", c->aws.sns_endpoint},
+        {"queues.newsletter_events", c->queues.newsletter_events},
+        {"queues.system_events", c->queues.system_events},
+    };
+    for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
+        if (urls[i][1][0] != '\0' && !is_http_url(urls[i][1]))
+            mistake(r, 0, "%s = \"%s\" is no http:// or https:// URL", urls[i][0], urls[i][1]);
+    if (c->queues.newsletter_buffer[0] != '\0')
+        mistake(r, 0, "queues.newsletter_buffer is not served yet: leave it empty");
+    if (c->httpd.tls_certificate[0] != '\0' || c->httpd.tls_key[0] != '\0')
+        mistake(r, 0, "httpd.tls_certificate is not served yet: put a TLS proxy in front");
+    if ((c->aws.access_key_id[0] == '\0') != (c->aws.secret_access_key[0] == '\0'))
+        mistake(r, 0, "aws.access_key_id and aws.secret_access_key go together");
+}
+
+/* -------- public -------- */
+
+static char *read_file(struct reading *r)
+{
+    FILE *f = fopen(r->path, "re");
+    char *text = mem_alloc(FILE_BYTES_MAX + 1);
+
+    if (f == NULL) {
+        mistake(r, 0, "cannot be opened: %s", strerror(errno));
+        free(text);
+        return NULL;
+    }
+    size_t len = fread(text, 1, FILE_BYTES_MAX, f);
+    bool bad = ferror(f) != 0;
+    (void)fclose(f);
+    text[len] = '\0';
+    if (bad || strlen(text) != len) {
+        mistake(r, 0, bad ? "cannot be read" : "holds a NUL byte: that is no text file");
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+static int by_line(const void *a, const void *b)
+{
+    const struct mistake *x = a, *y = b;
+
+    return x->line == y->line ? 0 : x->line == 0 ? 1 : y->line == 0 ? -1 : x->line - y->line;
+}
+
+struct config *config_load(const char *path, struct buf *mistakes)
+{
+    struct reading r = {.path = path, .config = mem_zero(1, sizeof(struct config))};
+    char *text = read_file(&r);
+
+    current = &r;
+    if (text != NULL) {
+        check_environment(&r, text);
+        r.kept = r.mistake_count;
+        for (int pass = 0; pass < UNKNOWN_MAX; pass++) {
+            config_clear(r.config);
+            r.unknown_line = 0;
+            r.broken = false;
+            set_defaults(&r);
+            one_pass(&r, text);
+            if (r.unknown_line == 0 || !blank_line(text, r.unknown_line))
+                break;
+            /* Keep only the word about the unknown name, the last one said. */
+            struct mistake said = r.mistakes[--r.mistake_count];
+            forget_mistakes(&r, r.kept);
+            r.mistakes[r.mistake_count++] = said;
+            r.kept++;
+        }
+        if (!r.broken)
+            check_whole(&r);
+    }
+    current = NULL;
+    if (text != NULL)
+        OPENSSL_cleanse(text, strlen(text)); /* keys may stand in it */
+    free(text);
+    r.config->path = mem_strdup(path);
+
+    if (r.mistake_count == 0) {
+        free(r.mistakes);
+        return r.config;
+    }
+    qsort(r.mistakes, r.mistake_count, sizeof *r.mistakes, by_line);
+    for (size_t i = 0; i < r.mistake_count; i++)
+        buf_printf(mistakes, "%s%s", i == 0 ? "" : "\n", r.mistakes[i].text);
+    forget_mistakes(&r, 0);
+    free(r.mistakes);
+    config_free(r.config);
+    return NULL;
+}
+
+static void wipe(char *secret)
+{
+    if (secret != NULL)
+        OPENSSL_cleanse(secret, strlen(secret));
+}
+
+static void domain_free(struct config_domain *d)
+{
+    for (size_t i = 0; i < d->api_key_count; i++) {
+        wipe(d->api_keys[i]);
+        free(d->api_keys[i]);
+    }
+    free(d->api_keys);
+    free(d->name);
+    free(d->newsletter_configuration_set);
+    free(d->system_configuration_set);
+    free(d->untracked_configuration_set);
+}
+
+static void config_clear(struct config *c)
+{
+    wipe(c->aws.access_key_id);
+    wipe(c->aws.secret_access_key);
+    wipe(c->aws.session_token);
+    for (size_t i = 0; i < SETTINGS; i++)
+        if (settings[i].type == TYPE_TEXT && strcmp(settings[i].section, "domain") != 0)
+            free(*text_at(c, settings[i].offset));
+    listen_clear(c);
+    free(c->sandbox.listen.host);
+    free(c->sandbox.listen.port);
+    for (size_t i = 0; i < c->domain_count; i++)
+        domain_free(&c->domains[i]);
+    free(c->domains);
+    free(c->path);
+    *c = (struct config){0};
+}
+
+void config_free(struct config *c)
+{
+    if (c == NULL)
+        return;
+    config_clear(c);
+    free(c);
+}
+
+void config_forget_secrets(struct config *c)
+{
+    static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+                                        "AWS_SESSION_TOKEN"};
+
+    wipe(c->aws.access_key_id);
+    wipe(c->aws.secret_access_key);
+    wipe(c->aws.session_token);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        wipe(getenv(names[i]));
+        (void)unsetenv(names[i]);
+    }
+}
+
+const struct config_domain *config_domain_find(const struct config *c, struct slice name)
+{
+    for (size_t i = 0; i < c->domain_count; i++)
+        if (slice_eq_nocase(slice_str(c->domains[i].name), name))
+            return &c->domains[i];
+    return NULL;
+}

@@ -1,0 +1,25 @@
+/*
+ * httpd/auth.h - who may do what: HTTP Basic with user "api" and a domain's key.
+ *
+ * SHAPE   Keys are held and compared as SHA-256, all of them on every request, so the time taken
+ *         tells nothing about a key, nor which domain it opens.
+ * MEMORY  auth_create()/auth_destroy(). Domains given out borrow from the configuration.
+ * SOURCE  spec/mailgun.md §1.2.
+ */
+#ifndef HTTPD_AUTH_H
+#define HTTPD_AUTH_H
+
+#include "base/arena.h"
+#include "base/config.h"
+
+struct auth;
+
+struct auth *auth_create(const struct config *config);
+void auth_destroy(struct auth *auth);
+
+/* header: the value of Authorization (empty = none). The domains that its key opens, in the order
+ * of the configuration, in *domains; how many. 0 = no valid key. */
+size_t auth_check(const struct auth *auth, struct slice header, struct arena *a,
+                  const struct config_domain ***domains);
+
+#endif

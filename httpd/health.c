@@ -1,0 +1,56 @@
+/*
+ * GET /health: can this server accept a message and store it? No key is asked for, so it names no
+ * domain and counts nothing.
+ */
+#include "base/clock.h"
+#include "base/json.h"
+#include "httpd/reply.h"
+
+enum { WRITER_STALE_MS = 5000, WRITER_GAUGE = 0 };
+
+static void put_reason(struct buf *to, bool *any, const char *reason)
+{
+    if (*any)
+        buf_add_byte(to, ',');
+    json_put_text(to, slice_str(reason));
+    *any = true;
+}
+
+static bool writer_is_well(const struct gauges *gauges)
+{
+    const struct gauge_slot *writer = &gauges->slots[WRITER_GAUGE];
+    uint64_t beat = atomic_load_explicit(&writer->heartbeat_mono_ms, memory_order_relaxed);
+    uint64_t now = clock_mono_ms();
+
+    return atomic_load_explicit(&writer->state, memory_order_relaxed) == GAUGE_READY &&
+           (beat >= now || now - beat < WRITER_STALE_MS);
+}
+
+void health_handle(struct exchange *x)
+{
+    struct service *s = x->service;
+    struct buf reasons = {0}, body = {0};
+    bool ill = false;
+
+    if (s->store == NULL)
+        put_reason(&reasons, &ill, "the store is not open yet");
+    else if (store_is_full(s->store))
+        put_reason(&reasons, &ill, "the disk is full");
+    if (!writer_is_well(s->me->gauges))
+        put_reason(&reasons, &ill, "the writer is not running");
+    if (s->leaving)
+        put_reason(&reasons, &ill, "this process is stopping");
+    buf_add_str(&body, "{");
+    json_put_str(&body, "status", ill ? SLICE("unavailable") : SLICE("ok"));
+    if (ill) {
+        json_put_name(&body, "reasons");
+        buf_add_byte(&body, '[');
+        buf_add_slice(&body, buf_slice(&reasons));
+        buf_add_byte(&body, ']');
+    }
+    buf_add_str(&body, "}");
+    buf_fini(&reasons);
+    if (ill)
+        evhttp_add_header(evhttp_request_get_output_headers(x->req), "Retry-After", "1");
+    reply_json(x, ill ? 503 : 200, &body);
+}

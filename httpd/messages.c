@@ -1,0 +1,160 @@
+/*
+ * POST /v3/{domain}/messages: the form becomes an ACCEPT record; the client hears 200 once the writer
+ * has it on disk. SOURCE spec/mailgun.md §2; design.md P1.
+ */
+#include <event2/buffer.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/pack.h"
+#include "httpd/reply.h"
+#include "mail/form.h"
+
+_Static_assert((int)MESSAGE_SLICE == (int)LEASE_RECIPIENTS_MAX, "a slice is a lease's size");
+
+static void refuse(struct exchange *x, int status, struct slice message)
+{
+    log_warn("a message for %s from %s was refused: %d %.*s", x->domain->name, exchange_peer(x),
+             status, SLICE_ARGS(message));
+    reply_message(x, status, message);
+}
+
+static void on_answer(struct exchange *x, const struct record_answer *answer)
+{
+    struct buf body = {0};
+
+    if (answer == NULL) {
+        log_warn("the writer has not answered for %d s: a message for %s stays unconfirmed",
+                 WRITER_PATIENCE_MS / 1000, x->domain->name);
+        reply_later(x, 503, 10, SLICE("The message could not be stored in time, please try again"));
+        return;
+    }
+    switch (answer->verdict) {
+    case ANSWER_OK:
+        buf_add_str(&body, "{");
+        json_put_str(&body, "id", answer->text);
+        json_put_str(&body, "message", SLICE("Queued. Thank you."));
+        buf_add_str(&body, "}");
+        reply_json(x, 200, &body);
+        return;
+    case ANSWER_FULL:
+        log_warn("a message for %s was refused: the disk is full", x->domain->name);
+        reply_later(x, 503, 60, SLICE("The server's disk is full, nothing was queued"));
+        return;
+    default:
+        log_error("the writer refused a message for %s: %.*s", x->domain->name,
+                  SLICE_ARGS(answer->text));
+        reply_message(x, 500, SLICE("Internal Server Error"));
+        return;
+    }
+}
+
+static void pack_slices(struct buf *to, const struct submission *s)
+{
+    struct buf one = {0};
+
+    pack_array(to, (s->recipient_count + MESSAGE_SLICE - 1) / MESSAGE_SLICE);
+    for (size_t at = 0; at < s->recipient_count; at += MESSAGE_SLICE) {
+        size_t left = s->recipient_count - at;
+
+        buf_reset(&one);
+        recipients_pack(&one, s->recipients + at, left < MESSAGE_SLICE ? left : MESSAGE_SLICE);
+        pack_bin(to, buf_slice(&one));
+    }
+    buf_fini(&one);
+}
+
+static void encode_accept(struct service *s, const struct submission *m, uint64_t request_id)
+{
+    struct buf head = {0}, content = {0}, slices = {0}, claims = {0};
+
+    message_head_pack(&head, &m->head);
+    message_content_pack(&content, &m->content);
+    pack_slices(&slices, m);
+    submission_claims(m, &claims);
+    const struct record_accept record = {
+        .request_id = request_id,
+        .generation = s->me->generation,
+        .domain = m->head.domain,
+        .answer_id = m->answer_id,
+        .head = buf_slice(&head),
+        .content = buf_slice(&content),
+        .slices = buf_slice(&slices),
+        .recipient_count = (uint32_t)m->recipient_count,
+        .claims = buf_slice(&claims),
+        .due_wall_ms = m->head.due_wall_ms,
+        .lane = m->head.lane,
+        .testmode = m->head.testmode,
+    };
+    buf_reset(&s->record);
+    record_accept_encode(&s->record, &record);
+    buf_fini(&head);
+    buf_fini(&content);
+    buf_fini(&slices);
+    buf_fini(&claims);
+}
+
+static void hand_over(struct exchange *x, const struct submission *m)
+{
+    struct service *s = x->service;
+
+    if (server_peer_is_gone(x->req)) {
+        log_info("a client of %s left before its message was handed over: dropped",
+                 x->domain->name);
+        reply_later(x, 503, 1, SLICE("The connection was closed, nothing was queued"));
+        return;
+    }
+    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + WRITER_PATIENCE_MS, on_answer);
+    if (id == 0) {
+        reply_later(x, 429, 1, SLICE("Too many requests are waiting, please try again"));
+        return;
+    }
+    encode_accept(s, m, id);
+    enum ring_result pushed = service_push(s);
+    if (pushed != RING_OK) {
+        inbox_forget(s->inbox, id);
+        service_refuse(x, pushed);
+        return;
+    }
+    /* The record is a copy of all that is needed from here on. */
+    arena_fini(&x->arena);
+    x->arena = (struct arena){0};
+    x->route.domain = slice_str(x->domain->name);
+    x->query = x->route.raw_domain = x->route.version = x->route.leaf = (struct slice){0};
+    struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
+    evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+void messages_handle(struct exchange *x)
+{
+    struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
+    struct slice encoding = exchange_header(x, "Content-Encoding");
+    struct submission_context context = {
+        .domain = slice_str(x->domain->name),
+        .path_domain = x->route.domain,
+        .now_us = clock_wall_us(),
+    };
+    size_t len = evbuffer_get_length(input);
+    struct slice body = slice_of(len == 0 ? NULL : evbuffer_pullup(input, -1), len);
+    struct form form;
+    struct submission submission = {0};
+    struct refusal why = {0};
+
+    if (len != 0 && body.ptr == NULL) {
+        reply_later(x, 503, 1, SLICE("Out of memory, nothing was queued"));
+        return;
+    }
+    if (!slice_is_empty(encoding) && !slice_eq_nocase(encoding, SLICE("identity"))) {
+        refuse(x, 400, SLICE("Content-Encoding is not supported"));
+        return;
+    }
+    digest_random(&context.random, sizeof context.random);
+    if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why) ||
+        !submission_from_form(&form, &context, &x->arena, &submission, &why)) {
+        refuse(x, why.status, why.message);
+        return;
+    }
+    hand_over(x, &submission);
+}

@@ -1,0 +1,152 @@
+#include "httpd/reply.h"
+
+#include <event2/buffer.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+
+enum { HOST_MAX = 255 };
+
+static const char *method_name(const struct exchange *x)
+{
+    switch (evhttp_request_get_command(x->req)) {
+    case EVHTTP_REQ_GET:
+        return "GET";
+    case EVHTTP_REQ_POST:
+        return "POST";
+    case EVHTTP_REQ_HEAD:
+        return "HEAD";
+    case EVHTTP_REQ_PUT:
+        return "PUT";
+    case EVHTTP_REQ_DELETE:
+        return "DELETE";
+    default:
+        return "(other)";
+    }
+}
+
+const char *exchange_peer(const struct exchange *x)
+{
+    struct evhttp_connection *evcon = evhttp_request_get_connection(x->req);
+    char *address = NULL;
+    uint16_t port;
+
+    if (evcon != NULL)
+        evhttp_connection_get_peer(evcon, &address, &port);
+    return address == NULL ? "(gone)" : address;
+}
+
+struct slice exchange_header(const struct exchange *x, const char *name)
+{
+    return slice_str(evhttp_find_header(evhttp_request_get_input_headers(x->req), name));
+}
+
+void exchange_drop(struct exchange *x)
+{
+    arena_fini(&x->arena);
+    free(x);
+}
+
+static void set_header(struct exchange *x, const char *name, const char *value)
+{
+    evhttp_add_header(evhttp_request_get_output_headers(x->req), name, value);
+}
+
+static void free_bytes(const void *data, size_t len, void *owned)
+{
+    (void)data, (void)len;
+    free(owned);
+}
+
+static void reply_send(struct exchange *x, int status, const char *type, struct buf *body)
+{
+    struct evbuffer *out = evbuffer_new();
+
+    set_header(x, "Content-Type", type);
+    if (out != NULL && body->len != 0 &&
+        evbuffer_add_reference(out, body->ptr, body->len, free_bytes, body->ptr) == 0)
+        *body = (struct buf){0};
+    log_debug("%s %s %.*s %d %llu ms %s", method_name(x), route_name(&x->route),
+              SLICE_ARGS(slice_head(x->route.domain, HOST_MAX)), status,
+              (unsigned long long)(clock_mono_ms() - x->started_mono_ms), exchange_peer(x));
+    server_answer(x->service->server, x->req, status, out);
+    if (out != NULL)
+        evbuffer_free(out);
+    buf_fini(body);
+    exchange_drop(x);
+}
+
+void reply_json(struct exchange *x, int status, struct buf *body)
+{
+    buf_add_byte(body, '\n');
+    reply_send(x, status, "application/json; charset=utf-8", body);
+}
+
+void reply_message(struct exchange *x, int status, struct slice message)
+{
+    struct buf body = {0};
+
+    buf_add_str(&body, "{");
+    json_put_str(&body, "message", message);
+    buf_add_str(&body, "}");
+    reply_json(x, status, &body);
+}
+
+void reply_later(struct exchange *x, int status, unsigned retry_after_s, struct slice message)
+{
+    char seconds[16];
+
+    snprintf(seconds, sizeof seconds, "%u", retry_after_s);
+    set_header(x, "Retry-After", seconds);
+    reply_message(x, status, message);
+}
+
+void reply_unauthorized(struct exchange *x)
+{
+    struct buf body = {0};
+
+    set_header(x, "WWW-Authenticate", "Basic realm=\"MG API\"");
+    if (x->route.json_unauthorized) {
+        reply_message(x, 401, SLICE("Invalid private key"));
+        return;
+    }
+    buf_add_str(&body, "Forbidden");
+    reply_send(x, 401, "text/plain; charset=utf-8", &body);
+}
+
+void reply_method_not_allowed(struct exchange *x)
+{
+    set_header(x, "Allow", x->route.allow);
+    reply_message(x, 405, SLICE("Method Not Allowed"));
+}
+
+/* A name or address, perhaps with a port: nothing that could end the URL's authority.
+ * SOURCE RFC 3986 §3.2.2. */
+static bool is_host(struct slice host)
+{
+    if (slice_is_empty(host) || host.len > HOST_MAX)
+        return false;
+    for (size_t i = 0; i < host.len; i++) {
+        uint8_t c = host.ptr[i];
+        bool fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                    c == '-' || c == '.' || c == '_' || c == ':' || c == '[' || c == ']';
+        if (!fine)
+            return false;
+    }
+    return true;
+}
+
+void reply_base_url(struct buf *to, struct slice public_url, bool tls, struct slice host)
+{
+    while (!slice_is_empty(public_url) && public_url.ptr[public_url.len - 1] == '/')
+        public_url.len--;
+    if (!slice_is_empty(public_url)) {
+        buf_add_slice(to, public_url);
+        return;
+    }
+    buf_add_str(to, tls ? "https://" : "http://");
+    buf_add_slice(to, is_host(host) ? host : SLICE("localhost"));
+}

@@ -1,0 +1,29 @@
+/*
+ * httpd/reply.h - answers in Mailgun's shape. Each function ends the exchange.
+ *
+ * SHAPE   JSON is compact, with a final newline, as application/json; charset=utf-8.
+ * SOURCE  spec/mailgun.md §1.2, §1.3.
+ */
+#ifndef HTTPD_REPLY_H
+#define HTTPD_REPLY_H
+
+#include "httpd/service.h"
+
+/* Takes over what body holds and leaves it empty; the newline is added here. */
+void reply_json(struct exchange *x, int status, struct buf *body);
+void reply_message(struct exchange *x, int status, struct slice message);
+void reply_later(struct exchange *x, int status, unsigned retry_after_s, struct slice message);
+void reply_unauthorized(struct exchange *x);
+void reply_method_not_allowed(struct exchange *x);
+
+/* Ends the exchange without an answer: the process is leaving. */
+void exchange_drop(struct exchange *x);
+
+/* Appends scheme and authority that the client used: "https://mail.example.com". public_url as
+ * configured (empty = none); host: the Host header. A Host that is none becomes "localhost". */
+void reply_base_url(struct buf *to, struct slice public_url, bool tls, struct slice host);
+
+const char *exchange_peer(const struct exchange *x);
+struct slice exchange_header(const struct exchange *x, const char *name);
+
+#endif

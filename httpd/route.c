@@ -1,0 +1,143 @@
+#include "httpd/route.h"
+
+#include "base/digest.h"
+
+enum { SEGMENTS_MAX = 4 };
+
+static const struct list {
+    const char *name;
+    enum suppression list;
+} lists[] = {
+    {"bounces", SUPPRESS_BOUNCE},
+    {"complaints", SUPPRESS_COMPLAINT},
+    {"unsubscribes", SUPPRESS_UNSUBSCRIBE},
+};
+
+static bool decode(struct slice raw, bool plus_is_space, struct arena *a, struct slice *decoded)
+{
+    struct buf b = {0};
+    bool fine = text_percent_decode(&b, raw, plus_is_space);
+
+    *decoded = fine ? arena_dup(a, buf_slice(&b)) : (struct slice){0};
+    buf_fini(&b);
+    return fine;
+}
+
+/* How many segments; more than SEGMENTS_MAX is SEGMENTS_MAX + 1. 0 when one is empty. */
+static size_t cut_path(struct slice path, struct slice segments[SEGMENTS_MAX])
+{
+    size_t count = 0;
+
+    if (path.len == 0 || path.ptr[0] != '/')
+        return 0;
+    path = slice_from(path, 1);
+    if (path.len > 0 && path.ptr[path.len - 1] == '/')
+        path.len--;
+    for (bool more = true; more; count++) {
+        struct slice head, tail;
+
+        if (count == SEGMENTS_MAX)
+            return SEGMENTS_MAX + 1;
+        more = slice_cut(path, '/', &head, &tail);
+        if (slice_is_empty(head))
+            return 0;
+        segments[count] = head;
+        path = tail;
+    }
+    return count;
+}
+
+static bool is_version(struct slice s)
+{
+    return slice_eq(s, SLICE("v2")) || slice_eq(s, SLICE("v3")) || slice_eq(s, SLICE("v4"));
+}
+
+/* The resource of a domain: what stands behind /v3/{domain}. */
+static void route_resource(struct route *r, const struct slice *segments, size_t count,
+                           struct slice leaf)
+{
+    if (slice_eq(segments[0], SLICE("messages")) && count == 1) {
+        r->kind = ROUTE_MESSAGES;
+        r->allow = "POST";
+        return;
+    }
+    if (slice_eq(segments[0], SLICE("events"))) {
+        r->kind = ROUTE_EVENTS;
+        r->allow = "GET";
+        r->leaf = leaf;
+        return;
+    }
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        if (count == 2 && slice_eq(segments[0], slice_str(lists[i].name))) {
+            r->kind = ROUTE_SUPPRESSION;
+            r->allow = "GET, DELETE";
+            r->list = lists[i].list;
+            r->leaf = leaf;
+            return;
+        }
+    }
+}
+
+void route_parse(struct slice path, struct arena *a, struct route *route)
+{
+    struct slice segments[SEGMENTS_MAX] = {0};
+    size_t count = cut_path(path, segments);
+    struct slice leaf = {0};
+
+    *route = (struct route){.kind = ROUTE_NOT_FOUND, .allow = ""};
+    if (count == 1 && slice_eq(segments[0], SLICE("health"))) {
+        route->kind = ROUTE_HEALTH;
+        route->allow = "GET, HEAD";
+        return;
+    }
+    if (count < 2 || !is_version(segments[0]))
+        return;
+    if ((slice_eq(segments[1], SLICE("domains")) && !slice_eq(segments[0], SLICE("v2"))) ||
+        (slice_eq(segments[1], SLICE("address")) && slice_eq(segments[0], SLICE("v4")))) {
+        route->json_unauthorized = true;
+        return;
+    }
+    if (count < 3 || count > SEGMENTS_MAX)
+        return;
+    route->version = segments[0];
+    route->raw_domain = segments[1];
+    if (!decode(segments[1], false, a, &route->domain) ||
+        (count == 4 && !decode(segments[3], false, a, &leaf))) {
+        route->kind = ROUTE_BAD_ESCAPE;
+        return;
+    }
+    route_resource(route, segments + 2, count - 2, leaf);
+}
+
+const char *route_name(const struct route *route)
+{
+    switch (route->kind) {
+    case ROUTE_NOT_FOUND:
+    case ROUTE_BAD_ESCAPE:
+        return "(unknown)";
+    case ROUTE_HEALTH:
+        return "health";
+    case ROUTE_MESSAGES:
+        return "messages";
+    case ROUTE_EVENTS:
+        return "events";
+    case ROUTE_SUPPRESSION:
+        return "suppression";
+    }
+    return "(unknown)";
+}
+
+bool query_next(struct slice *query, struct arena *a, struct slice *name, struct slice *value)
+{
+    while (!slice_is_empty(*query)) {
+        struct slice pair, rest, raw_name, raw_value;
+
+        slice_cut(*query, '&', &pair, &rest);
+        *query = rest;
+        slice_cut(pair, '=', &raw_name, &raw_value);
+        if (!slice_is_empty(raw_name) && decode(raw_name, true, a, name) &&
+            decode(raw_value, true, a, value))
+            return true;
+    }
+    return false;
+}

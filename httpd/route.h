@@ -1,0 +1,42 @@
+/*
+ * httpd/route.h - what a request's path asks for.
+ *
+ * SHAPE   The raw path is cut at '/' first, then each segment is percent-decoded. One trailing slash
+ *         counts as absent. /v2 and /v4 are other names of /v3.
+ * MEMORY  Decoded texts live in the arena, raw ones borrow from the path.
+ * SOURCE  spec/mailgun.md §1.1.
+ */
+#ifndef HTTPD_ROUTE_H
+#define HTTPD_ROUTE_H
+
+#include "base/arena.h"
+#include "shm/record.h"
+
+enum route_kind {
+    ROUTE_NOT_FOUND,
+    ROUTE_BAD_ESCAPE, /* a broken %xx */
+    ROUTE_HEALTH,
+    ROUTE_MESSAGES,
+    ROUTE_EVENTS,
+    ROUTE_SUPPRESSION, /* one address of a list */
+};
+
+struct route {
+    enum route_kind kind;
+    const char *allow;       /* methods, as an Allow header names them */
+    bool json_unauthorized;  /* a 401 here has a JSON body */
+    struct slice version;    /* "v3", as written */
+    struct slice raw_domain; /* as written */
+    struct slice domain;     /* decoded */
+    struct slice leaf;       /* decoded: page token (maybe empty) or address */
+    enum suppression list;
+};
+
+void route_parse(struct slice path, struct arena *a, struct route *route);
+const char *route_name(const struct route *route); /* for the log */
+
+/* The next name=value of a query, both decoded with '+' as blank; false at the end. A pair with a
+ * broken escape is passed over. */
+bool query_next(struct slice *query, struct arena *a, struct slice *name, struct slice *value);
+
+#endif

@@ -1,0 +1,554 @@
+/*
+ * evhttp (libevent 2.1) tells nobody of a connection before its first request is whole, nor of its
+ * end. So each connection's bufferevent is made here, with a reference of our own: its buffers' call
+ * backs tell when bytes come and go, and evhttp has let go of it once its call backs are unset
+ * (bufferevent_free() does that first). The socket is then closed here, after reading what a client
+ * whose request was refused is still sending: closing over unread bytes would reset the connection,
+ * and the client would lose the answer.
+ *
+ * A connection that is too slow is shut down at the socket: evhttp meets the end of file, or fails to
+ * write, and cleans up its own way.
+ */
+#include "httpd/server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+    BUCKETS = 1024,
+    SPARE_FDS = 64,               /* of the limit of open files: store, rings, listeners, … */
+    ARRIVING_BODIES_MAX = 16,     /* as many of the greatest size may be arriving at once */
+    ARRIVING_SMALL = 256 << 10,   /* what a request may bring even so */
+    DRAIN_ROUNDS = 16,            /* of DRAIN_BYTES, before a socket is closed */
+    DRAIN_BYTES = 64 << 10,
+    PAGE_MAX = 2048, /* evhttp's error pages, with headers */
+};
+
+enum phase {
+    PHASE_IDLE,      /* between two requests */
+    PHASE_RECEIVING, /* a request arrives */
+    PHASE_WORKING,   /* until server_answer() */
+    PHASE_ANSWERING, /* the answer leaves */
+};
+
+struct connection {
+    struct connection *next; /* in its bucket */
+    struct server *server;
+    struct bufferevent *bev;
+    enum phase phase;
+    uint64_t since_mono_ms; /* of the phase */
+    uint64_t bytes;         /* received, or to be sent, in this phase */
+    bool cut;
+};
+
+struct server {
+    struct server_settings settings;
+    struct event_base *base;
+    struct evhttp *http;
+    struct event *sweep; /* activated by hand: connections may have ended */
+    struct evhttp_bound_socket **bound;
+    size_t bound_count;
+    struct connection *buckets[BUCKETS];
+    size_t connection_count, connection_max;
+    uint64_t arriving_bytes; /* in the input buffers of all connections */
+    bool full, leaving;
+};
+
+const char *server_phrase(int status)
+{
+    switch (status) {
+    case 200:
+        return "OK";
+    case 400:
+        return "Bad Request";
+    case 401:
+        return "Unauthorized";
+    case 403:
+        return "Forbidden";
+    case 404:
+        return "Not Found";
+    case 405:
+        return "Method Not Allowed";
+    case 413:
+        return "Request Entity Too Large";
+    case 417:
+        return "Expectation Failed";
+    case 429:
+        return "Too Many Requests";
+    case 500:
+        return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
+    case 503:
+        return "Service Unavailable";
+    default:
+        return "Unknown";
+    }
+}
+
+void server_size_words(uint64_t max_body_bytes, char words[static 64])
+{
+    uint64_t tenths = max_body_bytes / ((1 << 20) / 10);
+
+    if (max_body_bytes % (1 << 20) == 0)
+        snprintf(words, 64, "request size exceeds %lluMiB limit",
+                 (unsigned long long)(max_body_bytes >> 20));
+    else
+        snprintf(words, 64, "request size exceeds %llu.%lluMiB limit",
+                 (unsigned long long)(tenths / 10), (unsigned long long)(tenths % 10));
+}
+
+static struct connection **connection_place(struct server *s, const struct bufferevent *bev)
+{
+    struct connection **at = &s->buckets[((uintptr_t)bev >> 6) % BUCKETS];
+
+    while (*at != NULL && (*at)->bev != bev)
+        at = &(*at)->next;
+    return at;
+}
+
+static struct connection *connection_of(struct server *s, struct evhttp_request *req)
+{
+    struct evhttp_connection *evcon = evhttp_request_get_connection(req);
+
+    return evcon == NULL ? NULL : *connection_place(s, evhttp_connection_get_bufferevent(evcon));
+}
+
+static void connection_phase(struct connection *c, enum phase phase, uint64_t bytes)
+{
+    c->phase = phase;
+    c->since_mono_ms = clock_mono_ms();
+    c->bytes = bytes;
+}
+
+static void connection_cut(struct connection *c)
+{
+    if (!c->cut)
+        shutdown(bufferevent_getfd(c->bev), SHUT_RDWR);
+    c->cut = true;
+}
+
+static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *info, void *arg)
+{
+    struct connection *c = arg;
+    struct server *s = c->server;
+
+    (void)buffer;
+    s->arriving_bytes += info->n_added;
+    s->arriving_bytes -= info->n_deleted;
+    if (info->n_added == 0)
+        return;
+    if (c->phase == PHASE_IDLE)
+        connection_phase(c, PHASE_RECEIVING, 0);
+    c->bytes += info->n_added;
+    if (c->phase == PHASE_RECEIVING && c->bytes > ARRIVING_SMALL && !c->cut &&
+        s->arriving_bytes > ARRIVING_BODIES_MAX * s->settings.max_body_bytes) {
+        log_warn("too many large requests arrive at once: one is cut off");
+        connection_cut(c);
+    }
+}
+
+/* The status of an error page of evhttp's own that makes up all of the output; 0 = it is none. */
+static int own_page_status(struct evbuffer *output)
+{
+    static const char end[] = "</BODY></HTML>\n";
+    char page[PAGE_MAX + 1];
+    int status;
+    size_t len = evbuffer_get_length(output);
+
+    if (len < sizeof end || len > PAGE_MAX || evbuffer_copyout(output, page, len) != (ev_ssize_t)len)
+        return 0;
+    page[len] = '\0';
+    if (memcmp(page + len - (sizeof end - 1), end, sizeof end - 1) != 0 ||
+        sscanf(page, "HTTP/1.%*d %d", &status) != 1)
+        return 0;
+    return status;
+}
+
+static void write_page(const struct server *s, struct evbuffer *output, int status)
+{
+    char words[64];
+    struct buf body = {0};
+
+    if (status == 413)
+        server_size_words(s->settings.max_body_bytes, words);
+    else
+        snprintf(words, sizeof words, "%s", server_phrase(status));
+    buf_add_str(&body, "{");
+    json_put_str(&body, "message", slice_str(words));
+    buf_add_str(&body, "}\n");
+    evbuffer_add_printf(output,
+                        "HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
+                        "Content-Length: %zu\r\nConnection: close\r\n\r\n",
+                        status, server_phrase(status), body.len);
+    evbuffer_add(output, body.ptr, body.len);
+    buf_fini(&body);
+}
+
+static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
+{
+    struct connection *c = arg;
+
+    if (info->n_added == 0 || c->phase == PHASE_ANSWERING)
+        return;
+    int status = own_page_status(output);
+    if (status == 0)
+        return; /* "100 Continue", or a page that is not whole yet */
+    connection_phase(c, PHASE_ANSWERING, PAGE_MAX);
+    /* A bufferevent freezes the front of its output so that only it takes bytes away. None of these
+     * have left yet: writing happens in a turn of the loop of its own. */
+    evbuffer_unfreeze(output, 1);
+    evbuffer_drain(output, evbuffer_get_length(output));
+    evbuffer_freeze(output, 1);
+    write_page(c->server, output, status);
+    log_debug("a request was refused before it was whole: %d", status);
+}
+
+static void server_accept_more(struct server *s)
+{
+    bool full = s->connection_count >= s->connection_max;
+
+    if (full == s->full)
+        return;
+    s->full = full;
+    if (full)
+        log_warn("%zu connections: no more are accepted", s->connection_count);
+    for (size_t i = 0; i < s->bound_count; i++) {
+        struct evconnlistener *listener = evhttp_bound_socket_get_listener(s->bound[i]);
+
+        if (full)
+            evconnlistener_disable(listener);
+        else
+            evconnlistener_enable(listener);
+    }
+}
+
+static struct bufferevent *on_connection(struct event_base *base, void *arg)
+{
+    struct server *s = arg;
+    struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+
+    if (bev == NULL)
+        return NULL; /* evhttp makes one of its own: without our limits, but there is no memory */
+    struct connection *c = mem_zero(1, sizeof *c);
+    c->server = s;
+    c->bev = bev;
+    connection_phase(c, PHASE_IDLE, 0);
+    bufferevent_incref(bev);
+    evbuffer_add_cb(bufferevent_get_input(bev), on_input, c);
+    evbuffer_add_cb(bufferevent_get_output(bev), on_output, c);
+    /* A whole body waits in the input, so this must be more than the largest one. */
+    bufferevent_setwatermark(bev, EV_READ, 0,
+                             (size_t)s->settings.max_body_bytes + 2 * SERVER_HEADERS_MAX_BYTES);
+    *connection_place(s, bev) = c;
+    s->connection_count++;
+    server_accept_more(s);
+    return bev;
+}
+
+static void connection_free(struct connection *c)
+{
+    struct server *s = c->server;
+    struct evbuffer *input = bufferevent_get_input(c->bev);
+    evutil_socket_t fd = bufferevent_getfd(c->bev);
+    char bytes[DRAIN_BYTES];
+
+    evbuffer_remove_cb(input, on_input, c);
+    evbuffer_remove_cb(bufferevent_get_output(c->bev), on_output, c);
+    s->arriving_bytes -= evbuffer_get_length(input);
+    s->connection_count--;
+    for (int i = 0; i < DRAIN_ROUNDS; i++) {
+        if (recv(fd, bytes, sizeof bytes, MSG_DONTWAIT) <= 0)
+            break;
+    }
+    bufferevent_decref(c->bev); /* the last: closes the socket */
+    free(c);
+}
+
+static bool connection_has_ended(const struct connection *c)
+{
+    bufferevent_data_cb on_read, on_write;
+    bufferevent_event_cb on_event;
+    void *arg;
+
+    bufferevent_getcb(c->bev, &on_read, &on_write, &on_event, &arg);
+    return on_read == NULL && on_write == NULL && on_event == NULL;
+}
+
+static void server_sweep(struct server *s, bool all)
+{
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct connection **at = &s->buckets[i]; *at != NULL;) {
+            struct connection *c = *at;
+
+            if (!all && !connection_has_ended(c)) {
+                at = &c->next;
+                continue;
+            }
+            *at = c->next;
+            connection_free(c);
+        }
+    }
+    if (!all && !s->leaving)
+        server_accept_more(s);
+}
+
+static void on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    server_sweep(arg, false);
+}
+
+static void on_close(struct evhttp_connection *evcon, void *arg)
+{
+    struct server *s = arg;
+
+    (void)evcon;
+    event_active(s->sweep, EV_TIMEOUT, 0); /* evhttp is about to let go of it */
+}
+
+static void on_answer_sent(struct evhttp_request *req, void *arg)
+{
+    struct connection *c = connection_of(arg, req);
+
+    if (c == NULL)
+        return;
+    uint64_t waiting = evbuffer_get_length(bufferevent_get_input(c->bev));
+    connection_phase(c, waiting != 0 ? PHASE_RECEIVING : PHASE_IDLE, waiting);
+}
+
+static bool has_body_header(struct evhttp_request *req)
+{
+    struct evkeyvalq *headers = evhttp_request_get_input_headers(req);
+    const char *length = evhttp_find_header(headers, "Content-Length");
+
+    return evhttp_find_header(headers, "Transfer-Encoding") != NULL ||
+           (length != NULL && strcmp(length, "0") != 0);
+}
+
+/* Could a proxy in front of us see the end of this request elsewhere than evhttp does?
+ * SOURCE RFC 9112 §6.3. */
+static bool is_framing_doubtful(struct evhttp_request *req)
+{
+    struct evkeyvalq *headers = evhttp_request_get_input_headers(req);
+    struct evkeyval *header;
+    unsigned lengths = 0, encodings = 0;
+    bool chunked = false;
+
+    TAILQ_FOREACH(header, headers, next)
+    {
+        if (evutil_ascii_strcasecmp(header->key, "Content-Length") == 0) {
+            lengths++;
+        } else if (evutil_ascii_strcasecmp(header->key, "Transfer-Encoding") == 0) {
+            encodings++;
+            chunked = evutil_ascii_strcasecmp(header->value, "chunked") == 0;
+        }
+    }
+    return lengths + encodings > 1 || (encodings == 1 && !chunked);
+}
+
+static bool may_have_body(struct evhttp_request *req)
+{
+    switch (evhttp_request_get_command(req)) {
+    case EVHTTP_REQ_POST:
+    case EVHTTP_REQ_PUT:
+    case EVHTTP_REQ_PATCH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void refuse_framing(struct server *s, struct evhttp_request *req)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+    struct evbuffer *body = evbuffer_new();
+
+    if (body != NULL)
+        evbuffer_add_printf(body, "{\"message\":\"Bad Request\"}\n");
+    evhttp_add_header(headers, "Content-Type", "application/json; charset=utf-8");
+    evhttp_add_header(headers, "Connection", "close");
+    server_answer(s, req, 400, body);
+    if (body != NULL)
+        evbuffer_free(body);
+}
+
+static void on_request(struct evhttp_request *req, void *arg)
+{
+    struct server *s = arg;
+    struct evhttp_connection *evcon = evhttp_request_get_connection(req);
+    struct connection *c = connection_of(s, req);
+
+    /* While an answer is awaited, bytes of a next request would meet evhttp in a state that it takes
+     * for impossible and ends the process. It switches reading on again when it writes. */
+    bufferevent_disable(evhttp_connection_get_bufferevent(evcon), EV_READ);
+    evhttp_connection_set_closecb(evcon, on_close, s);
+    if (c != NULL)
+        connection_phase(c, PHASE_WORKING, 0);
+    if (is_framing_doubtful(req))
+        refuse_framing(s, req);
+    else
+        s->settings.handle(req, s->settings.arg);
+}
+
+void server_answer(struct server *s, struct evhttp_request *req, int status, struct evbuffer *body)
+{
+    struct connection *c = connection_of(s, req);
+
+    if (c != NULL) {
+        connection_phase(c, PHASE_ANSWERING, body == NULL ? 0 : evbuffer_get_length(body));
+        evhttp_request_set_on_complete_cb(req, on_answer_sent, s);
+    }
+    /* evhttp reads no body of a GET: what was announced would be taken for the next request. */
+    if (s->leaving || (!may_have_body(req) && has_body_header(req)))
+        evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+    evhttp_send_reply(req, status, server_phrase(status), body);
+}
+
+bool server_peer_is_gone(struct evhttp_request *req)
+{
+    struct evhttp_connection *evcon = evhttp_request_get_connection(req);
+    char byte;
+
+    if (evcon == NULL)
+        return true;
+    ssize_t got = recv(bufferevent_getfd(evhttp_connection_get_bufferevent(evcon)), &byte, 1,
+                       MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+static bool is_too_slow(const struct connection *c, uint64_t now_mono_ms)
+{
+    switch (c->phase) {
+    case PHASE_IDLE:
+    case PHASE_WORKING:
+        return false;
+    case PHASE_RECEIVING:
+    case PHASE_ANSWERING:
+        return now_mono_ms - c->since_mono_ms >
+               c->server->settings.receive_grace_ms + c->bytes / RECEIVE_BYTES_PER_MS;
+    }
+    return false;
+}
+
+void server_tick(struct server *s)
+{
+    uint64_t now = clock_mono_ms();
+
+    server_sweep(s, false);
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
+            if (!c->cut && is_too_slow(c, now)) {
+                log_info("a client was too slow: cut off after %llu bytes",
+                         (unsigned long long)c->bytes);
+                connection_cut(c);
+            }
+        }
+    }
+}
+
+void server_leave(struct server *s)
+{
+    s->leaving = true;
+    for (size_t i = 0; i < s->bound_count; i++)
+        evhttp_del_accept_socket(s->http, s->bound[i]);
+    s->bound_count = 0;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
+            if (c->phase == PHASE_IDLE)
+                connection_cut(c);
+        }
+    }
+}
+
+bool server_is_idle(const struct server *s)
+{
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (const struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
+            if (c->phase != PHASE_IDLE && !connection_has_ended(c))
+                return false;
+        }
+    }
+    return true;
+}
+
+static size_t connections_allowed(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= 2 * SPARE_FDS)
+        return SPARE_FDS;
+    if (limit.rlim_cur - SPARE_FDS > SERVER_CONNECTIONS_MAX)
+        return SERVER_CONNECTIONS_MAX;
+    return (size_t)limit.rlim_cur - SPARE_FDS;
+}
+
+struct server *server_open(struct event_base *base, const struct server_settings *settings,
+                           struct err *err)
+{
+    struct server *s = mem_zero(1, sizeof *s);
+
+    s->settings = *settings;
+    s->base = base;
+    s->connection_max = connections_allowed();
+    s->bound = mem_zero(settings->listen_count + 1, sizeof(struct evhttp_bound_socket *));
+    s->sweep = event_new(base, -1, 0, on_sweep, s);
+    s->http = evhttp_new(base);
+    if (s->sweep == NULL || s->http == NULL) {
+        err_set(err, ERR_SYSTEM, "no HTTP server");
+        server_close(s);
+        return NULL;
+    }
+    evhttp_set_bevcb(s->http, on_connection, s);
+    evhttp_set_gencb(s->http, on_request, s);
+    evhttp_set_max_headers_size(s->http, SERVER_HEADERS_MAX_BYTES);
+    evhttp_set_max_body_size(s->http, (ev_ssize_t)settings->max_body_bytes);
+    evhttp_set_timeout(s->http, SERVER_IDLE_S);
+    /* A body that is too long is read to its end before it is refused: few clients look for an answer
+     * while they write. */
+    evhttp_set_flags(s->http, EVHTTP_SERVER_LINGERING_CLOSE);
+    evhttp_set_default_content_type(s->http, NULL);
+    evhttp_set_allowed_methods(s->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
+                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+                                            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
+                                            EVHTTP_REQ_PATCH);
+    for (size_t i = 0; i < settings->listen_count; i++) {
+        s->bound[i] = evhttp_accept_socket_with_handle(s->http, settings->listen_fds[i]);
+        if (s->bound[i] == NULL) {
+            err_set(err, ERR_SYSTEM, "cannot accept on listening socket %zu", i);
+            server_close(s);
+            return NULL;
+        }
+        s->bound_count++;
+    }
+    return s;
+}
+
+void server_close(struct server *s)
+{
+    if (s == NULL)
+        return;
+    if (s->http != NULL)
+        evhttp_free(s->http);
+    server_sweep(s, true);
+    assert(s->connection_count == 0);
+    if (s->sweep != NULL)
+        event_free(s->sweep);
+    free(s->bound);
+    free(s);
+}

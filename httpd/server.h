@@ -1,0 +1,59 @@
+/*
+ * httpd/server.h - connections: evhttp with the limits that evhttp does not have.
+ *
+ * SHAPE   evhttp parses requests and writes answers. Added here:
+ *         - a request has to arrive at no less than RECEIVE_BYTES_PER_MS, after RECEIVE_GRACE_MS to
+ *           start with (evhttp only knows a time-out between two bytes); so has its answer to leave;
+ *         - a number of connections, and of bytes in requests that are still arriving, at most;
+ *         - evhttp's own error pages leave as Mailgun's JSON.
+ * MEMORY  A request belongs to evhttp until server_answer(), and is valid until then whatever the
+ *         peer does: reading is off meanwhile, so evhttp meets no error that would end it.
+ * ERRORS  server_open(): NULL and *err.
+ */
+#ifndef HTTPD_SERVER_H
+#define HTTPD_SERVER_H
+
+#include <event2/event.h>
+#include <event2/http.h>
+
+#include "base/err.h"
+#include "base/slice.h"
+
+enum {
+    SERVER_HEADERS_MAX_BYTES = 64 << 10,
+    SERVER_IDLE_S = 75, /* a kept-alive connection without a request */
+    SERVER_CONNECTIONS_MAX = 4096,
+    RECEIVE_GRACE_MS = 30000,
+    RECEIVE_BYTES_PER_MS = 16,
+};
+
+struct server;
+
+struct server_settings {
+    const int *listen_fds; /* taken over: closed with the server, or when it stops accepting */
+    size_t listen_count;
+    uint64_t max_body_bytes;
+    uint32_t receive_grace_ms; /* RECEIVE_GRACE_MS; less in tests */
+    void (*handle)(struct evhttp_request *req, void *arg); /* to be ended by server_answer() */
+    void *arg;
+};
+
+struct server *server_open(struct event_base *base, const struct server_settings *settings,
+                           struct err *err);
+void server_close(struct server *s); /* NULL is fine */
+
+/* Sends the answer, whose headers are set already. body is emptied. The request is evhttp's again. */
+void server_answer(struct server *s, struct evhttp_request *req, int status, struct evbuffer *body);
+/* Has the client closed its side? */
+bool server_peer_is_gone(struct evhttp_request *req);
+
+void server_tick(struct server *s); /* at least once a second */
+/* No more connections, no more kept alive. */
+void server_leave(struct server *s);
+bool server_is_idle(const struct server *s); /* nothing arrives, is worked on or leaves */
+
+const char *server_phrase(int status); /* "Not Found" */
+/* The 413's words: "request size exceeds 52.4MiB limit". */
+void server_size_words(uint64_t max_body_bytes, char words[static 64]);
+
+#endif

@@ -1,0 +1,58 @@
+/*
+ * httpd/service.h - what a request needs of the process that serves it, and the request itself.
+ *
+ * MEMORY  An exchange owns an arena; both die in reply.h's functions, which end it. Until then its
+ *         evhttp request is valid (httpd/server.h).
+ */
+#ifndef HTTPD_SERVICE_H
+#define HTTPD_SERVICE_H
+
+#include "httpd/auth.h"
+#include "httpd/inbox.h"
+#include "httpd/route.h"
+#include "httpd/server.h"
+#include "shm/child.h"
+#include "store/store.h"
+
+struct service {
+    const struct child *me;
+    struct event_base *base;
+    struct event *doorbell, *tick, *master, *term;
+    struct server *server;
+    struct store *store; /* NULL: not there yet */
+    struct auth *auth;
+    struct inbox *inbox;
+    struct buf record; /* reused for every record pushed */
+    bool leaving;
+    uint64_t leave_by_mono_ms;
+    enum child_exit verdict; /* what httpd_main() will return */
+};
+
+struct exchange {
+    struct service *service;
+    struct evhttp_request *req;
+    struct arena arena;
+    struct route route;
+    struct slice query;
+    const struct config_domain *domain;          /* of the path; the key opens it */
+    const struct config_domain **domains;        /* all that the key opens */
+    size_t domain_count;
+    uint64_t started_mono_ms;
+};
+
+enum { WRITER_PATIENCE_MS = 30000 };
+
+/* Pushes s->record to the writer and wakes it. */
+enum ring_result service_push(struct service *s);
+/* What to tell the client of a push that failed; ends the exchange. */
+void service_refuse(struct exchange *x, enum ring_result why);
+
+void service_stop(struct service *s, enum child_exit verdict);
+
+/* One per route; each ends its exchange, now or when the writer has answered. */
+void health_handle(struct exchange *x);
+void messages_handle(struct exchange *x);
+void events_handle(struct exchange *x);
+void suppressions_handle(struct exchange *x);
+
+#endif

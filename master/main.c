@@ -1,0 +1,68 @@
+/*
+ * main() - what the command line asks for: run, check, or a subcommand.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/config.h"
+#include "cli/cli.h"
+#include "master/master.h"
+#include "sandbox/sandbox.h"
+
+#define POSTERN_VERSION "0.1.0"
+
+static int check(const char *path)
+{
+    struct buf mistakes = {0};
+    struct config *config = config_load(path, &mistakes);
+
+    if (config == NULL) {
+        (void)fprintf(stderr, "%s\n", buf_cstr(&mistakes));
+        buf_fini(&mistakes);
+        return 1;
+    }
+    (void)printf("%s: ok\n", path);
+    config_free(config);
+    buf_fini(&mistakes);
+    return 0;
+}
+
+static int run(const char *path)
+{
+    struct buf mistakes = {0};
+    struct config *config = config_load(path, &mistakes);
+
+    if (config == NULL) {
+        (void)fprintf(stderr, "%s\n", buf_cstr(&mistakes));
+        buf_fini(&mistakes);
+        return 1;
+    }
+    buf_fini(&mistakes);
+    return master_run(config);
+}
+
+int main(int argc, char **argv)
+{
+    const char *path = "proxy.conf";
+    bool only_check = false;
+
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+        (void)printf("postern %s\n", POSTERN_VERSION);
+        return 0;
+    }
+    if (argc > 1 && strcmp(argv[1], "sandbox") == 0)
+        return sandbox_main(argc - 1, argv + 1);
+    if (argc > 1 && (argv[1][0] != '-' || strcmp(argv[1], "--help") == 0))
+        return cli_main(argc - 1, argv + 1);
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-t") == 0) {
+            only_check = true;
+        } else if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
+            path = argv[++i];
+        } else {
+            (void)fprintf(stderr, "postern: '%s' is not understood; postern --help\n", argv[i]);
+            return 2;
+        }
+    }
+    return only_check ? check(path) : run(path);
+}

@@ -1,0 +1,240 @@
+#include "master/master.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/log.h"
+
+enum {
+    BACKLOG = 1024,
+    LOCK_TRIES = 50, /* of 100 ms: a predecessor may still be leaving */
+    RING_MARGIN_BYTES = 8 * 1024 * 1024,
+    RING_UP_BYTES = 4 * 1024 * 1024,
+    RING_DOWN_BYTES = 1024 * 1024,
+};
+
+static int lock_state_dir(struct master *m, struct err *err)
+{
+    struct buf path = {0};
+    const struct timespec pause = {.tv_nsec = 100000000};
+
+    if (mkdir(m->config->state_dir, 0700) != 0 && errno != EEXIST)
+        return err_sys(err, "state_dir %s cannot be made", m->config->state_dir);
+    buf_printf(&path, "%s/lock", m->config->state_dir);
+    m->lock_fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (m->lock_fd < 0) {
+        (void)err_sys(err, "%s", buf_cstr(&path));
+        buf_fini(&path);
+        return -1;
+    }
+    buf_fini(&path);
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (flock(m->lock_fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+        if (i == 0)
+            log_info("another Postern holds %s: waiting for it to leave", m->config->state_dir);
+        (void)nanosleep(&pause, NULL);
+    }
+    return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
+}
+
+static int listen_on(const struct config_address *a, int *fd, struct err *err)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    const int on = 1;
+
+    int rc = getaddrinfo(strcmp(a->host, "*") == 0 ? NULL : a->host, a->port, &hints, &found);
+    if (rc != 0)
+        return err_set(err, ERR_CONFIG, "listen %s:%s: %s", a->host, a->port, gai_strerror(rc));
+    *fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (*fd >= 0)
+        (void)setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (*fd < 0 || bind(*fd, found->ai_addr, found->ai_addrlen) != 0 || listen(*fd, BACKLOG) != 0) {
+        (void)err_sys(err, "listen %s:%s", a->host, a->port);
+        freeaddrinfo(found);
+        return -1;
+    }
+    freeaddrinfo(found);
+    return 0;
+}
+
+static int open_sockets(struct master *m, struct err *err)
+{
+    const struct config *c = m->config;
+
+    if (c->listen_count > MASTER_LISTEN_MAX)
+        return err_set(err, ERR_CONFIG, "listen: %d addresses at most", MASTER_LISTEN_MAX);
+    for (size_t i = 0; i < c->listen_count; i++) {
+        if (listen_on(&c->listen[i], &m->listen_fds[i], err) != 0)
+            return -1;
+        m->listen_count++;
+    }
+    if (c->sandbox.enabled && listen_on(&c->sandbox.listen, &m->sandbox_fd, err) != 0)
+        return -1;
+    return 0;
+}
+
+static size_t power_of_two(size_t least)
+{
+    size_t n = 4096;
+
+    while (n < least)
+        n *= 2;
+    return n;
+}
+
+static int add_process(struct master *m, enum child_role role, unsigned index, struct err *err)
+{
+    /* Gauge 0 is the writer's: httpd's /health looks there. */
+    struct process *p = &m->processes[m->process_count];
+
+    if (m->process_count == MASTER_PROCESSES_MAX)
+        return err_set(err, ERR_CONFIG, "more than %d processes", MASTER_PROCESSES_MAX);
+    *p = (struct process){
+        .role = role, .index = index, .gauge = (unsigned)m->process_count, .control_fd = -1};
+    m->process_count++;
+    if (role == ROLE_WRITER || role == ROLE_SANDBOX)
+        return 0;
+
+    struct child_slot *slot = &m->slots[m->slot_count++];
+    /* A batch is one record, as large as a body at the most; a ring takes records up to half its
+     * size, and gives the pages of long ones back. */
+    size_t up = role == ROLE_HTTPD
+                    ? power_of_two(2 * (size_t)m->config->httpd.max_body_bytes + RING_MARGIN_BYTES)
+                    : RING_UP_BYTES;
+    *slot = (struct child_slot){.role = role, .index = index, .gauge = p->gauge};
+    p->slot = slot;
+    slot->up = ring_create(up, err);
+    slot->down = slot->up == NULL ? NULL : ring_create(RING_DOWN_BYTES, err);
+    if (slot->down == NULL)
+        return -1;
+    return bell_create(&slot->bell, &m->gauges->slots[p->gauge].sleeping, err);
+}
+
+static int open_shared(struct master *m, struct err *err)
+{
+    const struct config *c = m->config;
+    struct buf path = {0};
+
+    digest_random(&m->ring_epoch, sizeof m->ring_epoch);
+    m->gauges = gauges_create(err);
+    if (m->gauges == NULL)
+        return -1;
+    buf_printf(&path, "%s/started", c->state_dir);
+    m->started = started_open(buf_cstr(&path), &m->started_believable, err);
+    buf_fini(&path);
+    if (m->started == NULL || add_process(m, ROLE_WRITER, 0, err) != 0 ||
+        bell_create(&m->writer_bell, &m->gauges->slots[0].sleeping, err) != 0)
+        return -1;
+    if (c->sandbox.enabled && add_process(m, ROLE_SANDBOX, 0, err) != 0)
+        return -1;
+    for (unsigned i = 0; i < c->httpd.children; i++)
+        if (add_process(m, ROLE_HTTPD, i, err) != 0)
+            return -1;
+    for (unsigned i = 0; i < c->sender.children; i++)
+        if (add_process(m, ROLE_SENDER, i, err) != 0)
+            return -1;
+    for (unsigned i = 0; i < c->poller.children; i++)
+        if (add_process(m, ROLE_POLLER, i, err) != 0)
+            return -1;
+    return 0;
+}
+
+static int open_signals(struct master *m, struct err *err)
+{
+    sigset_t mine;
+
+    (void)sigemptyset(&mine);
+    const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        (void)sigaddset(&mine, signals[i]);
+    if (sigprocmask(SIG_BLOCK, &mine, NULL) != 0)
+        return err_sys(err, "sigprocmask");
+    (void)signal(SIGPIPE, SIG_IGN);
+    m->signal_fd = signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK);
+    return m->signal_fd < 0 ? err_sys(err, "signalfd") : 0;
+}
+
+/* Started as root with a user named: what the children will need becomes that user's. */
+static int give_away(const struct master *m, struct err *err)
+{
+    const char *name = m->config->user;
+    struct buf path = {0};
+
+    if (name[0] == '\0' || geteuid() != 0)
+        return 0;
+    const struct passwd *pw = getpwnam(name);
+    if (pw == NULL)
+        return err_set(err, ERR_CONFIG, "user \"%s\" does not exist", name);
+    buf_printf(&path, "%s/started", m->config->state_dir);
+    bool given = chown(m->config->state_dir, pw->pw_uid, pw->pw_gid) == 0 &&
+                 chown(buf_cstr(&path), pw->pw_uid, pw->pw_gid) == 0;
+    buf_fini(&path);
+    return given ? 0 : err_sys(err, "%s cannot be given to %s", m->config->state_dir, name);
+}
+
+static void master_close(struct master *m)
+{
+    for (size_t i = 0; i < m->slot_count; i++) {
+        ring_destroy(m->slots[i].up);
+        ring_destroy(m->slots[i].down);
+        bell_destroy(&m->slots[i].bell);
+    }
+    bell_destroy(&m->writer_bell);
+    started_close(m->started);
+    gauges_destroy(m->gauges);
+    for (size_t i = 0; i < m->listen_count; i++)
+        (void)close(m->listen_fds[i]);
+    if (m->sandbox_fd >= 0)
+        (void)close(m->sandbox_fd);
+    if (m->signal_fd >= 0)
+        (void)close(m->signal_fd);
+    if (m->lock_fd >= 0)
+        (void)close(m->lock_fd);
+    config_free(m->config);
+}
+
+int master_run(struct config *config)
+{
+    struct master m = {
+        .config = config,
+        .lock_fd = -1,
+        .signal_fd = -1,
+        .sandbox_fd = -1,
+        .writer_bell = {.fd = -1},
+    };
+    struct err err;
+    int status = 1;
+
+    log_setup(config->log.level, config->log.format);
+    log_name("master");
+    if (lock_state_dir(&m, &err) == 0 && open_sockets(&m, &err) == 0 &&
+        open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 && open_signals(&m, &err) == 0) {
+        log_info("serving %s:%s%s, state in %s, SES in %s%s", config->listen[0].host,
+                 config->listen[0].port, config->listen_count > 1 ? " and more" : "",
+                 config->state_dir, config->aws.region,
+                 config->sandbox.enabled ? " (the sandbox: no mail leaves this machine)" : "");
+        status = supervise(&m);
+    } else {
+        log_err(&err, "cannot start");
+    }
+    master_close(&m);
+    return status;
+}

@@ -1,0 +1,494 @@
+/*
+ * How a child is born and buried, and when its successor is due.
+ *
+ * A process that dies after a life of use is replaced at once. One that dies young (before it was
+ * ready, or within SHORT_LIFE_MS) is replaced at once the first time, and then after a pause that doubles up
+ * to PAUSE_MAX_MS, until a successor lives long. One that says "hopeless" stays dead until a reload.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "httpd/httpd.h"
+#include "master/master.h"
+#include "poller/poller.h"
+#include "sandbox/sandbox.h"
+#include "sender/sender.h"
+#include "store/writer.h"
+
+enum {
+    SHORT_LIFE_MS = 1000,
+    PAUSE_FIRST_MS = 50,
+    PAUSE_MAX_MS = 10000,
+    HUNG_MS = 10000,        /* no heartbeat for so long: killed */
+    HUNG_WRITER_MS = 60000, /* a slow disk is no hang */
+    LOOK_MS = 500,          /* between looks at the heartbeats */
+};
+
+/* Stopping goes from the outside in, so that whoever still works finds its partner there. */
+enum stage { RUNNING, STOP_HTTPD, STOP_WORKERS, STOP_WRITER, STOP_SANDBOX, KILL_ALL, STAGE_END };
+
+static const struct {
+    const char *name;
+    enum child_exit (*main)(const struct child *me);
+    enum stage stops;
+} roles[] = {
+    [ROLE_WRITER] = {"writer", writer_main, STOP_WRITER},
+    [ROLE_HTTPD] = {"httpd", httpd_main, STOP_HTTPD},
+    [ROLE_SENDER] = {"sender", sender_main, STOP_WORKERS},
+    [ROLE_POLLER] = {"poller", poller_main, STOP_WORKERS},
+    [ROLE_SANDBOX] = {"sandbox", sandbox_child_main, STOP_SANDBOX},
+};
+
+static struct gauge_slot *gauge_of(const struct master *m, const struct process *p)
+{
+    return &m->gauges->slots[p->gauge];
+}
+
+/* -------- the child's side of birth -------- */
+
+enum { KEEP_MAX = MASTER_PROCESSES_MAX + MASTER_LISTEN_MAX + 8 };
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* Else a dead master's sockets would live on in its children and never reach their end of file. */
+static void close_all_but(int *keep, size_t count)
+{
+    unsigned from = 3;
+
+    qsort(keep, count, sizeof *keep, by_number);
+    for (size_t i = 0; i < count; i++) {
+        if (keep[i] < (int)from)
+            continue;
+        if (keep[i] > (int)from)
+            (void)close_range(from, (unsigned)keep[i] - 1, 0);
+        from = (unsigned)keep[i] + 1;
+    }
+    (void)close_range(from, ~0U, 0);
+}
+
+static void close_what_is_not_ours(const struct master *m, const struct process *p, int control)
+{
+    int keep[KEEP_MAX];
+    size_t n = 0;
+
+    keep[n++] = control;
+    keep[n++] = m->writer_bell.fd;
+    if (p->role == ROLE_HTTPD)
+        for (size_t i = 0; i < m->listen_count; i++)
+            keep[n++] = m->listen_fds[i];
+    if (p->role == ROLE_SANDBOX)
+        keep[n++] = m->sandbox_fd;
+    for (size_t i = 0; i < m->slot_count; i++)
+        if (p->role == ROLE_WRITER || &m->slots[i] == p->slot)
+            keep[n++] = m->slots[i].bell.fd;
+    close_all_but(keep, n);
+}
+
+static void drop_privileges(const struct config *c)
+{
+    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    if (c->user[0] == '\0' || geteuid() != 0)
+        return;
+    const struct passwd *pw = getpwnam(c->user);
+    if (pw == NULL || setgroups(1, &pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 ||
+        setuid(pw->pw_uid) != 0) {
+        log_error("cannot become user %s: leaving", c->user);
+        _exit(CHILD_EXIT_HOPELESS);
+    }
+}
+
+static void reset_signals(void)
+{
+    sigset_t none;
+    const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        (void)signal(signals[i], SIG_DFL);
+    /* A terminal's Ctrl-C and hang-up reach the whole group; what to do about them is the master's. */
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void __attribute__((noreturn)) live(struct master *m, const struct process *p, int control)
+{
+    struct child me = {
+        .role = p->role,
+        .index = p->index,
+        .gauge = p->gauge,
+        .generation = p->generation,
+        .config = m->config,
+        .gauges = m->gauges,
+        .started = m->started,
+        .started_believable = m->started_believable,
+        .control_fd = control,
+        .slot = p->slot,
+        .writer_bell = m->writer_bell,
+        .ring_epoch = m->ring_epoch,
+    };
+
+    (void)snprintf(me.name, sizeof me.name, "%s %u", roles[p->role].name, p->index);
+    log_name(me.name);
+    reset_signals();
+    close_what_is_not_ours(m, p, control);
+    drop_privileges(m->config);
+    if (p->role == ROLE_HTTPD) {
+        me.listen_fds = m->listen_fds;
+        me.listen_count = m->listen_count;
+    }
+    if (p->role == ROLE_SANDBOX) {
+        me.listen_fds = &m->sandbox_fd;
+        me.listen_count = 1;
+    }
+    if (p->role == ROLE_WRITER) {
+        me.slots = m->slots;
+        me.slot_count = m->slot_count;
+    }
+    if (p->role == ROLE_HTTPD || p->role == ROLE_WRITER)
+        config_forget_secrets(m->config); /* our copy, since fork() */
+    child_beat(&me);
+    exit((int)roles[p->role].main(&me));
+}
+
+/* -------- birth and death -------- */
+
+static void bear(struct master *m, struct process *p)
+{
+    struct gauge_slot *g = gauge_of(m, p);
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        log_error("no control socket for %s %u (errno %d): trying again in %d ms",
+                  roles[p->role].name, p->index, errno, PAUSE_FIRST_MS);
+        p->due_mono_ms = clock_mono_ms() + PAUSE_FIRST_MS;
+        return;
+    }
+    p->generation = ++m->last_generation;
+    p->born_mono_ms = clock_mono_ms();
+    p->told_to_stop = p->replacing = false;
+    atomic_store(&g->generation, p->generation);
+    atomic_store(&g->heartbeat_mono_ms, p->born_mono_ms);
+    atomic_store(&g->done, 0);
+    atomic_store(&g->state, GAUGE_STARTING);
+
+    pid_t pid = fork();
+    if (pid == 0)
+        live(m, p, pair[1]);
+    (void)close(pair[1]);
+    if (pid < 0) {
+        log_error("no process for %s %u (errno %d): trying again in %d ms", roles[p->role].name,
+                  p->index, errno, PAUSE_FIRST_MS);
+        (void)close(pair[0]);
+        atomic_store(&g->state, GAUGE_DOWN);
+        p->due_mono_ms = clock_mono_ms() + PAUSE_FIRST_MS;
+        return;
+    }
+    p->pid = pid;
+    p->control_fd = pair[0];
+    atomic_store(&g->pid, (uint64_t)pid);
+    log_debug("%s %u is pid %d, generation %llu", roles[p->role].name, p->index, (int)pid,
+              (unsigned long long)p->generation);
+}
+
+static uint64_t pause_after(const struct process *p)
+{
+    uint64_t pause = PAUSE_FIRST_MS;
+
+    if (p->short_lives <= 1)
+        return 0;
+    for (uint64_t i = 2; i < p->short_lives && pause < PAUSE_MAX_MS; i++)
+        pause *= 2;
+    return pause < PAUSE_MAX_MS ? pause : PAUSE_MAX_MS;
+}
+
+static void bury(struct master *m, struct process *p, int status)
+{
+    struct gauge_slot *g = gauge_of(m, p);
+    uint64_t now_ms = clock_mono_ms(), age_ms = now_ms - p->born_mono_ms;
+    bool was_ready = atomic_load(&g->state) >= GAUGE_READY;
+    bool expected = p->told_to_stop && WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_DONE;
+    char how[64];
+
+    if (WIFSIGNALED(status))
+        (void)snprintf(how, sizeof how, "signal %d (%s)%s", WTERMSIG(status),
+                       sigabbrev_np(WTERMSIG(status)), WCOREDUMP(status) ? ", core dumped" : "");
+    else
+        (void)snprintf(how, sizeof how, "exit status %d", WEXITSTATUS(status));
+    (void)close(p->control_fd);
+    p->control_fd = -1;
+    p->pid = 0;
+    p->hopeless = WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_HOPELESS;
+    p->short_lives = expected || (was_ready && age_ms >= SHORT_LIFE_MS) ? 0 : p->short_lives + 1;
+    p->due_mono_ms = now_ms + pause_after(p);
+    atomic_store(&g->state, GAUGE_DOWN);
+    (void)atomic_fetch_add(&g->restarts, 1);
+    bell_poke(&m->writer_bell); /* it settles what the dead one held */
+
+    if (expected)
+        log_debug("%s %u (pid generation %llu) left after %llu ms", roles[p->role].name, p->index,
+                  (unsigned long long)p->generation, (unsigned long long)age_ms);
+    else
+        log_warn("%s %u, generation %llu, died of %s after %llu ms, %s; %s", roles[p->role].name,
+                 p->index, (unsigned long long)p->generation, how, (unsigned long long)age_ms,
+                 was_ready ? "in service" : "before it was ready",
+                 m->stage != RUNNING ? "we are stopping"
+                 : p->hopeless       ? "it is not started again before a reload"
+                 : p->due_mono_ms > now_ms ? "its successor waits a little"
+                                           : "its successor starts now");
+}
+
+static void reap(struct master *m)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (size_t i = 0; i < m->process_count; i++)
+            if (m->processes[i].pid == pid)
+                bury(m, &m->processes[i], status);
+}
+
+/* -------- watching -------- */
+
+static void tell(struct process *p, int sig)
+{
+    if (p->pid != 0) {
+        p->told_to_stop = true;
+        (void)kill(p->pid, sig);
+    }
+}
+
+static void kill_the_hung(struct master *m)
+{
+    uint64_t now_ms = clock_mono_ms();
+
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        uint64_t beat_ms = atomic_load(&gauge_of(m, p)->heartbeat_mono_ms);
+        uint64_t limit_ms = p->role == ROLE_WRITER ? HUNG_WRITER_MS : HUNG_MS;
+        if (p->pid == 0 || now_ms < beat_ms || now_ms - beat_ms < limit_ms)
+            continue;
+        log_error("%s %u, pid %d, gave no sign of life for %llu ms: killed", roles[p->role].name,
+                  p->index, (int)p->pid, (unsigned long long)(now_ms - beat_ms));
+        (void)kill(p->pid, SIGKILL);
+    }
+}
+
+static void bear_the_due(struct master *m)
+{
+    uint64_t now_ms = clock_mono_ms();
+
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        bool wanted = m->stage == RUNNING || m->stage < (int)roles[p->role].stops;
+        if (p->pid == 0 && wanted && !p->hopeless && p->due_mono_ms <= now_ms)
+            bear(m, p);
+    }
+}
+
+static void say_ready(struct master *m)
+{
+    if (m->said_ready)
+        return;
+    for (size_t i = 0; i < m->process_count; i++)
+        if (atomic_load(&gauge_of(m, &m->processes[i])->state) != GAUGE_READY)
+            return;
+    m->said_ready = true;
+    log_info("ready: %zu processes", m->process_count);
+}
+
+/* -------- reload -------- */
+
+/* One worker after another is told to finish; its successor is born with the new configuration. */
+static void replace_next(struct master *m)
+{
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].replacing && m->processes[i].told_to_stop)
+            return; /* one at a time */
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].replacing) {
+            if (m->processes[i].pid == 0)
+                m->processes[i].replacing = false;
+            else
+                tell(&m->processes[i], SIGTERM);
+            return;
+        }
+}
+
+static void reload(struct master *m)
+{
+    struct buf mistakes = {0};
+    struct config *fresh = config_load(m->config->path, &mistakes);
+
+    if (fresh == NULL) {
+        log_error("the configuration is not taken over; the old one keeps running");
+        for (struct slice rest = buf_slice(&mistakes), line; rest.len > 0;) {
+            (void)slice_cut(rest, '\n', &line, &rest);
+            log_error("%.*s", SLICE_ARGS(line));
+        }
+        buf_fini(&mistakes);
+        return;
+    }
+    buf_fini(&mistakes);
+    config_free(m->config);
+    m->config = fresh;
+    log_setup(fresh->log.level, fresh->log.format);
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        p->hopeless = false;
+        p->replacing = p->role != ROLE_SANDBOX && p->pid != 0;
+    }
+    log_info("configuration read again: processes are replaced one by one (addresses, numbers of "
+             "processes, sizes and state_dir need a restart)");
+}
+
+/* -------- stopping -------- */
+
+static bool anybody_left(const struct master *m, int stage)
+{
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].pid != 0 &&
+            (stage == KILL_ALL || (int)roles[m->processes[i].role].stops == stage))
+            return true;
+    return false;
+}
+
+static void enter_stage(struct master *m, int stage)
+{
+    m->stage = stage;
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        if (stage == KILL_ALL)
+            tell(p, SIGKILL);
+        else if ((int)roles[p->role].stops == stage)
+            tell(p, SIGTERM);
+    }
+}
+
+static void stop(struct master *m, bool at_once)
+{
+    if (at_once || m->stage != RUNNING) {
+        log_info("stopping at once");
+        enter_stage(m, KILL_ALL);
+        return;
+    }
+    log_info("stopping: requests and sends under way have %llu ms",
+             (unsigned long long)m->config->grace_ms);
+    m->stop_by_mono_ms = clock_mono_ms() + m->config->grace_ms;
+    enter_stage(m, STOP_HTTPD);
+}
+
+static void advance(struct master *m)
+{
+    if (m->stage == RUNNING)
+        return;
+    if (m->stage != KILL_ALL && clock_mono_ms() >= m->stop_by_mono_ms) {
+        log_warn("grace is over: whoever is left is killed; nothing that was promised is lost");
+        enter_stage(m, KILL_ALL);
+    }
+    while (m->stage < STAGE_END && !anybody_left(m, m->stage)) {
+        if (m->stage >= STOP_SANDBOX) {
+            m->stage = STAGE_END;
+            return;
+        }
+        enter_stage(m, m->stage + 1);
+    }
+}
+
+/* -------- the loop -------- */
+
+static void take_signals(struct master *m)
+{
+    struct signalfd_siginfo info;
+
+    while (read(m->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        switch ((int)info.ssi_signo) {
+        case SIGCHLD:
+            reap(m);
+            break;
+        case SIGTERM:
+        case SIGINT:
+            stop(m, false);
+            break;
+        case SIGQUIT:
+            stop(m, true);
+            break;
+        case SIGHUP:
+            if (m->stage == RUNNING)
+                reload(m);
+            break;
+        default: /* USR1: the log is standard error, there is nothing to reopen */
+            break;
+        }
+    }
+}
+
+static int wait_ms(const struct master *m)
+{
+    uint64_t now_ms = clock_mono_ms(), wait = m->said_ready ? LOOK_MS : 20;
+
+    for (size_t i = 0; i < m->process_count; i++) {
+        const struct process *p = &m->processes[i];
+        if (p->pid != 0 || p->hopeless || m->stage != RUNNING)
+            continue;
+        uint64_t until = p->due_mono_ms > now_ms ? p->due_mono_ms - now_ms : 0;
+        if (until < wait)
+            wait = until;
+    }
+    return (int)wait;
+}
+
+static bool all_hopeless(const struct master *m)
+{
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].role == ROLE_WRITER && m->processes[i].hopeless)
+            return true;
+    return false;
+}
+
+int supervise(struct master *m)
+{
+    uint64_t looked_mono_ms = 0;
+
+    while (m->stage != STAGE_END) {
+        bear_the_due(m);
+        struct pollfd p = {.fd = m->signal_fd, .events = POLLIN};
+        (void)poll(&p, 1, m->stage == RUNNING ? wait_ms(m) : 20);
+        take_signals(m);
+        reap(m);
+        if (m->stage == RUNNING) {
+            replace_next(m);
+            say_ready(m);
+        }
+        if (clock_mono_ms() - looked_mono_ms >= LOOK_MS) {
+            looked_mono_ms = clock_mono_ms();
+            kill_the_hung(m);
+        }
+        if (m->stage == RUNNING && all_hopeless(m)) {
+            log_error("nothing can work without the writer, and it cannot start: leaving");
+            stop(m, true);
+        }
+        advance(m);
+    }
+    log_info("stopped");
+    return all_hopeless(m) ? 1 : 0;
+}

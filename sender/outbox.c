@@ -1,0 +1,667 @@
+#include "sender/outbox.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "aws/ses.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/pack.h"
+#include "sender/compiled.h"
+#include "shm/record.h"
+
+enum {
+    TRANSIENT_BASE_MS = 100,
+    THROTTLE_BASE_MS = 500,
+    BACKOFF_CAP_MS = 20000,
+    SLOW_DOWN_EVERY_MS = 1000, /* answers of one burst count as one */
+    SHARE_FULL = 1000,
+    SHARE_FLOOR = 50,
+    HELD_DOMAINS_MAX = 16,
+    RESULT_TEXT_MAX = 500,
+    BODY_KEPT_BYTES = 4 << 20,
+    COMPLAIN_EVERY_MS = 10000,
+};
+
+struct lease {
+    struct lease *next;
+    struct record_lease rec;
+    struct compiled *batch; /* NULL until loaded */
+    struct arena arena;
+    struct recipient *recipients;
+    size_t recipient_count;
+    uint64_t unstarted; /* bits */
+    unsigned sends;     /* under way or waiting to be repeated */
+    struct buf results; /* packed, not yet handed in */
+    size_t result_count;
+    uint64_t flush_mono_ms; /* of the oldest of them */
+};
+
+enum send_state { SEND_FREE, SEND_FLYING, SEND_WAITING };
+
+struct send {
+    struct outbox *outbox;
+    enum send_state state;
+    struct lease *lease;
+    uint64_t bits;
+    unsigned tries;
+    uint64_t due_mono_ms; /* WAITING */
+    struct buf body;
+};
+
+struct hold {
+    uint64_t until_mono_ms;
+    char domain[256];
+};
+
+struct outbox {
+    const struct child *me;
+    struct aws_client *client;
+    struct event *wake;
+    struct store *store; /* NULL until the writer has made it */
+    struct compiled_cache *cache;
+    struct ses_scratch scratch;
+    struct buf record;
+    struct lease *leases; /* in the order they came */
+    size_t lease_count;
+    struct send *sends;
+    unsigned send_count, newsletter_max; /* places; those that newsletters may fill */
+    unsigned newsletters;                /* filled by them now */
+    uint64_t held_until_mono_ms;         /* the account */
+    struct hold held[HELD_DOMAINS_MAX];
+    uint64_t slowed_mono_ms, complained_mono_ms;
+    uint64_t wake_mono_ms; /* the earliest thing to wait for, found by the pump */
+    uint64_t random;
+    bool leaving, writer_is_behind, broken;
+};
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    outbox_pump(arg);
+}
+
+struct outbox *outbox_create(const struct child *me, struct event_base *base,
+                             struct aws_client *client)
+{
+    struct outbox *o = mem_zero(1, sizeof *o);
+    unsigned connections = me->config->sender.connections;
+
+    o->me = me;
+    o->client = client;
+    o->cache = compiled_cache_create(me->config);
+    o->send_count = connections == 0 ? 1 : connections;
+    o->newsletter_max = o->send_count < 4 ? o->send_count : o->send_count - (o->send_count + 7) / 8;
+    o->sends = mem_zero(o->send_count, sizeof *o->sends);
+    for (unsigned i = 0; i < o->send_count; i++)
+        o->sends[i].outbox = o;
+    digest_random(&o->random, sizeof o->random);
+    o->random |= 1;
+    o->wake = evtimer_new(base, on_wake, o);
+    assert(o->wake != NULL);
+    return o;
+}
+
+static void lease_free(struct outbox *o, struct lease *l)
+{
+    compiled_put(o->cache, l->batch);
+    arena_fini(&l->arena);
+    buf_fini(&l->results);
+    free(l);
+}
+
+void outbox_destroy(struct outbox *o)
+{
+    if (o == NULL)
+        return;
+    for (struct lease *l = o->leases, *next; l != NULL; l = next) {
+        next = l->next;
+        lease_free(o, l);
+    }
+    for (unsigned i = 0; i < o->send_count; i++)
+        buf_fini(&o->sends[i].body);
+    free(o->sends);
+    compiled_cache_destroy(o->cache);
+    ses_scratch_fini(&o->scratch);
+    buf_fini(&o->record);
+    store_close(o->store);
+    event_free(o->wake);
+    free(o);
+}
+
+bool outbox_has_room(const struct outbox *o)
+{
+    return !o->leaving && !o->broken && !o->writer_is_behind && o->lease_count < OUTBOX_LEASES_MAX;
+}
+
+bool outbox_is_empty(const struct outbox *o)
+{
+    return o->lease_count == 0;
+}
+
+bool outbox_is_broken(const struct outbox *o)
+{
+    return o->broken;
+}
+
+void outbox_adopt(struct outbox *o, struct slice record)
+{
+    struct lease *l = mem_zero(1, sizeof *l), **end = &o->leases;
+
+    if (!record_lease_decode(record, &l->rec) || l->rec.mask == 0 ||
+        l->rec.mask >> LEASE_RECIPIENTS_MAX != 0 || l->rec.cell >= STARTED_CELLS) {
+        log_warn("a lease that makes no sense is dropped");
+        free(l);
+        return;
+    }
+    if (l->rec.generation != o->me->generation) {
+        free(l);
+        return;
+    }
+    l->unstarted = l->rec.mask;
+    started_begin(o->me->started, o->me->index, l->rec.cell, l->rec.lease_id);
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = l;
+    o->lease_count++;
+}
+
+/* ---- results ---- */
+
+static void report(struct lease *l, uint64_t bits, enum outcome outcome, unsigned code,
+                   struct slice text, uint64_t retry_ms)
+{
+    if (l->result_count == 0)
+        l->flush_mono_ms = clock_mono_ms() + OUTBOX_FLUSH_MS;
+    text = slice_head(text, RESULT_TEXT_MAX);
+    for (; bits != 0; bits &= bits - 1) {
+        pack_array(&l->results, 5);
+        pack_u64(&l->results, (uint64_t)__builtin_ctzll(bits));
+        pack_u64(&l->results, outcome);
+        pack_u64(&l->results, code);
+        pack_str(&l->results, text);
+        pack_u64(&l->results, retry_ms);
+        l->result_count++;
+    }
+}
+
+static bool is_over(const struct lease *l)
+{
+    return l->unstarted == 0 && l->sends == 0;
+}
+
+/* False when the writer's ring is full: to be tried again on a tick. */
+static bool hand_in(struct outbox *o, struct lease *l)
+{
+    struct buf results = {0};
+
+    pack_array(&results, l->result_count);
+    buf_add_slice(&results, buf_slice(&l->results));
+    struct record_outcomes r = {
+        .generation = l->rec.generation,
+        .lease_id = l->rec.lease_id,
+        .batch_id = l->rec.batch_id,
+        .slice = l->rec.slice,
+        .results = buf_slice(&results),
+        .finished = is_over(l),
+    };
+    buf_reset(&o->record);
+    record_outcomes_encode(&o->record, &r);
+    buf_fini(&results);
+    switch (ring_push(o->me->slot->up, buf_slice(&o->record), NULL)) {
+    case RING_OK:
+        buf_reset(&l->results);
+        l->result_count = 0;
+        return true;
+    case RING_FULL:
+        return false;
+    case RING_EMPTY:
+    case RING_TOO_LONG:
+    case RING_BROKEN:
+        break;
+    }
+    log_error("the ring to the writer cannot be used");
+    o->broken = true;
+    return false;
+}
+
+static void wake_at(struct outbox *o, uint64_t mono_ms)
+{
+    if (mono_ms < o->wake_mono_ms)
+        o->wake_mono_ms = mono_ms;
+}
+
+/* Hands in what is complete, plenty or old enough. */
+static void flush(struct outbox *o, uint64_t now)
+{
+    struct lease **at = &o->leases;
+    bool pushed = false;
+
+    o->writer_is_behind = false;
+    while (*at != NULL && !o->broken) {
+        struct lease *l = *at;
+        bool over = is_over(l);
+        if (!over && l->result_count > 0 && now < l->flush_mono_ms)
+            wake_at(o, l->flush_mono_ms);
+        if (over || (l->result_count > 0 && now >= l->flush_mono_ms)) {
+            if (!hand_in(o, l)) {
+                o->writer_is_behind = true;
+                break;
+            }
+            pushed = true;
+        }
+        if (over) {
+            *at = l->next;
+            o->lease_count--;
+            lease_free(o, l);
+        } else {
+            at = &l->next;
+        }
+    }
+    if (pushed)
+        bell_ring(&o->me->writer_bell);
+}
+
+/* ---- pauses ---- */
+
+static uint64_t jitter(struct outbox *o, uint64_t base_ms, unsigned tries)
+{
+    uint64_t most = tries > 10 ? BACKOFF_CAP_MS : base_ms << tries;
+
+    if (most > BACKOFF_CAP_MS)
+        most = BACKOFF_CAP_MS;
+    o->random ^= o->random << 13; /* xorshift64: spreads, hides nothing */
+    o->random ^= o->random >> 7;
+    o->random ^= o->random << 17;
+    return 1 + o->random % most;
+}
+
+/* Multiplicative decrease, felt by all senders. */
+static void slow_down(struct outbox *o, uint64_t now)
+{
+    _Atomic uint32_t *share = &o->me->gauges->throttle_share;
+    uint32_t old = atomic_load(share), lower;
+
+    atomic_fetch_add(&o->me->gauges->throttled_count, 1);
+    if (o->slowed_mono_ms != 0 && now - o->slowed_mono_ms < SLOW_DOWN_EVERY_MS)
+        return;
+    o->slowed_mono_ms = now;
+    do {
+        lower = (old == 0 ? SHARE_FULL : old) * 7 / 10;
+        if (lower < SHARE_FLOOR)
+            lower = SHARE_FLOOR;
+    } while (!atomic_compare_exchange_weak(share, &old, lower));
+    log_info("SES throttles: down to %" PRIu32 "/1000 of the rate", lower);
+}
+
+static struct hold *hold_of(struct outbox *o, struct slice domain)
+{
+    for (size_t i = 0; i < HELD_DOMAINS_MAX; i++)
+        if (slice_eq(slice_str(o->held[i].domain), domain))
+            return &o->held[i];
+    return NULL;
+}
+
+static void hold_domain(struct outbox *o, struct slice domain, uint64_t now,
+                        const struct aws_response *why)
+{
+    struct hold *h = hold_of(o, domain);
+
+    if (domain.len >= sizeof h->domain)
+        return;
+    if (h == NULL) {
+        h = &o->held[0];
+        for (size_t i = 1; i < HELD_DOMAINS_MAX; i++)
+            if (o->held[i].until_mono_ms < h->until_mono_ms)
+                h = &o->held[i];
+        *h = (struct hold){0};
+        memcpy(h->domain, domain.ptr, domain.len);
+    }
+    if (h->until_mono_ms <= now)
+        log_error("SES does not send for %.*s: %.*s: %.*s; its mail is kept and tried again every "
+                  "minute",
+                  SLICE_ARGS(domain), SLICE_ARGS(why->error_code), SLICE_ARGS(why->error_text));
+    h->until_mono_ms = now + OUTBOX_HOLD_MS;
+}
+
+static void hold_account(struct outbox *o, uint64_t now, uint64_t ms,
+                         const struct aws_response *why)
+{
+    if (o->held_until_mono_ms <= now)
+        log_error(
+            "SES takes no mail of this account: %.*s: %.*s; all mail is kept and tried again in "
+            "%" PRIu64 " s",
+            SLICE_ARGS(why->error_code), SLICE_ARGS(why->error_text), ms / 1000);
+    o->held_until_mono_ms = now + ms;
+}
+
+/* How long this lease's domain must wait; 0 = not at all. */
+static uint64_t held_ms(struct outbox *o, const struct lease *l, uint64_t now)
+{
+    const struct hold *h = hold_of(o, l->batch->head.domain);
+    uint64_t until = o->held_until_mono_ms;
+
+    if (h != NULL && h->until_mono_ms > until)
+        until = h->until_mono_ms;
+    return until > now ? until - now : 0;
+}
+
+/* ---- sending ---- */
+
+static void on_answer(void *arg, const struct aws_response *answer);
+
+static void fly(struct send *s)
+{
+    struct outbox *o = s->outbox;
+
+    s->state = SEND_FLYING;
+    started_mark(o->me->started, o->me->index, s->lease->rec.cell, s->bits);
+    aws_call(o->client, &(struct aws_request){
+                            .service = AWS_SES,
+                            .method = "POST",
+                            .path = SES_PATH_SEND,
+                            .content_type = "application/json",
+                            .body = buf_slice(&s->body),
+                            .done = on_answer,
+                            .arg = s,
+                        });
+}
+
+static void release(struct send *s)
+{
+    struct outbox *o = s->outbox;
+
+    if (s->lease->rec.lane == LANE_NEWSLETTER)
+        o->newsletters--;
+    s->lease->sends--;
+    s->lease = NULL;
+    s->state = SEND_FREE;
+    if (s->body.cap > BODY_KEPT_BYTES)
+        buf_fini(&s->body);
+}
+
+static void settle(struct send *s, enum outcome outcome, unsigned code, struct slice text,
+                   uint64_t retry_ms)
+{
+    struct gauges *g = s->outbox->me->gauges;
+    uint64_t n = (uint64_t)__builtin_popcountll(s->bits);
+
+    report(s->lease, s->bits, outcome, code, text, retry_ms);
+    if (outcome == OUTCOME_SENT)
+        atomic_fetch_add(&g->sent_count, n);
+    atomic_fetch_add(&g->slots[s->outbox->me->gauge].done, n);
+    release(s);
+}
+
+static void settle_sent(struct send *s, const struct aws_response *answer)
+{
+    struct buf *id = &s->outbox->scratch.text;
+
+    buf_reset(id);
+    if (!ses_message_id(answer->body, id))
+        log_warn("SES took a mail without giving its message id (request %.*s)",
+                 SLICE_ARGS(answer->request_id));
+    settle(s, OUTCOME_SENT, 0, buf_slice(id), 0);
+}
+
+static void settle_words(struct send *s, enum outcome outcome, unsigned code,
+                         const struct aws_response *answer, uint64_t retry_ms)
+{
+    struct slice text =
+        arena_printf(&s->lease->arena, "%.*s%s%.*s", SLICE_ARGS(answer->error_code),
+                     answer->error_code.len > 0 ? ": " : "", SLICE_ARGS(answer->error_text));
+
+    settle(s, outcome, code, text, retry_ms);
+}
+
+static void wait_and_repeat(struct send *s, uint64_t now, uint64_t base_ms)
+{
+    s->state = SEND_WAITING;
+    s->due_mono_ms = now + jitter(s->outbox, base_ms, s->tries++);
+}
+
+static void react(struct send *s, const struct aws_response *answer)
+{
+    struct outbox *o = s->outbox;
+    uint64_t now = clock_mono_ms();
+
+    switch (aws_send_reaction(answer)) {
+    case AWS_OK:
+        settle_sent(s, answer);
+        return;
+    case AWS_THROTTLED:
+        slow_down(o, now);
+        if (o->leaving)
+            settle_words(s, OUTCOME_RETRY, 0, answer, 0);
+        else
+            wait_and_repeat(s, now, THROTTLE_BASE_MS);
+        return;
+    case AWS_TRANSIENT:
+        if (o->leaving)
+            settle_words(s, OUTCOME_RETRY, 0, answer, 0);
+        else if (s->tries + 1 >= OUTBOX_TRANSIENT_TRIES)
+            settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_AFTER_TRIES_MS);
+        else
+            wait_and_repeat(s, now, TRANSIENT_BASE_MS);
+        return;
+    case AWS_QUOTA:
+        hold_account(o, now, OUTBOX_QUOTA_HOLD_MS, answer);
+        settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_QUOTA_HOLD_MS);
+        return;
+    case AWS_HOLD_ACCOUNT:
+        hold_account(o, now, OUTBOX_HOLD_MS, answer);
+        settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_HOLD_MS);
+        return;
+    case AWS_HOLD_SENDER:
+        hold_domain(o, s->lease->batch->head.domain, now, answer);
+        settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_HOLD_MS);
+        return;
+    case AWS_PERMANENT:
+        settle_words(s, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, answer, 0);
+        return;
+    case AWS_IN_DOUBT:
+        settle_words(s, OUTCOME_DOUBT, 0, answer, 0);
+        return;
+    }
+    assert(!"a reaction that is none");
+}
+
+static void on_answer(void *arg, const struct aws_response *answer)
+{
+    struct send *s = arg;
+    struct outbox *o = s->outbox;
+
+    react(s, answer);
+    outbox_pump(o);
+}
+
+static bool complain_now(struct outbox *o, uint64_t now)
+{
+    if (o->complained_mono_ms != 0 && now - o->complained_mono_ms < COMPLAIN_EVERY_MS)
+        return false;
+    o->complained_mono_ms = now;
+    return true;
+}
+
+static int read_lease(struct outbox *o, struct lease *l, struct store_txn *t, struct err *err)
+{
+    struct slice packed;
+
+    l->batch = compiled_get(o->cache, t, l->rec.batch_id, err);
+    if (l->batch == NULL)
+        return -1;
+    if (!batch_recipients(t, l->rec.batch_id, l->rec.slice, &packed) ||
+        !recipients_unpack(arena_dup(&l->arena, packed), &l->arena, &l->recipients,
+                           &l->recipient_count) ||
+        l->rec.mask >> l->recipient_count != 0) {
+        compiled_put(o->cache, l->batch);
+        l->batch = NULL;
+        return err_set(err, ERR_INPUT,
+                       "recipients %" PRIu32 " of batch %016" PRIx64
+                       " cannot be read from the store",
+                       l->rec.slice, l->rec.batch_id);
+    }
+    return 0;
+}
+
+/* False when the lease cannot be worked on now. What can never be read is failed here. */
+static bool load(struct outbox *o, struct lease *l, uint64_t now)
+{
+    struct err err = {0};
+    struct store_txn *t = NULL;
+
+    if (l->batch != NULL)
+        return true;
+    if (o->store == NULL)
+        o->store = store_open(o->me->config->state_dir, STORE_READ, &err);
+    if (o->store != NULL)
+        t = store_begin_read(o->store, &err);
+    if (t == NULL) {
+        if (complain_now(o, now))
+            log_err(&err, "cannot read the store, trying again");
+        return false;
+    }
+    int rc = read_lease(o, l, t, &err);
+    store_end_read(t);
+    if (rc == 0)
+        return true;
+    log_err(&err, "a lease cannot be sent");
+    report(l, l->unstarted, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, slice_str(err.text), 0);
+    l->unstarted = 0;
+    return false;
+}
+
+/* 0 and the tokens are ours, or the pump is to be woken when they may be there. */
+static bool take_tokens(struct outbox *o, uint32_t n, uint64_t now)
+{
+    struct gauge_bucket *b = &o->me->gauges->bucket;
+    uint64_t burst = atomic_load(&b->per_s_milli) / 20000; /* 50 ms of the rate */
+
+    if (burst < n)
+        burst = n;
+    if (burst > UINT32_MAX)
+        burst = UINT32_MAX;
+    uint64_t wait_ns = bucket_take(b, n, (uint32_t)burst, clock_mono_ns());
+    if (wait_ns == 0)
+        return true;
+    uint64_t wait_ms = wait_ns / 1000000;
+    wake_at(o, now + 1 + (wait_ms < CHILD_TICK_MS ? wait_ms : CHILD_TICK_MS));
+    return false;
+}
+
+static struct send *free_place(struct outbox *o, uint32_t lane)
+{
+    if (lane == LANE_NEWSLETTER && o->newsletters >= o->newsletter_max)
+        return NULL;
+    for (unsigned i = 0; i < o->send_count; i++)
+        if (o->sends[i].state == SEND_FREE)
+            return &o->sends[i];
+    return NULL;
+}
+
+static bool is_of_lane(const struct lease *l, enum lane lane)
+{
+    return (l->rec.lane == LANE_TRANSACTIONAL) == (lane == LANE_TRANSACTIONAL);
+}
+
+static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bits)
+{
+    struct err err = {0};
+
+    l->unstarted &= ~bits;
+    buf_reset(&s->body);
+    if (!ses_batch_render(l->batch->body, l->recipients, l->recipient_count, bits,
+                          l->rec.slice * LEASE_RECIPIENTS_MAX, &o->scratch, &s->body, &err)) {
+        report(l, bits, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, slice_str(err.text), 0);
+        return;
+    }
+    s->lease = l;
+    s->bits = bits;
+    s->tries = 0;
+    l->sends++;
+    if (l->rec.lane == LANE_NEWSLETTER)
+        o->newsletters++;
+    fly(s);
+}
+
+static void give_back(struct lease *l, uint64_t retry_ms)
+{
+    report(l, l->unstarted, OUTCOME_RETRY, 0, (struct slice){0}, retry_ms);
+    l->unstarted = 0;
+}
+
+/* False when the rate allows no more now: then nothing of a later lane may overtake. */
+static bool repeat_due(struct outbox *o, enum lane lane, uint64_t now)
+{
+    for (unsigned i = 0; i < o->send_count; i++) {
+        struct send *s = &o->sends[i];
+        if (s->state != SEND_WAITING || !is_of_lane(s->lease, lane))
+            continue;
+        uint64_t held = held_ms(o, s->lease, now);
+        if (held > 0)
+            settle(s, OUTCOME_RETRY, 0, (struct slice){0}, held);
+        else if (s->due_mono_ms > now)
+            wake_at(o, s->due_mono_ms);
+        else if (take_tokens(o, (uint32_t)__builtin_popcountll(s->bits), now))
+            fly(s);
+        else
+            return false;
+    }
+    return true;
+}
+
+static bool start_new(struct outbox *o, enum lane lane, uint64_t now)
+{
+    for (struct lease *l = o->leases; l != NULL; l = l->next) {
+        if (!is_of_lane(l, lane) || l->unstarted == 0 || !load(o, l, now))
+            continue;
+        uint64_t held = held_ms(o, l, now);
+        if (held > 0)
+            give_back(l, held);
+        while (l->unstarted != 0) {
+            uint64_t bits =
+                l->batch->content.batch_mode ? l->unstarted & -l->unstarted : l->unstarted;
+            struct send *s = free_place(o, l->rec.lane);
+            if (s == NULL)
+                return true;
+            if (!take_tokens(o, (uint32_t)__builtin_popcountll(bits), now))
+                return false;
+            start(o, s, l, bits);
+        }
+    }
+    return true;
+}
+
+void outbox_pump(struct outbox *o)
+{
+    static const enum lane lanes[] = {LANE_TRANSACTIONAL, LANE_NEWSLETTER};
+    uint64_t now = clock_mono_ms();
+
+    o->wake_mono_ms = UINT64_MAX;
+    for (size_t i = 0; i < 2 && !o->leaving; i++)
+        if (!repeat_due(o, lanes[i], now) || !start_new(o, lanes[i], now))
+            break;
+    flush(o, now);
+    if (o->wake_mono_ms == UINT64_MAX) {
+        evtimer_del(o->wake);
+        return;
+    }
+    uint64_t ms = o->wake_mono_ms > now ? o->wake_mono_ms - now : 1;
+    const struct timeval pause = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
+    evtimer_add(o->wake, &pause);
+}
+
+void outbox_leave(struct outbox *o)
+{
+    o->leaving = true;
+    for (unsigned i = 0; i < o->send_count; i++)
+        if (o->sends[i].state == SEND_WAITING)
+            settle(&o->sends[i], OUTCOME_RETRY, 0, (struct slice){0}, 0);
+    for (struct lease *l = o->leases; l != NULL; l = l->next)
+        if (l->unstarted != 0)
+            give_back(l, 0);
+    outbox_pump(o);
+}

@@ -1,0 +1,32 @@
+/*
+ * sender/rate.h - how fast all senders together may go: SES's own word, the configuration, and less
+ * while SES throttles.
+ *
+ * ENDS    Every sender has one; that of sender 0 asks SES (GetAccount) and writes the gauges, the
+ *         others' do nothing.
+ * UNITS   Recipients a second × 1000.
+ */
+#ifndef SENDER_RATE_H
+#define SENDER_RATE_H
+
+#include "aws/http.h"
+#include "shm/child.h"
+
+enum {
+    RATE_READ_EVERY_MS = 300000,
+    RATE_READ_AGAIN_MS = 5000,      /* while it is unknown; doubled up to … */
+    RATE_READ_AGAIN_MAX_MS = 60000, /* … this */
+    RATE_WHEN_REFUSED_MILLI = 1000, /* when SES will not tell and the configuration does not say */
+    RATE_RECOVERY = 5,              /* of throttle_share's 1000, per tick */
+};
+
+/* What the configuration makes of the account's rate (0 = unknown). refused: it will not become
+ * known. 0 = wait until it is known. */
+uint64_t rate_allowed(const struct config *config, uint64_t account_rate_milli, bool refused);
+
+struct rate;
+struct rate *rate_create(const struct child *me, struct aws_client *client);
+void rate_destroy(struct rate *r); /* after the client; NULL is fine */
+void rate_tick(struct rate *r);    /* every CHILD_TICK_MS */
+
+#endif

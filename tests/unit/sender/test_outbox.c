@@ -1,0 +1,582 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/pack.h"
+#include "sender/outbox.h"
+#include "sender/rate.h"
+#include "shm/record.h"
+#include "store/batches.h"
+
+/*
+ * The outbox with its rings and marks as they are, and two seams: SES (aws_call() notes the call,
+ * the test answers it) and the store (three batches, made here).
+ */
+enum { CALLS_MAX = 256, NEWS = 1, NEWS_B = 2, TRANSACTIONAL = 3 };
+
+static struct {
+    struct aws_request calls[CALLS_MAX];
+    struct buf bodies[CALLS_MAX];
+    size_t call_count, answered;
+    bool store_is_there;
+    struct started *started; /* when set: lease 5 in cell 5 must be marked before each call */
+} seam;
+
+void aws_call(struct aws_client *c, const struct aws_request *request)
+{
+    (void)c;
+    assert_true(seam.call_count < CALLS_MAX);
+    if (seam.started != NULL) {
+        uint64_t marked;
+        assert_true(started_read(seam.started, 0, 5, 5, &marked));
+        assert_int_equal(__builtin_popcountll(marked), seam.call_count + 1);
+    }
+    buf_add_slice(&seam.bodies[seam.call_count], request->body);
+    seam.calls[seam.call_count++] = *request;
+}
+
+enum aws_reaction aws_send_reaction(const struct aws_response *answer)
+{
+    switch (answer->fate) {
+    case AWS_NOT_SENT:
+        return AWS_TRANSIENT;
+    case AWS_UNKNOWN:
+        return AWS_IN_DOUBT;
+    case AWS_ANSWERED:
+        break;
+    }
+    switch (answer->status) {
+    case 200:
+        return AWS_OK;
+    case 429:
+        return AWS_THROTTLED;
+    case 403:
+        return AWS_HOLD_SENDER;
+    case 454:
+        return AWS_QUOTA;
+    default:
+        return AWS_PERMANENT;
+    }
+}
+
+struct store *store_open(const char *state_dir, enum store_mode mode, struct err *err)
+{
+    (void)state_dir, (void)mode;
+    if (!seam.store_is_there) {
+        err_set(err, ERR_NOT_FOUND, "no store yet");
+        return NULL;
+    }
+    return (struct store *)(void *)&seam;
+}
+
+void store_close(struct store *s)
+{
+    (void)s;
+}
+
+struct store_txn *store_begin_read(struct store *s, struct err *err)
+{
+    (void)err;
+    return (struct store_txn *)(void *)s;
+}
+
+void store_end_read(struct store_txn *t)
+{
+    (void)t;
+}
+
+const struct config_domain *config_domain_find(const struct config *c, struct slice name)
+{
+    for (size_t i = 0; i < c->domain_count; i++)
+        if (slice_eq(slice_str(c->domains[i].name), name))
+            return &c->domains[i];
+    return NULL;
+}
+
+static struct buf packed; /* of the last thing read; the outbox copies what it keeps */
+
+bool batch_head(struct store_txn *t, uint64_t batch_id, struct slice *out)
+{
+    struct message_head h = {.domain = batch_id == NEWS_B ? SLICE("b.example") : SLICE("a.example"),
+                             .message_id = SLICE("id@a.example"),
+                             .batch_mode = batch_id != TRANSACTIONAL,
+                             .recipient_count = 60,
+                             .lane =
+                                 batch_id == TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER};
+
+    (void)t;
+    if (batch_id > TRANSACTIONAL)
+        return false;
+    buf_reset(&packed);
+    message_head_pack(&packed, &h);
+    *out = buf_slice(&packed);
+    return true;
+}
+
+static struct buf packed_content;
+
+bool batch_content(struct store_txn *t, uint64_t batch_id, struct slice *out)
+{
+    struct message_content c = {.from = SLICE("a@a.example"),
+                                .subject = SLICE("S"),
+                                .text = SLICE("Hi %recipient.n%"),
+                                .batch_mode = batch_id != TRANSACTIONAL};
+
+    (void)t;
+    buf_reset(&packed_content);
+    message_content_pack(&packed_content, &c);
+    *out = buf_slice(&packed_content);
+    return true;
+}
+
+bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct slice *out)
+{
+    size_t count = slice == 0 ? 50 : 10;
+    struct recipient list[50] = {0};
+    struct name_value vars[50];
+    char text[50][32];
+
+    (void)t, (void)batch_id;
+    if (slice > 1)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        snprintf(text[i], sizeof text[i], "%s%zu@x.example", i == 7 ? "\xc3\xb6" : "r", i);
+        vars[i] = (struct name_value){SLICE("n"), slice_str(text[i])};
+        list[i] =
+            (struct recipient){.address = slice_str(text[i]), .vars = &vars[i], .var_count = 1};
+    }
+    buf_reset(&packed);
+    recipients_pack(&packed, list, count);
+    *out = buf_slice(&packed);
+    return true;
+}
+
+struct desk {
+    struct config config;
+    struct config_domain domains[2];
+    struct child me;
+    struct child_slot slot;
+    struct event_base *base;
+    struct outbox *outbox;
+    char started_path[64];
+    struct started *started;
+    _Atomic uint32_t writer_sleeps;
+    /* what the writer was told */
+    unsigned outcomes[4];
+    uint64_t seen[4], last_retry_ms;
+    unsigned finished;
+    char last_text[512];
+};
+
+static void desk_open(struct desk *d, unsigned connections)
+{
+    struct err err = {0};
+    bool believable;
+
+    *d = (struct desk){0};
+    for (size_t i = 0; i < CALLS_MAX; i++)
+        buf_reset(&seam.bodies[i]);
+    seam.call_count = seam.answered = 0;
+    seam.store_is_there = true;
+    seam.started = NULL;
+    static char empty[1];
+    d->domains[0] = (struct config_domain){mem_strdup("a.example"), NULL, 0, empty, empty, empty};
+    d->domains[1] = (struct config_domain){mem_strdup("b.example"), NULL, 0, empty, empty, empty};
+    d->config.domains = d->domains;
+    d->config.domain_count = 2;
+    d->config.state_dir = empty;
+    d->config.sender.connections = connections;
+    d->slot.up = ring_create(65536, &err);
+    assert_non_null(d->slot.up);
+    snprintf(d->started_path, sizeof d->started_path, "/tmp/test_outbox.%ld", (long)getpid());
+    d->started = started_open(d->started_path, &believable, &err);
+    assert_non_null(d->started);
+    d->me = (struct child){.role = ROLE_SENDER,
+                           .gauge = 1,
+                           .generation = 7,
+                           .config = &d->config,
+                           .gauges = gauges_create(&err),
+                           .started = d->started,
+                           .slot = &d->slot};
+    assert_int_equal(bell_create(&d->me.writer_bell, &d->writer_sleeps, &err), 0);
+    atomic_store(&d->me.gauges->bucket.per_s_milli, 100000000);
+    d->base = event_base_new();
+    d->outbox = outbox_create(&d->me, d->base, NULL);
+}
+
+static void desk_close(struct desk *d)
+{
+    outbox_destroy(d->outbox);
+    event_base_free(d->base);
+    bell_destroy(&d->me.writer_bell);
+    gauges_destroy(d->me.gauges);
+    started_close(d->started);
+    unlink(d->started_path);
+    ring_destroy(d->slot.up);
+    free(d->domains[0].name);
+    free(d->domains[1].name);
+    for (size_t i = 0; i < CALLS_MAX; i++)
+        buf_fini(&seam.bodies[i]);
+    buf_fini(&packed);
+    buf_fini(&packed_content);
+}
+
+static void grant(struct desk *d, uint64_t id, uint64_t batch_id, uint32_t slice, uint64_t mask)
+{
+    struct record_lease r = {.generation = 7,
+                             .lease_id = id,
+                             .cell = (uint32_t)id,
+                             .batch_id = batch_id,
+                             .slice = slice,
+                             .mask = mask,
+                             .lane =
+                                 batch_id == TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER};
+    struct buf b = {0};
+
+    record_lease_encode(&b, &r);
+    outbox_adopt(d->outbox, buf_slice(&b));
+    buf_fini(&b);
+}
+
+/* What the writer would read. */
+static void collect(struct desk *d)
+{
+    struct ring_view view;
+
+    while (ring_peek(d->slot.up, &view) == RING_OK) {
+        struct record_outcomes r;
+        assert_true(record_outcomes_decode(view.rec, &r));
+        struct unpack u = unpack_over(r.results);
+        for (uint32_t n = unpack_array(&u); n > 0; n--) {
+            assert_int_equal(unpack_array(&u), 5);
+            uint64_t bit = unpack_u64(&u), outcome = unpack_u64(&u);
+            assert_true(outcome < 4);
+            unpack_u64(&u);
+            struct slice text = unpack_str(&u);
+            snprintf(d->last_text, sizeof d->last_text, "%.*s", SLICE_ARGS(text));
+            d->last_retry_ms = unpack_u64(&u);
+            /* Nobody is settled twice within these tests' single leases. */
+            d->outcomes[outcome]++;
+            d->seen[outcome] |= UINT64_C(1) << bit;
+        }
+        assert_true(unpack_done(&u));
+        d->finished += r.finished;
+        ring_release(d->slot.up, &view);
+    }
+}
+
+/* Answers the oldest unanswered call. */
+static void answer(int status, enum aws_fate fate, const char *body)
+{
+    struct aws_response a = {.fate = fate,
+                             .status = status,
+                             .body = slice_str(body),
+                             .error_code = status == 200 ? (struct slice){0} : SLICE("Code"),
+                             .error_text = status == 200 ? (struct slice){0} : SLICE("words")};
+
+    assert_true(seam.answered < seam.call_count);
+    size_t i = seam.answered++;
+    seam.calls[i].done(seam.calls[i].arg, &a);
+}
+
+static void answer_all_ok(void)
+{
+    while (seam.answered < seam.call_count)
+        answer(200, AWS_ANSWERED, "{\"MessageId\":\"ses-1\"}");
+}
+
+/* Lets timers run until so many calls were made, at most two seconds. */
+static void run_until_calls(struct desk *d, size_t calls)
+{
+    uint64_t end = clock_mono_ms() + 2000;
+
+    while (seam.call_count < calls && clock_mono_ms() < end) {
+        const struct timeval pause = {0, 10000};
+        event_base_loopexit(d->base, &pause);
+        event_base_dispatch(d->base);
+    }
+    assert_int_equal(seam.call_count, calls);
+}
+
+static void every_recipient_of_a_lease_is_sent_once_and_reported(void **state)
+{
+    struct desk d;
+    desk_open(&d, 8);
+    uint64_t mask = UINT64_C(0x3ff) & ~(UINT64_C(1) << 7), marked;
+
+    (void)state;
+    seam.started = d.started;
+    grant(&d, 5, NEWS, 1, mask);
+    outbox_pump(d.outbox);
+    assert_int_equal(seam.call_count, 7); /* one of eight places is kept for other mail */
+    assert_true(started_read(d.started, 0, 5, 5, &marked));
+    assert_int_equal(marked, 0x7f);
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(seam.call_count, 9);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 9);
+    assert_int_equal(d.seen[OUTCOME_SENT], mask);
+    assert_int_equal(d.finished, 1);
+    assert_string_equal(d.last_text, "ses-1");
+    assert_true(outbox_is_empty(d.outbox));
+    desk_close(&d);
+}
+
+static void a_recipient_that_cannot_be_expressed_fails_alone(void **state)
+{
+    struct desk d;
+    desk_open(&d, 8);
+
+    (void)state;
+    grant(&d, 5, NEWS, 0, 0xff);
+    outbox_pump(d.outbox);
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 7);
+    assert_int_equal(d.seen[OUTCOME_FAILED], 1 << 7);
+    assert_int_equal(d.finished, 1);
+    desk_close(&d);
+}
+
+static void each_answer_becomes_its_outcome(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant(&d, 5, NEWS, 0, 7);
+    outbox_pump(d.outbox);
+    answer(400, AWS_ANSWERED, "");
+    answer(0, AWS_UNKNOWN, "");
+    answer(200, AWS_ANSWERED, "not JSON");
+    collect(&d);
+    assert_int_equal(d.seen[OUTCOME_FAILED], 1);
+    assert_int_equal(d.seen[OUTCOME_DOUBT], 2);
+    assert_int_equal(d.seen[OUTCOME_SENT], 4);
+    assert_int_equal(d.finished, 1);
+    desk_close(&d);
+}
+
+static void throttling_slows_down_and_never_fails_anyone(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant(&d, 5, NEWS, 0, 1);
+    outbox_pump(d.outbox);
+    answer(429, AWS_ANSWERED, "");
+    assert_int_equal(atomic_load(&d.me.gauges->throttle_share), 700);
+    run_until_calls(&d, 2);
+    answer(429, AWS_ANSWERED, "");
+    assert_int_equal(atomic_load(&d.me.gauges->throttle_share), 700); /* one burst counts once */
+    run_until_calls(&d, 3);
+    assert_true(slice_eq(buf_slice(&seam.bodies[0]), buf_slice(&seam.bodies[2])));
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 1);
+    assert_int_equal(d.outcomes[OUTCOME_FAILED] + d.outcomes[OUTCOME_RETRY], 0);
+    assert_int_equal(atomic_load(&d.me.gauges->throttled_count), 2);
+    desk_close(&d);
+}
+
+static void transactional_mail_overtakes_newsletters(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant(&d, 1, NEWS, 0, 7);
+    grant(&d, 2, TRANSACTIONAL, 1, 3);
+    outbox_pump(d.outbox);
+    assert_int_equal(seam.call_count, 1);
+    /* One mail to both, and before any of the newsletter. */
+    assert_true(slice_find(buf_slice(&seam.bodies[0]),
+                           SLICE("\"r0@x.example\",\"r1@x.example\"")) != SIZE_MAX);
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 5);
+    assert_int_equal(seam.call_count, 4);
+    desk_close(&d);
+}
+
+static void a_refused_sender_holds_its_own_domain_only(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant(&d, 1, NEWS, 0, 7);
+    grant(&d, 2, NEWS_B, 1, 1);
+    outbox_pump(d.outbox);
+    answer(403, AWS_ANSWERED, "");
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(seam.call_count, 2);
+    assert_int_equal(d.outcomes[OUTCOME_RETRY], 3);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 1);
+    assert_int_equal(d.finished, 2);
+    desk_close(&d);
+}
+
+static void an_exhausted_quota_gives_everything_back(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant(&d, 1, NEWS, 0, 7);
+    grant(&d, 2, NEWS_B, 1, 1);
+    outbox_pump(d.outbox);
+    answer(454, AWS_ANSWERED, "");
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_RETRY], 4);
+    assert_in_range(d.last_retry_ms, 290000, OUTBOX_QUOTA_HOLD_MS);
+    assert_true(outbox_is_empty(d.outbox));
+    desk_close(&d);
+}
+
+static void leaving_finishes_what_flies_and_gives_back_the_rest(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant(&d, 1, NEWS, 0, 7);
+    outbox_pump(d.outbox);
+    outbox_leave(d.outbox);
+    assert_false(outbox_has_room(d.outbox));
+    assert_false(outbox_is_empty(d.outbox));
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(seam.call_count, 1);
+    assert_int_equal(d.seen[OUTCOME_SENT], 1);
+    assert_int_equal(d.seen[OUTCOME_RETRY], 6);
+    assert_int_equal(d.finished, 1);
+    assert_true(outbox_is_empty(d.outbox));
+    desk_close(&d);
+}
+
+static void a_full_ring_to_the_writer_loses_no_result(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+    uint8_t filler[1024] = {0};
+
+    (void)state;
+    grant(&d, 1, NEWS, 0, 1);
+    outbox_pump(d.outbox);
+    while (ring_push(d.slot.up, slice_of(filler, sizeof filler), NULL) == RING_OK)
+        ;
+    while (ring_push(d.slot.up, slice_of(filler, 1), NULL) == RING_OK)
+        ;
+    answer_all_ok();
+    assert_false(outbox_has_room(d.outbox));
+    assert_false(outbox_is_empty(d.outbox));
+    struct ring_view view;
+    while (ring_peek(d.slot.up, &view) == RING_OK)
+        ring_release(d.slot.up, &view);
+    outbox_pump(d.outbox);
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 1);
+    assert_true(outbox_has_room(d.outbox));
+    desk_close(&d);
+}
+
+static void a_lease_of_another_life_is_dropped(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    d.me.generation = 8;
+    grant(&d, 1, NEWS, 0, 1);
+    outbox_pump(d.outbox);
+    assert_true(outbox_is_empty(d.outbox));
+    assert_int_equal(seam.call_count, 0);
+    desk_close(&d);
+}
+
+static void without_a_store_it_waits_and_without_a_batch_it_fails(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    seam.store_is_there = false;
+    grant(&d, 1, NEWS, 0, 1);
+    grant(&d, 2, 99, 0, 1);
+    outbox_pump(d.outbox);
+    collect(&d);
+    assert_int_equal(d.finished, 0);
+    seam.store_is_there = true;
+    outbox_pump(d.outbox);
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 1);
+    assert_int_equal(d.outcomes[OUTCOME_FAILED], 1);
+    assert_int_equal(d.finished, 2);
+    desk_close(&d);
+}
+
+static void without_a_known_rate_nothing_leaves(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    atomic_store(&d.me.gauges->bucket.per_s_milli, 0);
+    grant(&d, 1, NEWS, 0, 1);
+    outbox_pump(d.outbox);
+    assert_int_equal(seam.call_count, 0);
+    atomic_store(&d.me.gauges->bucket.per_s_milli, 1000);
+    run_until_calls(&d, 1);
+    desk_close(&d);
+}
+
+static void the_rate_is_the_accounts_or_what_the_configuration_says(void **state)
+{
+    struct config c = {0};
+
+    (void)state;
+    c.sender.rate_kind = RATE_AUTO;
+    assert_int_equal(rate_allowed(&c, 14000, false), 14000);
+    assert_int_equal(rate_allowed(&c, 0, false), 0);
+    assert_int_equal(rate_allowed(&c, 0, true), 1000);
+    c.sender.rate_kind = RATE_FIXED;
+    c.sender.rate_per_s = 20;
+    assert_int_equal(rate_allowed(&c, 14000, false), 14000);
+    assert_int_equal(rate_allowed(&c, 50000, false), 20000);
+    assert_int_equal(rate_allowed(&c, 0, false), 20000);
+    c.sender.rate_kind = RATE_SHARE;
+    c.sender.rate_percent = 50;
+    assert_int_equal(rate_allowed(&c, 14000, false), 7000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_recipient_of_a_lease_is_sent_once_and_reported),
+        cmocka_unit_test(a_recipient_that_cannot_be_expressed_fails_alone),
+        cmocka_unit_test(each_answer_becomes_its_outcome),
+        cmocka_unit_test(throttling_slows_down_and_never_fails_anyone),
+        cmocka_unit_test(transactional_mail_overtakes_newsletters),
+        cmocka_unit_test(a_refused_sender_holds_its_own_domain_only),
+        cmocka_unit_test(an_exhausted_quota_gives_everything_back),
+        cmocka_unit_test(leaving_finishes_what_flies_and_gives_back_the_rest),
+        cmocka_unit_test(a_full_ring_to_the_writer_loses_no_result),
+        cmocka_unit_test(a_lease_of_another_life_is_dropped),
+        cmocka_unit_test(without_a_store_it_waits_and_without_a_batch_it_fails),
+        cmocka_unit_test(without_a_known_rate_nothing_leaves),
+        cmocka_unit_test(the_rate_is_the_accounts_or_what_the_configuration_says),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
