@@ -11,16 +11,16 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem pack slice
 shm_SRC := bell child gauges record ring started
-mail_SRC := address date event event_json filter form header message multipart own_event page_token render \
-            ses_address ses_body ses_event
+mail_SRC := date event event_json filter form message multipart own_event page_token render \
+            ses_address ses_body ses_event submission
 aws_SRC := credentials error http ses sign sqs
 store_SRC := batch_write batches deadletters events key store suppressions
 writer_SRC := scheduler writer
-httpd_SRC := auth events health httpd inbox messages reply route suppressions
+httpd_SRC := auth events health httpd inbox messages reply route server suppressions
 sender_SRC := compiled outbox rate sender
 poller_SRC := poller queue
 cli_SRC := batches cli deadletters events options
-sandbox_SRC := sandbox sandbox_ses sandbox_sns sandbox_sqs
+sandbox_SRC := cloud_events cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := main master supervise
 
 FOLDERS := base shm mail aws store httpd sender poller cli sandbox master

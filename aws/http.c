@@ -19,7 +19,7 @@ enum {
     CONNECT_TIMEOUT_MS = 10000,
     CONNECTION_LIFE_MAX_S =
         300,                 /* then the name is looked up again: AWS moves its endpoints about */
-    WAITING_LOOK_MS = 1000,  /* how often calls without a connection are asked for their deadline */
+    WAITING_LOOK_S = 1,      /* how often calls without a connection are asked for their deadline */
     CLOCK_TOLERANCE_S = 240, /* AWS allows 300; a Date this far off is no network delay */
     KEEP_BODY_BYTES = 1024 * 1024, /* room for an answer that a slot keeps for the next one */
     HEADER_LINES = 8,
@@ -226,8 +226,7 @@ static struct slice service_name(enum aws_service service)
     case AWS_STS:
         return SLICE("sts");
     }
-    assert(!"a service");
-    return (struct slice){0};
+    abort(); /* no service */
 }
 
 static const char *host_label(enum aws_service service)
@@ -242,8 +241,7 @@ static const char *host_label(enum aws_service service)
     case AWS_STS:
         return "sts";
     }
-    assert(!"a service");
-    return NULL;
+    abort(); /* no service */
 }
 
 static void refresh_key(struct endpoint *e, const struct credentials *who, const char *date)
@@ -533,7 +531,7 @@ static void settle_finished(struct aws_client *c)
 static void look_at_waiting_later(struct aws_client *c)
 {
     if (c->waiting.count > 0 && !event_pending(c->waiting_tick, EV_TIMEOUT, NULL)) {
-        struct timeval after = {WAITING_LOOK_MS / 1000, WAITING_LOOK_MS % 1000 * 1000};
+        struct timeval after = {WAITING_LOOK_S, 0};
         (void)event_add(c->waiting_tick, &after);
     }
 }

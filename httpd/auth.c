@@ -83,7 +83,8 @@ size_t auth_check(const struct auth *auth, struct slice header, struct arena *a,
     for (size_t i = 0; i < auth->count; i++) {
         const struct auth_key *key = &auth->keys[i];
 
-        if (digest_equal(slice_of(digest, sizeof digest), slice_of(key->digest, sizeof key->digest)) &&
+        if (digest_equal(slice_of(digest, sizeof digest),
+                         slice_of(key->digest, sizeof key->digest)) &&
             (count == 0 || (*domains)[count - 1] != key->domain))
             (*domains)[count++] = key->domain;
     }

@@ -176,8 +176,7 @@ static void position_set(struct page_token *t, const struct event_position *at)
 }
 
 struct page_token events_link(const struct page_token *t, enum events_link link, uint32_t count,
-                              const struct event_position *first,
-                              const struct event_position *last)
+                              const struct event_position *first, const struct event_position *last)
 {
     struct page_token to = *t;
 
@@ -202,15 +201,209 @@ struct events_page {
     uint64_t covered_us;
 };
 
-static struct slice base_url(const struct exchange *x)
+static void put_link(struct buf *to, const char *name, const struct exchange *x, struct slice base,
+                     const struct page_token *token)
 {
-    const struct config *config = x->service->me->config;
-    struct exchange *writable = x->service == NULL ? NULL : NULL;
-    struct buf b = {0};
+    struct buf text = {0}, url = {0};
 
-    (void)writable;
-    reply_base_url(&b, slice_str(config->public_url), config->httpd.tls_certificate[0] != '\0',
+    page_token_write(&text, token);
+    buf_add_slice(&url, base);
+    buf_add_str(&url, "/");
+    buf_add_slice(&url, x->route.version);
+    buf_add_str(&url, "/");
+    buf_add_slice(&url, x->route.raw_domain);
+    buf_add_str(&url, "/events/");
+    buf_add_slice(&url, buf_slice(&text));
+    /* For clients that follow only the query of a link. */
+    buf_add_str(&url, "?page=");
+    buf_add_slice(&url, buf_slice(&text));
+    json_put_str(to, name, buf_slice(&url));
+    buf_fini(&text);
+    buf_fini(&url);
+}
+
+static void put_paging(struct buf *to, const struct exchange *x, const struct page_token *t,
+                       uint32_t count, const struct event_position *first,
+                       const struct event_position *last)
+{
+    static const struct {
+        const char *name;
+        enum events_link link;
+    } links[] = {{"next", LINK_NEXT},
+                 {"previous", LINK_PREVIOUS},
+                 {"first", LINK_FIRST},
+                 {"last", LINK_LAST}};
+    const struct config *config = x->service->me->config;
+    struct buf base = {0};
+
+    reply_base_url(&base, slice_str(config->public_url), config->httpd.tls_certificate[0] != '\0',
                    exchange_header(x, "Host"));
-    buf_fini(&b);
-    return (struct slice){0};
+    json_put_name(to, "paging");
+    buf_add_str(to, "{");
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        struct page_token token = events_link(t, links[i].link, count, first, last);
+
+        put_link(to, links[i].name, x, buf_slice(&base), &token);
+    }
+    buf_add_str(to, "}");
+    buf_fini(&base);
+}
+
+static struct event_query query_of(const struct exchange *x, const struct events_page *page)
+{
+    const struct page_token *t = &page->request.token;
+    struct event_query q = {
+        .domain = slice_str(x->domain->name),
+        .from_us = t->from_us,
+        .until_us = page->covered_us,
+        .ascending = t->ascending,
+        .filter = page->request.filter,
+        .has_position = t->has_position,
+        .position_us = t->position_us,
+        .backwards = t->backwards,
+        .last_page = t->last_page,
+        .limit = t->limit,
+    };
+
+    memcpy(q.position_id, t->position_id, EVENT_ID_BYTES);
+    return q;
+}
+
+static void reply_not_ready(struct exchange *x)
+{
+    reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
+}
+
+static void reply_page(struct exchange *x, struct events_page *page)
+{
+    const struct event_query q = query_of(x, page);
+    struct event_position first = {0}, last = {0};
+    struct buf body = {0};
+    struct err err = {0};
+    uint32_t count = 0;
+    struct store_txn *t = store_begin_read(x->service->store, &err);
+
+    if (t == NULL) {
+        log_err(&err, "events of %s cannot be read", x->domain->name);
+        reply_not_ready(x);
+        return;
+    }
+    buf_add_str(&body, "{\"items\":[");
+    int rc = q.from_us > q.until_us
+                 ? 0
+                 : event_query_run(t, &q, (struct slice){0}, &body, &count, &first, &last, &err);
+    store_end_read(t);
+    if (rc != 0) {
+        log_err(&err, "events of %s cannot be read", x->domain->name);
+        buf_fini(&body);
+        reply_message(x, 500, SLICE("Internal Server Error"));
+        return;
+    }
+    buf_add_str(&body, "],");
+    put_paging(&body, x, &page->request.token, count, &first, &last);
+    buf_add_str(&body, "}");
+    reply_json(x, 200, &body);
+}
+
+static bool read_watermark(struct exchange *x, uint64_t *watermark_us)
+{
+    struct err err = {0};
+    struct store_txn *t =
+        x->service->store == NULL ? NULL : store_begin_read(x->service->store, &err);
+
+    if (t == NULL)
+        return false;
+    *watermark_us = watermark_read(t, slice_str(x->domain->name));
+    store_end_read(t);
+    return true;
+}
+
+/* Without the writer's word the answer ends where an earlier one did: fewer events, none missed. */
+static void reply_within_watermark(struct exchange *x, struct events_page *page)
+{
+    uint64_t watermark_us;
+
+    if (!read_watermark(x, &watermark_us)) {
+        reply_not_ready(x);
+        return;
+    }
+    if (page->covered_us > watermark_us)
+        page->covered_us = watermark_us;
+    reply_page(x, page);
+}
+
+static void on_answer(struct exchange *x, const struct record_answer *answer)
+{
+    struct events_page *page = x->pending;
+
+    if (x->service->store == NULL)
+        reply_not_ready(x);
+    else if (answer != NULL && answer->verdict == ANSWER_OK)
+        reply_page(x, page);
+    else
+        reply_within_watermark(x, page);
+}
+
+/* Up to where the page speaks: its range, as far as it is settled, and not past the place that it
+ * is read towards. */
+static uint64_t page_needs_us(const struct events_page *page)
+{
+    const struct page_token *t = &page->request.token;
+    bool downwards = t->ascending == t->backwards;
+
+    if (t->has_position && !t->last_page && downwards && t->position_us < page->covered_us)
+        return t->position_us;
+    return page->covered_us;
+}
+
+static void announce(struct exchange *x, struct events_page *page, uint64_t until_us)
+{
+    struct service *s = x->service;
+    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + SEEN_PATIENCE_MS, on_answer);
+
+    if (id == 0) {
+        reply_within_watermark(x, page);
+        return;
+    }
+    const struct record_seen record = {
+        .request_id = id,
+        .generation = s->me->generation,
+        .domain = slice_str(x->domain->name),
+        .until_us = until_us,
+    };
+    buf_reset(&s->record);
+    record_seen_encode(&s->record, &record);
+    enum ring_result pushed = service_push(s);
+    if (pushed != RING_OK) {
+        inbox_forget(s->inbox, id);
+        if (pushed == RING_FULL)
+            reply_within_watermark(x, page);
+        else
+            service_refuse(x, pushed);
+    }
+}
+
+void events_handle(struct exchange *x)
+{
+    struct events_page *page = arena_alloc(&x->arena, sizeof *page);
+    uint64_t now_us = clock_wall_us(), watermark_us;
+    struct slice why = {0};
+
+    if (!events_request_read(&page->request, slice_str(x->domain->name), x->route.leaf, x->query,
+                             now_us, x->service->me->config->retention.events_ms * 1000, &x->arena,
+                             &why)) {
+        reply_message(x, 400, why);
+        return;
+    }
+    page->covered_us = events_covered_us(&page->request.token, now_us);
+    x->pending = page;
+    if (!read_watermark(x, &watermark_us)) {
+        reply_not_ready(x);
+        return;
+    }
+    uint64_t needed_us = page_needs_us(page);
+    if (needed_us <= watermark_us || page->request.token.from_us > needed_us)
+        reply_page(x, page);
+    else
+        announce(x, page, needed_us);
 }

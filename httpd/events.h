@@ -13,9 +13,8 @@
 #include "store/events.h"
 
 struct events_request {
-    struct page_token token; /* range, direction, limit, position; without a domain and filter text */
-    struct filter *filter;
-    bool had_token;
+    struct page_token token;
+    struct filter *filter; /* NULL = all */
 };
 
 /* From a token, or else (empty token) from the query, which may name one as page=. False: *why are

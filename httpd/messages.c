@@ -1,6 +1,6 @@
 /*
- * POST /v3/{domain}/messages: the form becomes an ACCEPT record; the client hears 200 once the writer
- * has it on disk. SOURCE spec/mailgun.md §2; design.md P1.
+ * POST /v3/{domain}/messages: the form becomes an ACCEPT record; the client hears 200 once the
+ * writer has it on disk. SOURCE spec/mailgun.md §2; design.md P1.
  */
 #include <event2/buffer.h>
 

@@ -1,13 +1,13 @@
 /*
  * evhttp (libevent 2.1) tells nobody of a connection before its first request is whole, nor of its
- * end. So each connection's bufferevent is made here, with a reference of our own: its buffers' call
- * backs tell when bytes come and go, and evhttp has let go of it once its call backs are unset
+ * end. So each connection's bufferevent is made here, with a reference of our own: its buffers'
+ * call backs tell when bytes come and go, and evhttp has let go of it once its call backs are unset
  * (bufferevent_free() does that first). The socket is then closed here, after reading what a client
  * whose request was refused is still sending: closing over unread bytes would reset the connection,
  * and the client would lose the answer.
  *
- * A connection that is too slow is shut down at the socket: evhttp meets the end of file, or fails to
- * write, and cleans up its own way.
+ * A connection that is too slow is shut down at the socket: evhttp meets the end of file, or fails
+ * to write, and cleans up its own way.
  */
 #include "httpd/server.h"
 
@@ -31,10 +31,10 @@
 
 enum {
     BUCKETS = 1024,
-    SPARE_FDS = 64,               /* of the limit of open files: store, rings, listeners, … */
-    ARRIVING_BODIES_MAX = 16,     /* as many of the greatest size may be arriving at once */
-    ARRIVING_SMALL = 256 << 10,   /* what a request may bring even so */
-    DRAIN_ROUNDS = 16,            /* of DRAIN_BYTES, before a socket is closed */
+    SPARE_FDS = 64,             /* of the limit of open files: store, rings, listeners, … */
+    ARRIVING_BODIES_MAX = 16,   /* as many of the greatest size may be arriving at once */
+    ARRIVING_SMALL = 256 << 10, /* what a request may bring even so */
+    DRAIN_ROUNDS = 16,          /* of DRAIN_BYTES, before a socket is closed */
     DRAIN_BYTES = 64 << 10,
     PAGE_MAX = 2048, /* evhttp's error pages, with headers */
 };
@@ -171,7 +171,9 @@ static int own_page_status(struct evbuffer *output)
     int status;
     size_t len = evbuffer_get_length(output);
 
-    if (len < sizeof end || len > PAGE_MAX || evbuffer_copyout(output, page, len) != (ev_ssize_t)len)
+    if (len < sizeof end || len > PAGE_MAX)
+        return 0;
+    if (evbuffer_copyout(output, page, len) != (ev_ssize_t)len)
         return 0;
     page[len] = '\0';
     if (memcmp(page + len - (sizeof end - 1), end, sizeof end - 1) != 0 ||
@@ -206,17 +208,19 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
 
     if (info->n_added == 0 || c->phase == PHASE_ANSWERING)
         return;
+    /* A bufferevent freezes the front of its output so that only it looks at and takes away what is
+     * there. No byte of a page has left yet: writing happens in a turn of the loop of its own. */
+    evbuffer_unfreeze(output, 1);
     int status = own_page_status(output);
+    if (status != 0) {
+        connection_phase(c, PHASE_ANSWERING, PAGE_MAX);
+        evbuffer_drain(output, evbuffer_get_length(output));
+    }
+    evbuffer_freeze(output, 1);
     if (status == 0)
         return; /* "100 Continue", or a page that is not whole yet */
-    connection_phase(c, PHASE_ANSWERING, PAGE_MAX);
-    /* A bufferevent freezes the front of its output so that only it takes bytes away. None of these
-     * have left yet: writing happens in a turn of the loop of its own. */
-    evbuffer_unfreeze(output, 1);
-    evbuffer_drain(output, evbuffer_get_length(output));
-    evbuffer_freeze(output, 1);
     write_page(c->server, output, status);
-    log_debug("a request was refused before it was whole: %d", status);
+    log_info("a request was refused before it was whole: %d", status);
 }
 
 static void server_accept_more(struct server *s)
@@ -394,8 +398,8 @@ static void on_request(struct evhttp_request *req, void *arg)
     struct evhttp_connection *evcon = evhttp_request_get_connection(req);
     struct connection *c = connection_of(s, req);
 
-    /* While an answer is awaited, bytes of a next request would meet evhttp in a state that it takes
-     * for impossible and ends the process. It switches reading on again when it writes. */
+    /* While an answer is awaited, bytes of a next request would meet evhttp in a state that it
+     * takes for impossible and ends the process. It switches reading on again when it writes. */
     bufferevent_disable(evhttp_connection_get_bufferevent(evcon), EV_READ);
     evhttp_connection_set_closecb(evcon, on_close, s);
     if (c != NULL)
@@ -519,14 +523,13 @@ struct server *server_open(struct event_base *base, const struct server_settings
     evhttp_set_max_headers_size(s->http, SERVER_HEADERS_MAX_BYTES);
     evhttp_set_max_body_size(s->http, (ev_ssize_t)settings->max_body_bytes);
     evhttp_set_timeout(s->http, SERVER_IDLE_S);
-    /* A body that is too long is read to its end before it is refused: few clients look for an answer
-     * while they write. */
+    /* A body that is too long is read to its end before it is refused: few clients look for an
+     * answer while they write. */
     evhttp_set_flags(s->http, EVHTTP_SERVER_LINGERING_CLOSE);
     evhttp_set_default_content_type(s->http, NULL);
-    evhttp_set_allowed_methods(s->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
-                                            EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-                                            EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
-                                            EVHTTP_REQ_PATCH);
+    evhttp_set_allowed_methods(
+        s->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
+                     EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH);
     for (size_t i = 0; i < settings->listen_count; i++) {
         s->bound[i] = evhttp_accept_socket_with_handle(s->http, settings->listen_fds[i]);
         if (s->bound[i] == NULL) {

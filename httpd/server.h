@@ -3,7 +3,8 @@
  *
  * SHAPE   evhttp parses requests and writes answers. Added here:
  *         - a request has to arrive at no less than RECEIVE_BYTES_PER_MS, after RECEIVE_GRACE_MS to
- *           start with (evhttp only knows a time-out between two bytes); so has its answer to leave;
+ *           start with (evhttp only knows a time-out between two bytes); so has its answer to
+ * leave;
  *         - a number of connections, and of bytes in requests that are still arriving, at most;
  *         - evhttp's own error pages leave as Mailgun's JSON.
  * MEMORY  A request belongs to evhttp until server_answer(), and is valid until then whatever the
@@ -33,7 +34,7 @@ struct server_settings {
     const int *listen_fds; /* taken over: closed with the server, or when it stops accepting */
     size_t listen_count;
     uint64_t max_body_bytes;
-    uint32_t receive_grace_ms; /* RECEIVE_GRACE_MS; less in tests */
+    uint32_t receive_grace_ms;                             /* RECEIVE_GRACE_MS; less in tests */
     void (*handle)(struct evhttp_request *req, void *arg); /* to be ended by server_answer() */
     void *arg;
 };
@@ -42,7 +43,8 @@ struct server *server_open(struct event_base *base, const struct server_settings
                            struct err *err);
 void server_close(struct server *s); /* NULL is fine */
 
-/* Sends the answer, whose headers are set already. body is emptied. The request is evhttp's again. */
+/* Sends the answer, whose headers are set already. body is emptied. The request is evhttp's again.
+ */
 void server_answer(struct server *s, struct evhttp_request *req, int status, struct evbuffer *body);
 /* Has the client closed its side? */
 bool server_peer_is_gone(struct evhttp_request *req);

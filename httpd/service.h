@@ -34,10 +34,11 @@ struct exchange {
     struct arena arena;
     struct route route;
     struct slice query;
-    const struct config_domain *domain;          /* of the path; the key opens it */
-    const struct config_domain **domains;        /* all that the key opens */
+    const struct config_domain *domain;   /* of the path; the key opens it */
+    const struct config_domain **domains; /* all that the key opens */
     size_t domain_count;
     uint64_t started_mono_ms;
+    void *pending; /* the route's own, in the arena, while it waits for the writer */
 };
 
 enum { WRITER_PATIENCE_MS = 30000 };

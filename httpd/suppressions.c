@@ -42,7 +42,8 @@ static void on_answer(struct exchange *x, const struct record_answer *answer)
     struct buf body = {0};
 
     if (answer == NULL) {
-        reply_later(x, 503, 10, SLICE("The address could not be removed in time, please try again"));
+        reply_later(x, 503, 10,
+                    SLICE("The address could not be removed in time, please try again"));
         return;
     }
     switch (answer->verdict) {
@@ -138,8 +139,8 @@ static void suppressions_get(struct exchange *x)
         reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
         return;
     }
-    bool listed = suppression_get(t, slice_str(x->domain->name), x->route.list, x->route.leaf,
-                                  &entry);
+    bool listed =
+        suppression_get(t, slice_str(x->domain->name), x->route.list, x->route.leaf, &entry);
     if (listed)
         put_entry(&body, x->route.list, &entry);
     store_end_read(t);

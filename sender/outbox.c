@@ -157,7 +157,11 @@ void outbox_adopt(struct outbox *o, struct slice record)
         free(l);
         return;
     }
-    if (l->rec.generation != o->me->generation) {
+    /* A new writer pushes the leases of the living again, as it cannot know which arrived: one that
+     * our marks show was taken up before, and may even be over. */
+    uint64_t marks;
+    if (l->rec.generation != o->me->generation ||
+        started_read(o->me->started, o->me->index, l->rec.cell, l->rec.lease_id, &marks)) {
         free(l);
         return;
     }

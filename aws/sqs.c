@@ -1,0 +1,103 @@
+#include "aws/sqs.h"
+
+#include "base/digest.h"
+#include "base/json.h"
+
+void sqs_request(struct aws_request *r, const char *target)
+{
+    *r = (struct aws_request){
+        .service = AWS_SQS,
+        .method = "POST",
+        .path = "/",
+        .content_type = "application/x-amz-json-1.0",
+        .target = target,
+    };
+}
+
+void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
+                      unsigned visibility_s)
+{
+    buf_add_byte(to, '{');
+    json_put_str(to, "QueueUrl", queue_url);
+    json_put_u64(to, "MaxNumberOfMessages", SQS_BATCH_MAX);
+    json_put_u64(to, "WaitTimeSeconds", wait_s);
+    json_put_u64(to, "VisibilityTimeout", visibility_s);
+    buf_add_byte(to, '}');
+}
+
+void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice *handles,
+                     size_t count)
+{
+    buf_add_byte(to, '{');
+    json_put_str(to, "QueueUrl", queue_url);
+    json_put_name(to, "Entries");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i < count; i++) {
+        buf_add_str(to, i == 0 ? "{\"Id\":\"" : ",{\"Id\":\"");
+        buf_add_u64(to, i);
+        buf_add_byte(to, '"');
+        json_put_str(to, "ReceiptHandle", handles[i]);
+        buf_add_byte(to, '}');
+    }
+    buf_add_str(to, "]}");
+}
+
+static bool is_intact(struct slice body, struct slice md5_hex)
+{
+    uint8_t md5[MD5_BYTES];
+    struct buf hex = {0};
+
+    if (md5_hex.len == 0)
+        return true;
+    digest_md5(body, md5);
+    text_hex(&hex, slice_of(md5, sizeof md5));
+    bool same = slice_eq_nocase(buf_slice(&hex), md5_hex);
+    buf_fini(&hex);
+    return same;
+}
+
+bool sqs_received_parse(struct slice body, struct sqs_received *r)
+{
+    cJSON *tree = json_parse(body);
+
+    *r = (struct sqs_received){.tree = tree};
+    if (!cJSON_IsObject(tree)) {
+        sqs_received_free(r);
+        return false;
+    }
+    for (const cJSON *m = json_first(json_get(tree, "Messages"));
+         m != NULL && r->count < SQS_BATCH_MAX; m = m->next) {
+        struct sqs_message *out = &r->messages[r->count];
+        out->message_id = json_get_text(m, "MessageId");
+        out->receipt_handle = json_get_text(m, "ReceiptHandle");
+        out->body = json_get_text(m, "Body");
+        out->intact = is_intact(out->body, json_get_text(m, "MD5OfBody"));
+        if (out->receipt_handle.len > 0) /* without one it can be neither kept away nor deleted */
+            r->count++;
+    }
+    return true;
+}
+
+void sqs_received_free(struct sqs_received *r)
+{
+    json_free(r->tree);
+    *r = (struct sqs_received){0};
+}
+
+bool sqs_deleted_parse(struct slice body, uint32_t *failed)
+{
+    cJSON *tree = json_parse(body);
+    bool readable = cJSON_IsObject(tree);
+
+    *failed = 0;
+    for (const cJSON *f = json_first(json_get(tree, "Failed")); f != NULL; f = f->next) {
+        uint64_t id;
+        /* A fault of ours (an expired handle) is not mended by asking again: the message comes
+         * back. */
+        if (!json_get_bool(f, "SenderFault", false) && slice_to_u64(json_get_text(f, "Id"), &id) &&
+            id < SQS_BATCH_MAX)
+            *failed |= UINT32_C(1) << id;
+    }
+    json_free(tree);
+    return readable;
+}

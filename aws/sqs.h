@@ -1,0 +1,43 @@
+/*
+ * aws/sqs.h - receiving from and deleting in SQS: AWS JSON 1.0 over aws/http.h.
+ *
+ * MEMORY  sqs_message texts borrow from the parsed answer: valid until sqs_received_free().
+ * SOURCE  spec/aws.md §9.
+ */
+#ifndef AWS_SQS_H
+#define AWS_SQS_H
+
+#include "aws/http.h"
+#include "base/buf.h"
+
+enum { SQS_BATCH_MAX = 10 };
+
+struct sqs_message {
+    struct slice message_id, receipt_handle, body;
+    bool intact; /* the body's MD5 is as SQS said */
+};
+
+struct sqs_received {
+    struct sqs_message messages[SQS_BATCH_MAX];
+    size_t count;
+    void *tree; /* owns the texts */
+};
+
+/* The request bodies. handles: 1..10 of them; entry ids are "0".."9". */
+void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
+                      unsigned visibility_s);
+void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice *handles,
+                     size_t count);
+
+/* Of a 200's body. False: it is not what SQS answers. */
+bool sqs_received_parse(struct slice body, struct sqs_received *r);
+void sqs_received_free(struct sqs_received *r);
+/* failed: bit i is set for entry i that is to be tried again. False: unreadable, all may have
+ * failed. */
+bool sqs_deleted_parse(struct slice body, uint32_t *failed);
+
+/* Fills in service, method, path, content type and target; body, timeout and callback are the
+ * caller's. */
+void sqs_request(struct aws_request *r, const char *target);
+
+#endif

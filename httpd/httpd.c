@@ -1,0 +1,362 @@
+/*
+ * One process, one thread, one event loop. It wakes for these reasons, one callback each:
+ *
+ *   on_exchange   a request has arrived whole        (from httpd/server.c)
+ *   on_doorbell   the writer has pushed an answer    a hint: may be late, lost or spurious
+ *   on_tick       CHILD_TICK_MS have gone by         the guarantee behind that hint; deadlines
+ *   on_master     the control socket is at its end   the master is gone: leave at once
+ *   on_term       SIGTERM                            accept no more, finish, then leave
+ */
+#include "httpd/httpd.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "httpd/reply.h"
+#include "httpd/service.h"
+
+enum {
+    BURST = 64,            /* answers taken in one turn of the loop */
+    RECORD_ROOM = 4 << 20, /* kept between two records */
+    DOMAIN_SHOWN = 255,    /* of a stranger's domain, in an answer */
+};
+
+void service_stop(struct service *s, enum child_exit verdict)
+{
+    s->verdict = verdict;
+    event_base_loopbreak(s->base);
+}
+
+enum ring_result service_push(struct service *s)
+{
+    enum ring_result pushed = ring_push(s->me->slot->up, buf_slice(&s->record), NULL);
+
+    if (pushed == RING_OK)
+        bell_ring(&s->me->writer_bell);
+    if (s->record.cap > RECORD_ROOM)
+        buf_fini(&s->record);
+    return pushed;
+}
+
+void service_refuse(struct exchange *x, enum ring_result why)
+{
+    char words[64];
+
+    switch (why) {
+    case RING_FULL:
+        log_warn("the ring to the writer is full: a request is put off");
+        reply_later(x, 429, 1, SLICE("The server is busy, please try again"));
+        return;
+    case RING_TOO_LONG:
+        server_size_words(x->service->me->config->httpd.max_body_bytes, words);
+        reply_message(x, 413, slice_str(words));
+        return;
+    case RING_OK:
+    case RING_EMPTY:
+    case RING_BROKEN:
+        break;
+    }
+    log_error("the ring to the writer is broken");
+    service_stop(x->service, CHILD_EXIT_RETRY);
+    reply_later(x, 503, 1, SLICE("The server is restarting, please try again"));
+}
+
+/* ---- requests ---- */
+
+static bool is_method_allowed(const struct exchange *x)
+{
+    enum evhttp_cmd_type method = evhttp_request_get_command(x->req);
+
+    switch (x->route.kind) {
+    case ROUTE_HEALTH:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
+    case ROUTE_MESSAGES:
+        return method == EVHTTP_REQ_POST;
+    case ROUTE_EVENTS:
+        return method == EVHTTP_REQ_GET;
+    case ROUTE_SUPPRESSION:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE;
+    case ROUTE_NOT_FOUND:
+    case ROUTE_BAD_ESCAPE:
+        break;
+    }
+    return false;
+}
+
+/* The domain of the path, if the key opens it. False: the exchange has been answered. */
+static bool find_domain(struct exchange *x)
+{
+    const struct config_domain *domain =
+        config_domain_find(x->service->me->config, x->route.domain);
+
+    if (domain == NULL) {
+        struct slice shown = slice_head(x->route.domain, DOMAIN_SHOWN);
+        reply_message(x, 404, arena_printf(&x->arena, "Domain not found: %.*s", SLICE_ARGS(shown)));
+        return false;
+    }
+    for (size_t i = 0; i < x->domain_count; i++) {
+        if (x->domains[i] == domain) {
+            x->domain = domain;
+            return true;
+        }
+    }
+    reply_unauthorized(x);
+    return false;
+}
+
+static void exchange_serve(struct exchange *x)
+{
+    struct service *s = x->service;
+
+    if (x->route.kind != ROUTE_HEALTH) {
+        x->domain_count =
+            auth_check(s->auth, exchange_header(x, "Authorization"), &x->arena, &x->domains);
+        if (x->domain_count == 0) {
+            reply_unauthorized(x);
+            return;
+        }
+        if (x->route.kind == ROUTE_NOT_FOUND) {
+            reply_message(x, 404, SLICE("Not Found"));
+            return;
+        }
+        if (x->route.kind == ROUTE_BAD_ESCAPE) {
+            reply_message(x, 400, SLICE("unable to parse request: invalid URL escape"));
+            return;
+        }
+        if (!find_domain(x))
+            return;
+    }
+    if (!is_method_allowed(x)) {
+        reply_method_not_allowed(x);
+        return;
+    }
+    switch (x->route.kind) {
+    case ROUTE_HEALTH:
+        health_handle(x);
+        return;
+    case ROUTE_MESSAGES:
+        messages_handle(x);
+        return;
+    case ROUTE_EVENTS:
+        events_handle(x);
+        return;
+    case ROUTE_SUPPRESSION:
+        suppressions_handle(x);
+        return;
+    case ROUTE_NOT_FOUND:
+    case ROUTE_BAD_ESCAPE:
+        break;
+    }
+    reply_message(x, 404, SLICE("Not Found"));
+}
+
+static void on_exchange(struct evhttp_request *req, void *arg)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
+    struct exchange *x = mem_zero(1, sizeof *x);
+    struct service *s = arg;
+
+    x->service = s;
+    x->req = req;
+    x->started_mono_ms = clock_mono_ms();
+    x->query = slice_str(uri == NULL ? NULL : evhttp_uri_get_query(uri));
+    route_parse(slice_str(uri == NULL ? NULL : evhttp_uri_get_path(uri)), &x->arena, &x->route);
+    atomic_fetch_add_explicit(&s->me->gauges->slots[s->me->gauge].done, 1, memory_order_relaxed);
+    exchange_serve(x);
+}
+
+/* ---- the writer's answers ---- */
+
+static void service_take_answer(struct service *s, struct slice rec)
+{
+    struct record_answer answer;
+
+    if (!record_answer_decode(rec, &answer)) {
+        log_error("the writer's answer is not understood");
+        service_stop(s, CHILD_EXIT_RETRY);
+    } else if (answer.generation == s->me->generation) {
+        inbox_answer(s->inbox, &answer);
+    }
+}
+
+/* True when there may be more. */
+static bool service_take_answers(struct service *s)
+{
+    struct ring_view view;
+
+    for (int taken = 0; taken < BURST; taken++) {
+        switch (ring_peek(s->me->slot->down, &view)) {
+        case RING_OK:
+            service_take_answer(s, view.rec);
+            ring_release(s->me->slot->down, &view);
+            break;
+        case RING_EMPTY:
+            return false;
+        case RING_FULL:
+        case RING_TOO_LONG:
+        case RING_BROKEN:
+            log_error("the ring from the writer is broken");
+            service_stop(s, CHILD_EXIT_RETRY);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void service_work(struct service *s)
+{
+    if (service_take_answers(s))
+        event_active(s->doorbell, EV_READ, 0); /* once the others had a turn */
+    if (s->leaving && ((inbox_is_empty(s->inbox) && server_is_idle(s->server)) ||
+                       clock_mono_ms() >= s->leave_by_mono_ms))
+        service_stop(s, CHILD_EXIT_DONE);
+}
+
+static void on_doorbell(evutil_socket_t fd, short what, void *arg)
+{
+    struct service *s = arg;
+    struct ring_view view;
+
+    (void)fd, (void)what;
+    bell_quiet(&s->me->slot->bell);
+    service_work(s);
+    bell_sleep(&s->me->slot->bell);
+    if (ring_peek(s->me->slot->down, &view) != RING_EMPTY)
+        event_active(s->doorbell, EV_READ, 0);
+}
+
+/* ---- the loop ---- */
+
+static void service_open_store(struct service *s)
+{
+    struct err err = {0};
+
+    if (s->store != NULL)
+        return;
+    s->store = store_open(s->me->config->state_dir, STORE_READ, &err);
+    if (s->store == NULL)
+        log_debug("the store cannot be opened yet: %s", err.text);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct service *s = arg;
+
+    (void)fd, (void)what;
+    child_beat(s->me);
+    service_open_store(s);
+    server_tick(s->server);
+    service_work(s);
+    inbox_expire(s->inbox, clock_mono_ms());
+}
+
+static void on_master(evutil_socket_t fd, short what, void *arg)
+{
+    char bytes[64];
+
+    (void)what;
+    ssize_t got = recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        service_stop(arg, CHILD_EXIT_DONE);
+}
+
+static void on_term(evutil_socket_t signal, short what, void *arg)
+{
+    struct service *s = arg;
+
+    (void)signal, (void)what;
+    if (s->leaving)
+        return;
+    s->leaving = true;
+    s->leave_by_mono_ms = clock_mono_ms() + s->me->config->grace_ms;
+    child_leaving(s->me);
+    server_leave(s->server);
+    service_work(s);
+}
+
+static void on_libevent_words(int severity, const char *words)
+{
+    if (severity == EVENT_LOG_ERR)
+        log_error("libevent: %s", words);
+    else if (severity == EVENT_LOG_WARN)
+        log_warn("libevent: %s", words);
+}
+
+static int service_open(struct service *s, struct err *err)
+{
+    const struct child *me = s->me;
+    const struct timeval tick = {.tv_usec = CHILD_TICK_MS * 1000};
+    const struct server_settings settings = {
+        .listen_fds = me->listen_fds,
+        .listen_count = me->listen_count,
+        .max_body_bytes = me->config->httpd.max_body_bytes,
+        .receive_grace_ms = RECEIVE_GRACE_MS,
+        .handle = on_exchange,
+        .arg = s,
+    };
+
+    event_set_log_callback(on_libevent_words);
+    signal(SIGPIPE, SIG_IGN);
+    s->base = event_base_new();
+    if (s->base == NULL)
+        return err_set(err, ERR_SYSTEM, "no event base");
+    s->auth = auth_create(me->config);
+    s->inbox = inbox_create();
+    s->server = server_open(s->base, &settings, err);
+    if (s->server == NULL)
+        return -1;
+    s->doorbell = event_new(s->base, me->slot->bell.fd, EV_READ | EV_PERSIST, on_doorbell, s);
+    s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
+    s->master = event_new(s->base, me->control_fd, EV_READ | EV_PERSIST, on_master, s);
+    s->term = evsignal_new(s->base, SIGTERM, on_term, s);
+    if (s->doorbell == NULL || s->tick == NULL || s->master == NULL || s->term == NULL ||
+        event_add(s->doorbell, NULL) != 0 || event_add(s->tick, &tick) != 0 ||
+        event_add(s->master, NULL) != 0 || event_add(s->term, NULL) != 0)
+        return err_set(err, ERR_SYSTEM, "no events");
+    service_open_store(s);
+    event_active(s->doorbell, EV_READ, 0); /* what a predecessor left in the ring */
+    return 0;
+}
+
+static void event_end(struct event *event)
+{
+    if (event != NULL)
+        event_free(event);
+}
+
+static void service_close(struct service *s)
+{
+    inbox_destroy(s->inbox, exchange_drop);
+    server_close(s->server);
+    event_end(s->doorbell);
+    event_end(s->tick);
+    event_end(s->master);
+    event_end(s->term);
+    if (s->base != NULL)
+        event_base_free(s->base);
+    store_close(s->store);
+    auth_destroy(s->auth);
+    buf_fini(&s->record);
+}
+
+enum child_exit httpd_main(const struct child *me)
+{
+    struct service s = {.me = me, .verdict = CHILD_EXIT_RETRY};
+    struct err err;
+
+    if (service_open(&s, &err) == 0) {
+        child_beat(me);
+        child_ready(me); /* from here on a death counts as a crash, not as a failed start */
+        event_base_dispatch(s.base);
+    } else {
+        log_err(&err, "cannot start");
+    }
+    service_close(&s);
+    return s.verdict;
+}

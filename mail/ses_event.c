@@ -1,0 +1,767 @@
+#include "mail/ses_event.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "base/digest.h"
+#include "base/json.h"
+#include "mail/own_event.h"
+
+enum {
+    RECIPIENTS_MAX = 200, /* SES allows 50 */
+    TEXT_BYTES_MAX = 2000,
+    DELAYED_BOUNCE_US = 900 * 1000000, /* a bounce so long after the send came by mail */
+};
+
+/* What all events of one message share while it is read. */
+struct reading {
+    struct arena *arena;
+    const cJSON *mail, *part; /* part: bounce, delivery, … */
+    struct slice kind;
+    struct ses_event common;
+    struct ses_event *out;
+    size_t count;
+    uint64_t mail_us;
+};
+
+/* -------- texts -------- */
+
+/* A copy, cut to a sensible length at a character's end, with broken UTF-8 replaced by '?'. */
+static struct slice text_of(struct reading *r, struct slice s)
+{
+    s = arena_dup(r->arena, slice_head(s, TEXT_BYTES_MAX));
+    if (slice_is_utf8(s))
+        return s;
+    size_t len = s.len;
+    for (size_t back = 0; back < 3 && len > 0; back++)
+        if (slice_is_utf8(slice_head(s, --len)))
+            return slice_head(s, len);
+    uint8_t *copy = arena_alloc(r->arena, s.len + 1);
+    for (size_t i = 0; i < s.len; i++)
+        copy[i] = s.ptr[i] < 0x80 ? s.ptr[i] : '?';
+    return slice_of(copy, s.len);
+}
+
+static struct slice get(struct reading *r, const cJSON *object, const char *name)
+{
+    return text_of(r, json_get_text(object, name));
+}
+
+static struct slice lower(struct reading *r, struct slice s)
+{
+    uint8_t *copy = arena_alloc(r->arena, s.len + 1);
+
+    for (size_t i = 0; i < s.len; i++)
+        copy[i] = s.ptr[i] >= 'A' && s.ptr[i] <= 'Z' ? (uint8_t)(s.ptr[i] + 32) : s.ptr[i];
+    return slice_of(copy, s.len);
+}
+
+/* "a <b@c>" or "<b@c>" → b@c. */
+static struct slice bare_address(struct slice s)
+{
+    size_t open = slice_rfind_byte(s, '<'), close = slice_rfind_byte(s, '>');
+
+    s = slice_trim(s);
+    if (open != SIZE_MAX && close != SIZE_MAX && close > open)
+        return slice_trim(slice_of(s.ptr + open + 1, close - open - 1));
+    return s;
+}
+
+/* ISO 8601 in UTC with any fraction. 0 = unreadable. */
+static uint64_t time_of(struct slice s)
+{
+    int year, month, day, hour, minute, second, used = 0;
+    char text[40];
+    struct tm tm = {0};
+
+    if (s.len == 0 || s.len >= sizeof text)
+        return 0;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second,
+               &used) != 6 ||
+        year < 1971 || year > 9999)
+        return 0;
+    tm.tm_year = year - 1900;
+    tm.tm_mon = month - 1;
+    tm.tm_mday = day;
+    tm.tm_hour = hour;
+    tm.tm_min = minute;
+    tm.tm_sec = second;
+    time_t seconds = timegm(&tm);
+    uint64_t us = 0, unit = 100000;
+    if (text[used] == '.')
+        for (const char *at = text + used + 1; *at >= '0' && *at <= '9'; at++) {
+            us += (uint64_t)(*at - '0') * unit;
+            unit /= 10;
+        }
+    return seconds < 0 ? 0 : (uint64_t)seconds * 1000000 + us;
+}
+
+/* -------- tags -------- */
+
+static struct slice tag_of(const cJSON *mail, const char *name)
+{
+    const cJSON *list = json_get(json_get(mail, "tags"), name);
+
+    return json_text(cJSON_IsArray(list) ? json_first(list) : list);
+}
+
+static bool read_hex(struct slice s, uint64_t *value)
+{
+    uint64_t sum = 0;
+
+    if (s.len == 0 || s.len > 16)
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        uint8_t c = s.ptr[i];
+        uint64_t digit = c >= '0' && c <= '9'   ? (uint64_t)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (uint64_t)(c - 'a' + 10)
+                                                : 16;
+        if (digit > 15)
+            return false;
+        sum = sum << 4 | digit;
+    }
+    *value = sum;
+    return true;
+}
+
+/* postern-meta: base64url of "domain\nmessage-id\ntag\ntag…". */
+static void read_meta(struct reading *r, struct event *e)
+{
+    struct buf plain = {0};
+    struct slice meta = tag_of(r->mail, "postern-meta"), line, rest;
+
+    if (meta.len == 0 || !text_from_base64(&plain, meta)) {
+        buf_fini(&plain);
+        return;
+    }
+    rest = text_of(r, buf_slice(&plain));
+    buf_fini(&plain);
+    (void)slice_cut(rest, '\n', &line, &rest);
+    e->domain = lower(r, line);
+    (void)slice_cut(rest, '\n', &line, &rest);
+    e->message_id = line;
+    e->tags = arena_array(r->arena, MESSAGE_TAGS_MAX, sizeof *e->tags);
+    while (rest.len > 0 && e->tag_count < MESSAGE_TAGS_MAX) {
+        (void)slice_cut(rest, '\n', &line, &rest);
+        if (line.len > 0)
+            e->tags[e->tag_count++] = line;
+    }
+}
+
+/* -------- mail -------- */
+
+static struct slice header_of(const cJSON *mail, const char *name)
+{
+    for (const cJSON *h = json_first(json_get(mail, "headers")); h != NULL; h = h->next)
+        if (slice_eq_nocase(json_get_text(h, "name"), slice_str(name)))
+            return json_get_text(h, "value");
+    return (struct slice){0};
+}
+
+static struct slice first_text(const cJSON *list_or_text)
+{
+    return json_text(cJSON_IsArray(list_or_text) ? json_first(list_or_text) : list_or_text);
+}
+
+/* user-variables: X-Mailgun-Variables of the mail, else email-id from its tag. */
+static void read_variables(struct reading *r, struct event *e)
+{
+    enum { VARS_MAX = 50 };
+    struct slice email_id = tag_of(r->mail, "email-id");
+    cJSON *tree = json_parse(header_of(r->mail, "X-Mailgun-Variables"));
+
+    e->vars = arena_array(r->arena, VARS_MAX + 1, sizeof *e->vars);
+    for (const cJSON *v = json_first(tree); v != NULL && e->var_count < VARS_MAX; v = v->next)
+        if (v->string != NULL && cJSON_IsString(v))
+            e->vars[e->var_count++] =
+                (struct name_value){text_of(r, slice_str(v->string)), text_of(r, json_text(v))};
+    json_free(tree);
+    for (size_t i = 0; i < e->var_count; i++)
+        if (slice_eq(e->vars[i].name, SLICE("email-id")))
+            return;
+    if (email_id.len > 0)
+        e->vars[e->var_count++] = (struct name_value){SLICE("email-id"), text_of(r, email_id)};
+}
+
+static void read_mail(struct reading *r)
+{
+    const cJSON *common = json_get(r->mail, "commonHeaders");
+    struct ses_event *c = &r->common;
+    struct event *e = &c->event;
+    struct slice source = bare_address(json_get_text(r->mail, "source"));
+    size_t at = slice_rfind_byte(source, '@');
+    uint64_t number;
+
+    r->mail_us = time_of(json_get_text(r->mail, "timestamp"));
+    if (read_hex(tag_of(r->mail, "postern-batch"), &number))
+        c->batch_id = number;
+    if (slice_to_u64(tag_of(r->mail, "postern-rcpt"), &number) && number < UINT32_MAX) {
+        c->recipient = (uint32_t)number;
+        c->has_recipient = true;
+    }
+    c->from_domain = at == SIZE_MAX ? (struct slice){0} : lower(r, slice_from(source, at + 1));
+    c->kind = r->kind;
+    e->ses_id = get(r, r->mail, "messageId");
+    e->envelope_sender = text_of(r, source);
+    e->sending_ip = text_of(r, tag_of(r->mail, "ses:outgoing-ip"));
+    e->from = text_of(r, first_text(json_get(common, "from")));
+    if (e->from.len == 0)
+        e->from = get(r, r->mail, "source");
+    e->to = text_of(r, first_text(json_get(common, "to")));
+    e->subject = get(r, common, "subject");
+    read_variables(r, e);
+    read_meta(r, e);
+    if (e->message_id.len == 0)
+        e->message_id = e->ses_id;
+    for (const cJSON *d = json_first(json_get(r->mail, "destination")); d != NULL; d = d->next)
+        c->destinations++;
+}
+
+/* -------- one recipient each -------- */
+
+static struct ses_event *add(struct reading *r, struct slice address)
+{
+    if (r->count == RECIPIENTS_MAX)
+        return NULL;
+    struct ses_event *e = &r->out[r->count++];
+    *e = r->common;
+    e->address = text_of(r, bare_address(address));
+    e->event.recipient = e->address;
+    return e;
+}
+
+/* Without a recipient of its own an event speaks of all destinations (one, as we send). */
+static void for_destinations(struct reading *r,
+                             void (*fill)(struct reading *r, struct ses_event *e))
+{
+    for (const cJSON *d = json_first(json_get(r->mail, "destination")); d != NULL; d = d->next) {
+        struct ses_event *e = add(r, json_text(d));
+        if (e != NULL && fill != NULL)
+            fill(r, e);
+    }
+}
+
+/* -------- delivery status -------- */
+
+static bool is_digit(uint8_t c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* The first "ddd" that stands alone, as an SMTP code; 0 = none. */
+static int32_t smtp_code(struct slice s)
+{
+    for (size_t i = 0; i + 3 <= s.len; i++)
+        if (s.ptr[i] >= '2' && s.ptr[i] <= '5' && is_digit(s.ptr[i + 1]) &&
+            is_digit(s.ptr[i + 2]) && (i == 0 || s.ptr[i - 1] == ' ') &&
+            (i + 3 == s.len || s.ptr[i + 3] == ' ' || s.ptr[i + 3] == '-'))
+            return (s.ptr[i] - '0') * 100 + (s.ptr[i + 1] - '0') * 10 + (s.ptr[i + 2] - '0');
+    return 0;
+}
+
+/* The first "d.d.d" (digits up to three each); empty = none. */
+static struct slice enhanced_code(struct slice s)
+{
+    for (size_t i = 0; i + 5 <= s.len; i++) {
+        if (s.ptr[i] < '2' || s.ptr[i] > '5' || s.ptr[i + 1] != '.' ||
+            (i > 0 && s.ptr[i - 1] != ' ' && s.ptr[i - 1] != '#'))
+            continue;
+        size_t at = i + 2, second = at;
+        while (at < s.len && is_digit(s.ptr[at]))
+            at++;
+        if (at == second || at == s.len || s.ptr[at] != '.')
+            continue;
+        size_t third = ++at;
+        while (at < s.len && is_digit(s.ptr[at]))
+            at++;
+        if (at > third)
+            return slice_of(s.ptr + i, at - i);
+    }
+    return (struct slice){0};
+}
+
+/* "smtp; 550 5.1.1 no such user" → "550 5.1.1 no such user". */
+static struct slice without_type(struct slice s)
+{
+    struct slice type, rest;
+
+    return slice_cut(s, ';', &type, &rest) && type.len <= 8 ? slice_trim(rest) : s;
+}
+
+static void set_status(struct reading *r, struct ses_event *e, struct slice diagnostic,
+                       struct slice status, int32_t fallback)
+{
+    struct delivery_status *s = &e->event.status;
+    struct slice words = without_type(diagnostic);
+
+    s->present = true;
+    s->attempt_no = 1;
+    s->message = words;
+    s->enhanced_code = status.len > 0 ? status : enhanced_code(words);
+    s->code = smtp_code(words);
+    /* Without an SMTP code the enhanced one's class says which family. 5.1.x is a bad mailbox: 550.
+     */
+    if (s->code == 0 && s->enhanced_code.len > 0)
+        s->code = s->enhanced_code.ptr[0] == '4' ? 451 : s->enhanced_code.ptr[0] == '5' ? 550 : 0;
+    if (s->code == 0)
+        s->code = fallback;
+    (void)r;
+}
+
+/* -------- Delivery -------- */
+
+static void read_delivery(struct reading *r)
+{
+    struct slice response = get(r, r->part, "smtpResponse");
+    int64_t processing_ms = 0;
+    bool listed = false;
+
+    (void)json_get_i64(r->part, "processingTimeMillis", &processing_ms);
+    struct event *c = &r->common.event;
+    c->type = EVENT_DELIVERED;
+    c->status = (struct delivery_status){
+        .present = true,
+        .code = smtp_code(response) == 0 ? 250 : smtp_code(response),
+        .message = response.len > 0 ? response : SLICE("OK"),
+        .enhanced_code = enhanced_code(response),
+        .mx_host = get(r, r->part, "remoteMtaIp"),
+        .attempt_no = 1,
+        .session_ms = processing_ms > 0 && processing_ms < INT32_MAX ? (uint32_t)processing_ms : 0,
+    };
+    for (const cJSON *d = json_first(json_get(r->part, "recipients")); d != NULL; d = d->next)
+        listed = add(r, json_text(d)) != NULL || listed;
+    if (!listed)
+        for_destinations(r, NULL);
+}
+
+/* -------- Bounce -------- */
+
+static void suppress(struct ses_event *e, enum ses_suppress list)
+{
+    e->suppress = list;
+    e->suppress_text = e->event.status.message;
+}
+
+static void permanent(struct ses_event *e, const char *reason)
+{
+    e->event.severity = SEVERITY_PERMANENT;
+    e->event.reason = slice_str(reason);
+}
+
+/* A hard bounce says that the mailbox does not exist; a refusal of content or a full mailbox does
+ * not. */
+static bool is_about_the_mailbox(const struct ses_event *e)
+{
+    struct slice code = e->event.status.enhanced_code;
+    int32_t smtp = e->event.status.code;
+
+    if (code.len >= 3 && (slice_starts(code, SLICE("5.1")) || slice_eq(code, SLICE("5.0.0"))))
+        return true;
+    if (code.len >= 3 && (slice_eq(code, SLICE("5.2.1")) || slice_starts(code, SLICE("5.4"))))
+        return true;
+    return code.len == 0 && (smtp == 550 || smtp == 551 || smtp == 553);
+}
+
+static void judge_bounce(struct reading *r, struct ses_event *e)
+{
+    struct slice type = json_get_text(r->part, "bounceType");
+    struct slice sub = json_get_text(r->part, "bounceSubType");
+    struct event *v = &e->event;
+
+    v->type = EVENT_FAILED;
+    if (slice_eq(sub, SLICE("OnAccountSuppressionList")) || slice_eq(sub, SLICE("Suppressed")) ||
+        slice_eq(sub, SLICE("OnTenantSuppressionList")) ||
+        slice_eq(sub, SLICE("EmailValidationSuppressed"))) {
+        permanent(e, "suppress-bounce");
+        v->status.code = 605;
+        v->status.description = SLICE("Not delivering to previously bounced address");
+        suppress(e, SES_SUPPRESS_BOUNCE);
+    } else if (slice_eq(sub, SLICE("UnsubscribedRecipient"))) {
+        permanent(e, "suppress-unsubscribe");
+        v->status.code = 606;
+        v->status.description = SLICE("Not delivering to unsubscribed address");
+    } else if (slice_eq(type, SLICE("Permanent"))) {
+        bool mailbox = is_about_the_mailbox(e);
+        permanent(e, mailbox ? "bounce" : "generic");
+        if (mailbox)
+            suppress(e, SES_SUPPRESS_BOUNCE);
+    } else {
+        /* SES tells a soft bounce once, when it has given up; Mailgun's readers know it as
+         * temporary. */
+        v->severity = SEVERITY_TEMPORARY;
+        v->reason = SLICE("generic");
+    }
+    v->delayed_bounce = r->mail_us != 0 && v->ses_us > r->mail_us + DELAYED_BOUNCE_US;
+    if (e->suppress != SES_SUPPRESS_NONE)
+        e->suppress_code = arena_printf(r->arena, "%d", v->status.code);
+}
+
+static void read_bounce(struct reading *r)
+{
+    bool transient = !slice_eq(json_get_text(r->part, "bounceType"), SLICE("Permanent"));
+
+    r->common.identity = get(r, r->part, "feedbackId");
+    for (const cJSON *b = json_first(json_get(r->part, "bouncedRecipients")); b != NULL;
+         b = b->next) {
+        struct ses_event *e = add(r, json_get_text(b, "emailAddress"));
+        if (e == NULL)
+            continue;
+        set_status(r, e, get(r, b, "diagnosticCode"), get(r, b, "status"), transient ? 450 : 550);
+        if (e->event.status.message.len == 0)
+            e->event.status.description = arena_printf(
+                r->arena, "%.*s bounce: %.*s", SLICE_ARGS(json_get_text(r->part, "bounceType")),
+                SLICE_ARGS(json_get_text(r->part, "bounceSubType")));
+        judge_bounce(r, e);
+    }
+}
+
+/* -------- Complaint -------- */
+
+static void read_complaint(struct reading *r)
+{
+    bool listed =
+        slice_eq(json_get_text(r->part, "complaintSubType"), SLICE("OnAccountSuppressionList"));
+
+    r->common.identity = get(r, r->part, "feedbackId");
+    /* "not-spam" is a reader who takes a complaint back. */
+    if (slice_eq(json_get_text(r->part, "complaintFeedbackType"), SLICE("not-spam")))
+        return;
+    for (const cJSON *c = json_first(json_get(r->part, "complainedRecipients")); c != NULL;
+         c = c->next) {
+        struct ses_event *e = add(r, json_get_text(c, "emailAddress"));
+        if (e == NULL)
+            continue;
+        e->event.type = listed ? EVENT_FAILED : EVENT_COMPLAINED;
+        suppress(e, SES_SUPPRESS_COMPLAINT);
+        if (!listed)
+            continue;
+        permanent(e, "suppress-complaint");
+        e->event.status = (struct delivery_status){
+            .present = true,
+            .code = 607,
+            .description = SLICE("Not delivering to a user who marked your messages as spam"),
+            .attempt_no = 1,
+        };
+    }
+}
+
+/* -------- Open, Click -------- */
+
+struct client_rule {
+    const char *needle, *name, *type, *device, *bot;
+};
+
+/* The first that the user agent contains. */
+static const struct client_rule clients[] = {
+    {"GoogleImageProxy", "Gmail image proxy", "robot", "unknown", "gmail"},
+    {"YahooMailProxy", "Yahoo mail proxy", "robot", "unknown", "generic"},
+    {"Barracuda", "Barracuda", "robot", "unknown", "generic"},
+    {"Proofpoint", "Proofpoint", "robot", "unknown", "generic"},
+    {"Mimecast", "Mimecast", "robot", "unknown", "generic"},
+    {"bot", "bot", "robot", "unknown", "generic"},
+    {"Bot", "bot", "robot", "unknown", "generic"},
+    {"curl/", "curl", "robot", "unknown", "generic"},
+    {"python-requests", "python-requests", "robot", "unknown", "generic"},
+    {"Go-http-client", "Go-http-client", "robot", "unknown", "generic"},
+    {"Thunderbird", "Thunderbird", "email client", "desktop", ""},
+    {"Outlook", "Microsoft Outlook", "email client", "desktop", ""},
+    {"Edg/", "Microsoft Edge", "browser", "desktop", ""},
+    {"OPR/", "Opera", "browser", "desktop", ""},
+    {"Firefox/", "Firefox", "browser", "desktop", ""},
+    {"Chrome/", "Chrome", "browser", "desktop", ""},
+    {"Safari/", "Safari", "browser", "desktop", ""},
+    {"AppleWebKit", "Apple Mail", "email client", "desktop", ""},
+};
+
+static const char *system_of(struct slice agent)
+{
+    static const char *const systems[][2] = {
+        {"iPhone", "iOS"},     {"iPad", "iOS"},      {"Android", "Android"}, {"Windows", "Windows"},
+        {"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"},
+    };
+
+    for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++)
+        if (slice_find(agent, slice_str(systems[i][0])) != SIZE_MAX)
+            return systems[i][1];
+    return "unknown";
+}
+
+static void classify(struct event *e)
+{
+    const struct client_rule unknown = {"", "unknown", "unknown", "unknown", ""};
+    const struct client_rule *found = &unknown;
+    struct slice agent = e->user_agent;
+
+    for (size_t i = 0; i < sizeof clients / sizeof clients[0] && found == &unknown; i++)
+        if (slice_find(agent, slice_str(clients[i].needle)) != SIZE_MAX)
+            found = &clients[i];
+    e->client_name = slice_str(found->name);
+    e->client_type = slice_str(found->type);
+    e->device_type = slice_str(found->device);
+    e->bot = slice_str(found->bot);
+    e->client_os = slice_str(system_of(agent));
+    /* Apple's privacy proxy fetches under this name and nothing more. */
+    if (slice_eq(agent, SLICE("Mozilla/5.0")))
+        e->bot = SLICE("apple");
+    bool phone = slice_find(agent, SLICE("iPhone")) != SIZE_MAX ||
+                 (slice_find(agent, SLICE("Android")) != SIZE_MAX &&
+                  slice_find(agent, SLICE("Mobile")) != SIZE_MAX);
+    bool tablet = slice_find(agent, SLICE("iPad")) != SIZE_MAX ||
+                  (slice_find(agent, SLICE("Android")) != SIZE_MAX && !phone);
+    if (e->bot.len == 0 && (phone || tablet)) {
+        e->device_type = phone ? SLICE("mobile") : SLICE("tablet");
+        if (slice_eq(e->client_type, SLICE("browser")))
+            e->client_type = SLICE("mobile browser");
+    }
+}
+
+static void read_engagement(struct reading *r, enum event_type type)
+{
+    struct event *e = &r->common.event;
+
+    e->type = type;
+    e->ip = get(r, r->part, "ipAddress");
+    e->user_agent = get(r, r->part, "userAgent");
+    e->url = type == EVENT_CLICKED ? get(r, r->part, "link") : (struct slice){0};
+    classify(e);
+    r->common.identity =
+        arena_printf(r->arena, "%.*s %.*s %.*s", SLICE_ARGS(json_get_text(r->part, "timestamp")),
+                     SLICE_ARGS(e->url), SLICE_ARGS(e->ip));
+    for_destinations(r, NULL);
+}
+
+/* -------- the rest -------- */
+
+static void read_delay(struct reading *r)
+{
+    r->common.identity = get(r, r->part, "timestamp");
+    for (const cJSON *d = json_first(json_get(r->part, "delayedRecipients")); d != NULL;
+         d = d->next) {
+        struct ses_event *e = add(r, json_get_text(d, "emailAddress"));
+        if (e == NULL)
+            continue;
+        e->event.type = EVENT_FAILED;
+        e->event.severity = SEVERITY_TEMPORARY;
+        e->event.reason = SLICE("generic");
+        set_status(r, e, get(r, d, "diagnosticCode"), get(r, d, "status"), 451);
+        e->event.status.description = get(r, r->part, "delayType");
+    }
+}
+
+static void fill_refusal(struct reading *r, struct ses_event *e)
+{
+    struct slice words = get(r, r->part, "reason");
+
+    if (words.len == 0)
+        words = get(r, r->part, "errorMessage");
+    e->event.type = EVENT_FAILED;
+    permanent(e, "generic");
+    e->event.status = (struct delivery_status){
+        .present = true,
+        .code = 554,
+        .message = words,
+        .description = SLICE("Refused by the mail service after acceptance"),
+        .attempt_no = 1,
+    };
+}
+
+static void fill_unsubscribe(struct reading *r, struct ses_event *e)
+{
+    (void)r;
+    e->event.type = EVENT_UNSUBSCRIBED;
+    suppress(e, SES_SUPPRESS_UNSUBSCRIBE);
+}
+
+static void read_subscription(struct reading *r)
+{
+    const cJSON *wanted = json_get(r->part, "newTopicPreferences");
+    bool out = json_get_bool(wanted, "unsubscribeAll", false);
+
+    for (const cJSON *t = json_first(json_get(wanted, "topicSubscriptionStatus")); t != NULL;
+         t = t->next)
+        out = out || slice_eq(json_get_text(t, "subscriptionStatus"), SLICE("OptOut"));
+    r->common.identity = get(r, r->part, "timestamp");
+    if (out)
+        for_destinations(r, fill_unsubscribe);
+}
+
+static const struct {
+    const char *kind, *part;
+} kinds[] = {
+    {"Send", "send"},
+    {"Delivery", "delivery"},
+    {"Bounce", "bounce"},
+    {"Complaint", "complaint"},
+    {"Reject", "reject"},
+    {"Open", "open"},
+    {"Click", "click"},
+    {"Rendering Failure", "failure"},
+    {"DeliveryDelay", "deliveryDelay"},
+    {"Subscription", "subscription"},
+};
+
+enum {
+    KIND_SEND,
+    KIND_DELIVERY,
+    KIND_BOUNCE,
+    KIND_COMPLAINT,
+    KIND_REJECT,
+    KIND_OPEN,
+    KIND_CLICK,
+    KIND_FAILURE,
+    KIND_DELAY,
+    KIND_SUBSCRIPTION,
+    KINDS
+};
+
+static bool read_event(struct reading *r, const cJSON *root)
+{
+    size_t kind = 0;
+
+    r->kind = json_get_text(root, "eventType");
+    if (r->kind.len == 0)
+        r->kind = json_get_text(root, "notificationType");
+    while (kind < KINDS && !slice_eq(r->kind, slice_str(kinds[kind].kind)))
+        kind++;
+    r->mail = json_get(root, "mail");
+    if (kind == KINDS || !cJSON_IsObject(r->mail))
+        return false;
+    r->kind = slice_str(kinds[kind].kind);
+    r->part = json_get(root, kinds[kind].part);
+    read_mail(r);
+    r->common.settles = kind != KIND_SUBSCRIPTION;
+    r->common.event.ses_us = time_of(json_get_text(r->part, "timestamp"));
+    if (r->common.event.ses_us == 0)
+        r->common.event.ses_us = r->mail_us;
+
+    switch (kind) {
+    case KIND_SEND:
+        for_destinations(r, NULL);
+        break;
+    case KIND_DELIVERY:
+        read_delivery(r);
+        break;
+    case KIND_BOUNCE:
+        read_bounce(r);
+        break;
+    case KIND_COMPLAINT:
+        read_complaint(r);
+        break;
+    case KIND_OPEN:
+        read_engagement(r, EVENT_OPENED);
+        break;
+    case KIND_CLICK:
+        read_engagement(r, EVENT_CLICKED);
+        break;
+    case KIND_DELAY:
+        read_delay(r);
+        break;
+    case KIND_SUBSCRIPTION:
+        read_subscription(r);
+        break;
+    default: /* Reject and Rendering Failure: no recipient may stay without an outcome */
+        for_destinations(r, fill_refusal);
+        break;
+    }
+    return true;
+}
+
+static bool is_notice(struct slice text)
+{
+    return slice_starts(slice_trim(text), SLICE("Successfully validated SNS topic"));
+}
+
+static enum ses_verdict fail(struct slice *why, const char *words)
+{
+    *why = slice_str(words);
+    return SES_DEADLETTER;
+}
+
+static enum ses_verdict parse_tree(struct reading *r, const cJSON *root, struct slice *why)
+{
+    struct slice type = json_get_text(root, "Type");
+
+    if (!cJSON_IsObject(root))
+        return fail(why, "not a JSON object");
+    if (slice_eq(type, SLICE("SubscriptionConfirmation")) ||
+        slice_eq(type, SLICE("UnsubscribeConfirmation")))
+        return SES_IGNORED;
+    if (cJSON_IsObject(json_get(root, "detail")) && json_get(root, "detail-type") != NULL)
+        root = json_get(root, "detail"); /* EventBridge */
+    if (slice_eq(json_get_text(root, "notificationType"), SLICE("AmazonSnsSubscriptionSucceeded")))
+        return SES_IGNORED;
+    if (json_get(root, "eventType") == NULL && json_get(root, "notificationType") == NULL)
+        return fail(why, "no SES event: neither eventType nor notificationType");
+    if (!read_event(r, root))
+        return fail(why, "an SES event of an unknown type, or without its mail");
+    return SES_EVENTS;
+}
+
+enum ses_verdict ses_event_parse(struct slice body, struct arena *a, struct ses_event **events,
+                                 size_t *count, struct slice *why)
+{
+    struct reading r = {.arena = a};
+    cJSON *inner = NULL;
+
+    *count = 0;
+    if (is_notice(body))
+        return SES_IGNORED;
+    cJSON *root = json_parse(body);
+    if (root == NULL)
+        return fail(why, "not JSON");
+    r.out = arena_array(a, RECIPIENTS_MAX, sizeof *r.out);
+    const cJSON *event = root, *message = json_get(root, "Message");
+    enum ses_verdict verdict = SES_EVENTS;
+    if (cJSON_IsString(message) && json_get(root, "Type") != NULL &&
+        slice_eq(json_get_text(root, "Type"), SLICE("Notification"))) {
+        if (is_notice(json_text(message)))
+            verdict = SES_IGNORED;
+        else
+            event = inner = json_parse(json_text(message));
+        if (verdict == SES_EVENTS && inner == NULL)
+            verdict = fail(why, "the SNS notification's Message is not JSON");
+    }
+    if (verdict == SES_EVENTS)
+        verdict = parse_tree(&r, event, why);
+    json_free(inner);
+    json_free(root);
+    *events = r.out;
+    *count = r.count;
+    return verdict;
+}
+
+void ses_event_complete(struct ses_event *e, const struct message_head *head,
+                        const struct recipient *recipient, struct arena *a)
+{
+    struct event known;
+    struct event *v = &e->event;
+
+    event_of_recipient(&known, head, recipient, a);
+    v->domain = known.domain;
+    v->recipient = known.recipient;
+    v->message_id = known.message_id;
+    v->to = known.to;
+    v->from = known.from;
+    v->subject = known.subject;
+    v->tags = known.tags;
+    v->tag_count = known.tag_count;
+    v->vars = known.vars;
+    v->var_count = known.var_count;
+    v->size_bytes = known.size_bytes;
+    v->test_mode = known.test_mode;
+}
+
+void ses_event_identify(struct ses_event *e)
+{
+    uint8_t folded[320];
+    size_t len = e->event.recipient.len < sizeof folded ? e->event.recipient.len : sizeof folded;
+
+    for (size_t i = 0; i < len; i++) {
+        uint8_t c = e->event.recipient.ptr[i];
+        folded[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
+    }
+    struct slice parts[] = {e->event.ses_id, e->kind, slice_of(folded, len), e->identity};
+    event_make_id(&e->event, parts, 4);
+}

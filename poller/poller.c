@@ -1,0 +1,361 @@
+/*
+ * poller/poller.c - the poller role: long-polls the event queues, maps SES's events, hands them to
+ * the writer, and deletes a message when its events are committed.
+ *
+ * It wakes for five reasons, one callback each:
+ *
+ *   (aws/http)    SQS has answered                    poller/queue.c
+ *   on_doorbell   the writer has released records     a hint
+ *   on_tick       the guarantee behind that hint; short while something waits for its commit
+ *   on_master     the control socket is at its end    leave at once
+ *   on_term       SIGTERM                             receive no more, delete what is committed,
+ * leave
+ *
+ * CRASH  Nothing here outlives the process or needs to: what was not deleted comes again.
+ */
+#include "poller/poller.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "aws/http.h"
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "mail/ses_event.h"
+#include "poller/queue.h"
+#include "shm/record.h"
+#include "store/batches.h"
+
+enum {
+    QUEUES_MAX = 2,
+    TICK_BUSY_MS = 10,
+    LEAVE_WITHIN_MS = 5000,
+};
+
+_Static_assert((int)SES_SUPPRESS_BOUNCE == (int)SUPPRESS_BOUNCE &&
+                   (int)SES_SUPPRESS_UNSUBSCRIBE == (int)SUPPRESS_UNSUBSCRIBE &&
+                   (int)SES_SUPPRESS_COMPLAINT == (int)SUPPRESS_COMPLAINT,
+               "mail/ cannot include shm/: the two enums agree");
+
+struct poller {
+    const struct child *me;
+    struct event_base *base;
+    struct event *doorbell, *tick, *master, *term;
+    struct aws_client *client;
+    struct store *store;
+    struct queue *queues[QUEUES_MAX];
+    size_t queue_count;
+    struct arena arena; /* of one message */
+    struct buf packed, record;
+    bool leaving;
+    uint64_t leave_by_mono_ms;
+    enum child_exit verdict;
+};
+
+static void leave(struct poller *p, enum child_exit verdict)
+{
+    p->verdict = verdict;
+    (void)event_base_loopbreak(p->base);
+}
+
+/* -------- from an event to records -------- */
+
+/* The index of the recipient that SES names. We know it by its tag, unless one call had several. */
+static bool find_recipient(struct store_txn *t, struct ses_event *e,
+                           const struct message_head *head, struct arena *a, struct recipient *one)
+{
+    struct slice packed;
+    struct recipient *list;
+    size_t count;
+
+    if (!e->has_recipient || e->recipient >= head->recipient_count ||
+        !batch_recipients(t, e->batch_id, e->recipient / MESSAGE_SLICE, &packed))
+        return false;
+    if (head->batch_mode || e->destinations <= 1)
+        return recipients_unpack_one(packed, e->recipient % MESSAGE_SLICE, a, one);
+    if (!recipients_unpack(packed, a, &list, &count))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (slice_eq_nocase(list[i].address, e->address)) {
+            e->recipient = e->recipient / MESSAGE_SLICE * MESSAGE_SLICE + (uint32_t)i;
+            *one = list[i];
+            return true;
+        }
+    return false;
+}
+
+/* Adds what the store knows. False when no configured domain owns the event. */
+static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e)
+{
+    struct slice packed;
+    struct message_head head;
+    struct recipient one;
+
+    if (t != NULL && e->batch_id != 0 && batch_head(t, e->batch_id, &packed) &&
+        message_head_unpack(packed, &p->arena, &head) &&
+        find_recipient(t, e, &head, &p->arena, &one)) {
+        ses_event_complete(e, &head, &one, &p->arena);
+        return true;
+    }
+    /* Without the batch the event itself says where it belongs: its tag, or the sender's domain or
+     * a parent of it. */
+    e->batch_id = 0;
+    if (config_domain_find(p->me->config, e->event.domain) != NULL)
+        return true;
+    for (struct slice rest = e->from_domain, label; rest.len > 0;
+         (void)slice_cut(rest, '.', &label, &rest)) {
+        const struct config_domain *d = config_domain_find(p->me->config, rest);
+        if (d != NULL) {
+            e->event.domain = slice_str(d->name);
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum ring_result push(struct poller *p, uint64_t *end)
+{
+    enum ring_result got = ring_push(p->me->slot->up, buf_slice(&p->record), end);
+
+    if (got == RING_OK)
+        bell_ring(&p->me->writer_bell);
+    return got;
+}
+
+static enum ring_result push_deadletter(struct poller *p, struct slice source, struct slice body,
+                                        struct slice message_id, struct slice why, uint64_t *end)
+{
+    struct record_deadletter r = {
+        .source = source, .why = why, .raw = body, .message_id = message_id};
+
+    buf_reset(&p->record);
+    record_deadletter_encode(&p->record, &r);
+    return push(p, end);
+}
+
+static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64_t *end)
+{
+    struct record_event r = {
+        .batch_id = e->batch_id,
+        .recipient = e->recipient,
+        .settles = e->settles && e->batch_id != 0,
+        .suppress = (uint32_t)e->suppress,
+        .suppress_code = e->suppress_code,
+        .suppress_text = e->suppress_text,
+    };
+
+    buf_reset(&p->packed);
+    if (e->event.type != 0) {
+        ses_event_identify(e);
+        event_pack(&p->packed, &e->event);
+        r.event = buf_slice(&p->packed);
+        r.event_id = slice_of(e->event.id, EVENT_ID_BYTES);
+        r.ses_us = e->event.ses_us;
+    } else if (!r.settles) {
+        return RING_OK; /* it says nothing to anybody: its message may go when it likes */
+    }
+    buf_reset(&p->record);
+    record_event_encode(&p->record, &r);
+    return push(p, end);
+}
+
+/* queue_taker: all records of a message, or none. A repeat of the first ones after a full ring has
+ * the same ids, so it is stored once. */
+static int take(void *arg, struct slice queue_url, struct slice body, bool intact,
+                struct slice message_id, uint64_t *end)
+{
+    struct poller *p = arg;
+    struct ses_event *events;
+    size_t count = 0;
+    struct slice why = SLICE("damaged on its way: its MD5 differs");
+    enum ring_result got = RING_OK;
+    struct err err;
+
+    arena_reset(&p->arena);
+    *end = ring_head(p->me->slot->up);
+    enum ses_verdict verdict =
+        intact ? ses_event_parse(body, &p->arena, &events, &count, &why) : SES_DEADLETTER;
+    if (verdict == SES_EVENTS && count > 0) {
+        struct store_txn *t = store_begin_read(p->store, &err);
+        for (size_t i = 0; i < count && got == RING_OK; i++) {
+            if (complete(p, t, &events[i])) {
+                got = push_event(p, &events[i], end);
+            } else {
+                verdict = SES_DEADLETTER;
+                why = SLICE("belongs to no configured domain");
+                break;
+            }
+        }
+        if (t != NULL)
+            store_end_read(t);
+    }
+    if (verdict == SES_DEADLETTER && got == RING_OK)
+        got = push_deadletter(p, queue_url, body, message_id, why, end);
+    if (got == RING_TOO_LONG) {
+        log_error("a message of %zu bytes does not go into the ring: it stays in SQS", body.len);
+        return 0;
+    }
+    if (got == RING_BROKEN) {
+        log_error("the ring to the writer is broken");
+        leave(p, CHILD_EXIT_RETRY);
+        return -1;
+    }
+    return got == RING_OK ? 1 : 0;
+}
+
+/* -------- the loop -------- */
+
+static void set_tick(struct poller *p)
+{
+    bool busy = p->leaving;
+
+    for (size_t i = 0; i < p->queue_count; i++)
+        busy = busy || queue_has_held(p->queues[i]);
+    unsigned ms = busy ? TICK_BUSY_MS : CHILD_TICK_MS;
+    const struct timeval tick = {.tv_usec = (suseconds_t)ms * 1000};
+    (void)event_add(p->tick, &tick);
+}
+
+/* At the very first start the writer may still be making the store: nothing is received before. */
+static bool store_is_there(struct poller *p)
+{
+    struct err err;
+
+    if (p->store == NULL)
+        p->store = store_open(p->me->config->state_dir, STORE_READ, &err);
+    return p->store != NULL;
+}
+
+static void advance(struct poller *p)
+{
+    uint64_t tail = ring_tail(p->me->slot->up);
+    bool idle = true;
+
+    if (!p->leaving && !store_is_there(p))
+        return;
+
+    /* Position 0 is "nothing yet": a ring begins there, and so does a message without records. */
+    for (size_t i = 0; i < p->queue_count; i++) {
+        queue_advance(p->queues[i], tail + 1);
+        idle = idle && queue_is_idle(p->queues[i]);
+    }
+    if (p->leaving && (idle || clock_mono_ms() >= p->leave_by_mono_ms))
+        leave(p, CHILD_EXIT_DONE);
+}
+
+static void on_doorbell(evutil_socket_t fd, short what, void *arg)
+{
+    struct poller *p = arg;
+
+    (void)fd, (void)what;
+    bell_quiet(&p->me->slot->bell);
+    advance(p);
+    bell_sleep(&p->me->slot->bell);
+    set_tick(p);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct poller *p = arg;
+
+    (void)fd, (void)what;
+    child_beat(p->me);
+    advance(p);
+    set_tick(p);
+}
+
+static void on_master(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    leave(arg, CHILD_EXIT_DONE);
+}
+
+static void on_term(evutil_socket_t sig, short what, void *arg)
+{
+    struct poller *p = arg;
+
+    (void)sig, (void)what;
+    p->leaving = true;
+    p->leave_by_mono_ms = clock_mono_ms() + LEAVE_WITHIN_MS;
+    child_leaving(p->me);
+    for (size_t i = 0; i < p->queue_count; i++)
+        queue_stop(p->queues[i]);
+    advance(p);
+    set_tick(p);
+}
+
+static void add_queue(struct poller *p, const char *url)
+{
+    if (url[0] == '\0')
+        return;
+    p->queues[p->queue_count++] =
+        queue_open(p->base, p->client, url, p->me->config->poller.receives, take, p);
+}
+
+static int poller_open(struct poller *p, struct err *err)
+{
+    const struct config *c = p->me->config;
+    unsigned connections =
+        c->poller.receives * QUEUES_MAX + 16; /* polls, and deletions beside them */
+
+    p->base = event_base_new();
+    if (p->base == NULL)
+        return err_sys(err, "event_base_new");
+    p->client = aws_client_create(p->base, c, connections, err);
+    if (p->client == NULL)
+        return -1;
+    p->doorbell = event_new(p->base, p->me->slot->bell.fd, EV_READ | EV_PERSIST, on_doorbell, p);
+    p->tick = event_new(p->base, -1, 0, on_tick, p);
+    p->master = event_new(p->base, p->me->control_fd, EV_READ | EV_PERSIST, on_master, p);
+    p->term = evsignal_new(p->base, SIGTERM, on_term, p);
+    if (p->doorbell == NULL || p->tick == NULL || p->master == NULL || p->term == NULL ||
+        event_add(p->doorbell, NULL) != 0 || event_add(p->master, NULL) != 0 ||
+        event_add(p->term, NULL) != 0)
+        return err_set(err, ERR_SYSTEM, "the poller's events cannot be set up");
+    add_queue(p, c->queues.newsletter_events);
+    if (slice_eq(slice_str(c->queues.newsletter_events), slice_str(c->queues.system_events)) == 0)
+        add_queue(p, c->queues.system_events);
+    event_active(p->tick, EV_TIMEOUT, 0);
+    return 0;
+}
+
+static void free_event(struct event *e)
+{
+    if (e != NULL)
+        event_free(e);
+}
+
+static void poller_close(struct poller *p)
+{
+    aws_client_destroy(p->client);
+    for (size_t i = 0; i < p->queue_count; i++)
+        queue_close(p->queues[i]);
+    free_event(p->doorbell);
+    free_event(p->tick);
+    free_event(p->master);
+    free_event(p->term);
+    if (p->base != NULL)
+        event_base_free(p->base);
+    store_close(p->store);
+    buf_fini(&p->packed);
+    buf_fini(&p->record);
+    arena_fini(&p->arena);
+}
+
+enum child_exit poller_main(const struct child *me)
+{
+    struct poller p = {.me = me, .verdict = CHILD_EXIT_RETRY};
+    struct err err;
+
+    if (poller_open(&p, &err) == 0) {
+        child_ready(me);
+        (void)event_base_dispatch(p.base);
+    } else {
+        log_err(&err, "the poller cannot start");
+    }
+    poller_close(&p);
+    return p.verdict;
+}

@@ -1,0 +1,320 @@
+#include "poller/queue.h"
+
+#include <stdlib.h>
+
+#include "aws/sqs.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+    BACKOFF_FIRST_MS = 100,
+    BACKOFF_MAX_MS = 20000,
+    CALL_TIMEOUT_MS = (QUEUE_WAIT_S + 10) * 1000,
+    DELETE_TIMEOUT_MS = 15000,
+};
+
+enum message_state { HELD_UNTAKEN, HELD_TAKEN, HELD_DELETING };
+
+/* One received message; its texts stand behind it in the same allocation. */
+struct message {
+    struct message *next;
+    enum message_state state;
+    uint64_t end;              /* ring position behind its records, once taken */
+    uint64_t received_mono_ms; /* when its invisibility began */
+    struct slice handle, id, body;
+    bool intact;
+};
+
+struct call {
+    struct queue *q;
+    struct buf body;
+    struct message *deleting[SQS_BATCH_MAX];
+    size_t count;
+};
+
+struct queue {
+    struct event_base *base;
+    struct aws_client *client;
+    char *url;
+    unsigned receives, polls_under_way, deletes_under_way;
+    queue_taker *take;
+    void *arg;
+    struct message *first, **last; /* in the order of arrival */
+    size_t held;
+    bool stopped, failing;
+    uint64_t backoff_ms, not_before_mono_ms, delete_by_mono_ms;
+};
+
+struct queue *queue_open(struct event_base *base, struct aws_client *client, const char *url,
+                         unsigned receives, queue_taker *take, void *arg)
+{
+    struct queue *q = mem_zero(1, sizeof *q);
+
+    *q = (struct queue){
+        .base = base, .client = client, .receives = receives, .take = take, .arg = arg};
+    q->url = mem_strdup(url);
+    q->last = &q->first;
+    return q;
+}
+
+void queue_close(struct queue *q)
+{
+    if (q == NULL)
+        return;
+    while (q->first != NULL) {
+        struct message *gone = q->first;
+        q->first = gone->next;
+        free(gone);
+    }
+    free(q->url);
+    free(q);
+}
+
+static void call_free(struct call *c)
+{
+    buf_fini(&c->body);
+    free(c);
+}
+
+/* -------- trouble -------- */
+
+static void trouble(struct queue *q, const char *what, const struct aws_response *answer)
+{
+    uint64_t random;
+
+    digest_random(&random, sizeof random);
+    q->backoff_ms = q->backoff_ms == 0 ? BACKOFF_FIRST_MS : q->backoff_ms * 2;
+    if (q->backoff_ms > BACKOFF_MAX_MS)
+        q->backoff_ms = BACKOFF_MAX_MS;
+    q->not_before_mono_ms = clock_mono_ms() + q->backoff_ms / 2 + random % (q->backoff_ms / 2 + 1);
+    if (!q->failing)
+        log_warn("%s: %s fails (%d %.*s: %.*s); trying again, events wait in SQS", q->url, what,
+                 answer->status, SLICE_ARGS(answer->error_code), SLICE_ARGS(answer->error_text));
+    q->failing = true;
+}
+
+static void no_trouble(struct queue *q)
+{
+    if (q->failing)
+        log_info("%s: answers again", q->url);
+    q->failing = false;
+    q->backoff_ms = 0;
+}
+
+/* -------- receiving -------- */
+
+static struct slice keep(uint8_t **at, struct slice s)
+{
+    if (s.len > 0)
+        memcpy(*at, s.ptr, s.len);
+    struct slice kept = slice_of(*at, s.len);
+    *at += s.len;
+    return kept;
+}
+
+static void hold(struct queue *q, const struct sqs_message *m)
+{
+    size_t bytes = m->receipt_handle.len + m->message_id.len + m->body.len;
+    struct message *held = mem_alloc(sizeof *held + bytes);
+    uint8_t *at = (uint8_t *)(held + 1);
+
+    *held = (struct message){.intact = m->intact, .received_mono_ms = clock_mono_ms()};
+    held->handle = keep(&at, m->receipt_handle);
+    held->id = keep(&at, m->message_id);
+    held->body = keep(&at, m->body);
+    *q->last = held;
+    q->last = &held->next;
+    q->held++;
+}
+
+static void on_received(void *arg, const struct aws_response *answer)
+{
+    struct call *c = arg;
+    struct queue *q = c->q;
+    struct sqs_received r;
+
+    q->polls_under_way--;
+    if (answer->fate != AWS_ANSWERED || answer->status != 200 ||
+        !sqs_received_parse(answer->body, &r)) {
+        trouble(q, "ReceiveMessage", answer);
+    } else {
+        no_trouble(q);
+        for (size_t i = 0; i < r.count; i++)
+            hold(q, &r.messages[i]);
+        sqs_received_free(&r);
+    }
+    call_free(c);
+    queue_advance(q, 0);
+}
+
+static void receive(struct queue *q)
+{
+    struct call *c = mem_zero(1, sizeof *c);
+    struct aws_request request;
+
+    c->q = q;
+    sqs_receive_body(&c->body, slice_str(q->url), QUEUE_WAIT_S, QUEUE_VISIBILITY_S);
+    sqs_request(&request, "AmazonSQS.ReceiveMessage");
+    request.body = buf_slice(&c->body);
+    request.timeout_ms = CALL_TIMEOUT_MS;
+    request.done = on_received;
+    request.arg = c;
+    q->polls_under_way++;
+    aws_call(q->client, &request);
+}
+
+/* -------- deleting -------- */
+
+static void drop(struct queue *q, const struct message *gone)
+{
+    for (struct message **at = &q->first; *at != NULL; at = &(*at)->next) {
+        if (*at != gone)
+            continue;
+        struct message *m = *at;
+        *at = m->next;
+        if (q->last == &m->next)
+            q->last = at;
+        free(m);
+        q->held--;
+        return;
+    }
+}
+
+static void on_deleted(void *arg, const struct aws_response *answer)
+{
+    struct call *c = arg;
+    struct queue *q = c->q;
+    uint32_t failed = UINT32_MAX;
+
+    q->deletes_under_way--;
+    if (answer->fate != AWS_ANSWERED || answer->status != 200 ||
+        !sqs_deleted_parse(answer->body, &failed)) {
+        failed = UINT32_MAX;
+        trouble(q, "DeleteMessageBatch", answer);
+    } else {
+        no_trouble(q);
+    }
+    for (size_t i = 0; i < c->count; i++) {
+        if ((failed >> i & 1) != 0)
+            c->deleting[i]->state = HELD_TAKEN; /* again with the next batch */
+        else
+            drop(q, c->deleting[i]);
+    }
+    call_free(c);
+    queue_advance(q, 0);
+}
+
+static void delete_batch(struct queue *q, struct message **messages, size_t count)
+{
+    struct call *c = mem_zero(1, sizeof *c);
+    struct slice handles[SQS_BATCH_MAX];
+    struct aws_request request;
+
+    c->q = q;
+    for (size_t i = 0; i < count; i++) {
+        messages[i]->state = HELD_DELETING;
+        c->deleting[c->count++] = messages[i];
+        handles[i] = messages[i]->handle;
+    }
+    sqs_delete_body(&c->body, slice_str(q->url), handles, count);
+    sqs_request(&request, "AmazonSQS.DeleteMessageBatch");
+    request.body = buf_slice(&c->body);
+    request.timeout_ms = DELETE_TIMEOUT_MS;
+    request.done = on_deleted;
+    request.arg = c;
+    q->deletes_under_way++;
+    aws_call(q->client, &request);
+}
+
+static void delete_committed(struct queue *q, uint64_t tail)
+{
+    struct message *batch[SQS_BATCH_MAX];
+    size_t count = 0;
+    uint64_t now_ms = clock_mono_ms();
+
+    if (now_ms < q->not_before_mono_ms)
+        return;
+    for (struct message *m = q->first; m != NULL; m = m->next) {
+        if (m->state != HELD_TAKEN || m->end > tail)
+            continue;
+        batch[count++] = m;
+        if (count == SQS_BATCH_MAX) {
+            delete_batch(q, batch, count);
+            count = 0;
+            q->delete_by_mono_ms = 0;
+        }
+    }
+    if (count == 0)
+        return;
+    if (q->delete_by_mono_ms == 0)
+        q->delete_by_mono_ms = now_ms + QUEUE_DELETE_AFTER_MS;
+    if (now_ms >= q->delete_by_mono_ms || q->stopped) {
+        delete_batch(q, batch, count);
+        q->delete_by_mono_ms = 0;
+    }
+}
+
+/* -------- taking -------- */
+
+/* False when the ring has no room: the rest waits its turn. */
+static bool take_held(struct queue *q)
+{
+    for (struct message *m = q->first; m != NULL; m = m->next) {
+        if (m->state != HELD_UNTAKEN)
+            continue;
+        if (q->take(q->arg, slice_str(q->url), m->body, m->intact, m->id, &m->end) != 1)
+            return false;
+        m->state = HELD_TAKEN;
+        m->body = (struct slice){0};
+    }
+    return true;
+}
+
+/* What could not be stored within its invisibility comes again by itself; deleting it with the old
+ * handle would delete nothing. */
+static void forget_expired(struct queue *q)
+{
+    uint64_t now_ms = clock_mono_ms();
+
+    for (struct message *m = q->first, *next; m != NULL; m = next) {
+        next = m->next;
+        if (m->state == HELD_UNTAKEN &&
+            now_ms - m->received_mono_ms > (QUEUE_VISIBILITY_S - 5) * UINT64_C(1000))
+            drop(q, m);
+    }
+}
+
+void queue_advance(struct queue *q, uint64_t tail)
+{
+    bool room = take_held(q);
+
+    if (!room)
+        forget_expired(q);
+    if (tail != 0)
+        delete_committed(q, tail);
+    if (q->stopped || !room || clock_mono_ms() < q->not_before_mono_ms)
+        return;
+    while (q->polls_under_way < q->receives &&
+           q->held + (q->polls_under_way + 1) * SQS_BATCH_MAX <= QUEUE_HELD_MAX) {
+        receive(q);
+        if (q->failing)
+            return; /* one probe at a time until it answers */
+    }
+}
+
+void queue_stop(struct queue *q)
+{
+    q->stopped = true;
+}
+
+bool queue_has_held(const struct queue *q)
+{
+    return q->held > 0;
+}
+
+bool queue_is_idle(const struct queue *q)
+{
+    return q->stopped && q->held == 0 && q->deletes_under_way == 0;
+}

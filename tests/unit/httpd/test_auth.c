@@ -1,0 +1,75 @@
+#include "httpd/auth.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#include "base/digest.h"
+
+static char *first_keys[] = {(char[]){"key-one"}, (char[]){"shared"}};
+static char *second_keys[] = {(char[]){"key-two"}, (char[]){"shared"}, (char[]){""}};
+static struct config_domain domains[] = {
+    {.name = (char[]){"first.example.com"}, .api_keys = first_keys, .api_key_count = 2},
+    {.name = (char[]){"second.example.com"}, .api_keys = second_keys, .api_key_count = 3},
+};
+static const struct config config = {.domains = domains, .domain_count = 2};
+
+static size_t check(struct arena *a, const char *scheme, struct slice credentials,
+                    const struct config_domain ***found)
+{
+    struct auth *auth = auth_create(&config);
+    struct buf header = {0};
+
+    buf_add_str(&header, scheme);
+    text_base64(&header, credentials);
+    size_t count = auth_check(auth, buf_slice(&header), a, found);
+    buf_fini(&header);
+    auth_destroy(auth);
+    return count;
+}
+
+static void a_key_opens_its_domains_and_no_other(void **unused)
+{
+    const struct config_domain **found;
+    struct arena a = {0};
+
+    (void)unused;
+    assert_int_equal(check(&a, "Basic ", SLICE("api:key-one"), &found), 1);
+    assert_ptr_equal(found[0], &domains[0]);
+    assert_int_equal(check(&a, "basic ", SLICE("api:key-two"), &found), 1);
+    assert_ptr_equal(found[0], &domains[1]);
+    assert_int_equal(check(&a, "Basic ", SLICE("api:shared"), &found), 2);
+    assert_ptr_equal(found[0], &domains[0]);
+    assert_ptr_equal(found[1], &domains[1]);
+    arena_fini(&a);
+}
+
+static void everything_else_opens_nothing(void **unused)
+{
+    const struct config_domain **found;
+    struct arena a = {0};
+
+    (void)unused;
+    assert_int_equal(check(&a, "Basic ", SLICE("api:key-on"), &found), 0);
+    assert_int_equal(check(&a, "Basic ", SLICE("api:key-one "), &found), 0);
+    assert_int_equal(check(&a, "Basic ", SLICE("api:KEY-ONE"), &found), 0);
+    assert_int_equal(check(&a, "Basic ", SLICE("api:"), &found), 0);
+    assert_int_equal(check(&a, "Basic ", SLICE("api"), &found), 0);
+    assert_int_equal(check(&a, "Basic ", SLICE(":key-one"), &found), 0);
+    assert_int_equal(check(&a, "Basic ", SLICE("API:key-one"), &found), 0);
+    assert_int_equal(check(&a, "Bearer ", SLICE("api:key-one"), &found), 0);
+    assert_int_equal(check(&a, "Basic !", SLICE("api:key-one"), &found), 0);
+    assert_int_equal(check(&a, "", (struct slice){0}, &found), 0);
+    arena_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_key_opens_its_domains_and_no_other),
+        cmocka_unit_test(everything_else_opens_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

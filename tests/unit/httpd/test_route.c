@@ -1,0 +1,112 @@
+#include "httpd/route.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static struct route parse(struct arena *a, const char *path)
+{
+    struct route route;
+
+    route_parse(slice_str(path), a, &route);
+    return route;
+}
+
+static void each_resource_is_found_under_three_versions(void **unused)
+{
+    static const struct {
+        const char *path;
+        enum route_kind kind;
+    } cases[] = {
+        {"/health", ROUTE_HEALTH},
+        {"/v3/example.com/messages", ROUTE_MESSAGES},
+        {"/v2/example.com/messages", ROUTE_MESSAGES},
+        {"/v4/example.com/messages/", ROUTE_MESSAGES},
+        {"/v3/example.com/events", ROUTE_EVENTS},
+        {"/v3/example.com/events/TOKEN", ROUTE_EVENTS},
+        {"/v3/example.com/bounces/a@b", ROUTE_SUPPRESSION},
+        {"/v3/example.com/complaints/a@b/", ROUTE_SUPPRESSION},
+        {"/v3/example.com/unsubscribes/a@b", ROUTE_SUPPRESSION},
+        {"/v3/example.com/bounces", ROUTE_NOT_FOUND},
+        {"/v3/example.com/messages//", ROUTE_NOT_FOUND},
+        {"//v3/example.com/messages", ROUTE_NOT_FOUND},
+        {"/v3//messages", ROUTE_NOT_FOUND},
+        {"/v3/example.com/messages/x", ROUTE_NOT_FOUND},
+        {"/v3/example.com/events/a/b", ROUTE_NOT_FOUND},
+        {"/v1/example.com/messages", ROUTE_NOT_FOUND},
+        {"/v3/example.com/Messages", ROUTE_NOT_FOUND},
+        {"/v3/example.com/messages.mime", ROUTE_NOT_FOUND},
+        {"/v3/domains/example.com/messages", ROUTE_NOT_FOUND},
+        {"/", ROUTE_NOT_FOUND},
+        {"", ROUTE_NOT_FOUND},
+        {"*", ROUTE_NOT_FOUND},
+        {"/v3/exa%zzmple.com/messages", ROUTE_BAD_ESCAPE},
+        {"/v3/example.com/bounces/a%4", ROUTE_BAD_ESCAPE},
+    };
+    struct arena a = {0};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(parse(&a, cases[i].path).kind, cases[i].kind);
+    arena_fini(&a);
+}
+
+static void segments_are_cut_before_they_are_decoded(void **unused)
+{
+    struct arena a = {0};
+    struct route r = parse(&a, "/v3/Ex%41mple.com/bounces/a%2Fb%2Bc+d%40x.io");
+
+    (void)unused;
+    assert_int_equal(r.kind, ROUTE_SUPPRESSION);
+    assert_int_equal(r.list, SUPPRESS_BOUNCE);
+    assert_true(slice_eq(r.leaf, SLICE("a/b+c+d@x.io")));
+    assert_true(slice_eq(r.domain, SLICE("ExAmple.com")));
+    assert_true(slice_eq(r.raw_domain, SLICE("Ex%41mple.com")));
+    assert_true(slice_eq(r.version, SLICE("v3")));
+    arena_fini(&a);
+}
+
+static void only_the_domains_family_refuses_in_json(void **unused)
+{
+    struct arena a = {0};
+
+    (void)unused;
+    assert_true(parse(&a, "/v3/domains").json_unauthorized);
+    assert_true(parse(&a, "/v4/domains/example.com").json_unauthorized);
+    assert_true(parse(&a, "/v4/address/validate").json_unauthorized);
+    assert_false(parse(&a, "/v3/address/validate").json_unauthorized);
+    assert_false(parse(&a, "/v3/example.com/messages").json_unauthorized);
+    arena_fini(&a);
+}
+
+static void a_query_is_read_pair_by_pair(void **unused)
+{
+    struct slice query = SLICE("event=delivered+OR+failed&&x&tags=a%26b&bad=%zz&empty=&=v"), name,
+                 value;
+    struct arena a = {0};
+
+    (void)unused;
+    assert_true(query_next(&query, &a, &name, &value));
+    assert_true(slice_eq(name, SLICE("event")) && slice_eq(value, SLICE("delivered OR failed")));
+    assert_true(query_next(&query, &a, &name, &value));
+    assert_true(slice_eq(name, SLICE("x")) && slice_is_empty(value));
+    assert_true(query_next(&query, &a, &name, &value));
+    assert_true(slice_eq(name, SLICE("tags")) && slice_eq(value, SLICE("a&b")));
+    assert_true(query_next(&query, &a, &name, &value));
+    assert_true(slice_eq(name, SLICE("empty")) && slice_is_empty(value));
+    assert_false(query_next(&query, &a, &name, &value));
+    arena_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_resource_is_found_under_three_versions),
+        cmocka_unit_test(segments_are_cut_before_they_are_decoded),
+        cmocka_unit_test(only_the_domains_family_refuses_in_json),
+        cmocka_unit_test(a_query_is_read_pair_by_pair),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
