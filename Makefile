@@ -11,8 +11,8 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem pack slice
 shm_SRC := bell child gauges record ring started
-mail_SRC := date event event_json filter form message multipart own_event page_token render \
-            ses_address ses_body ses_event submission
+mail_SRC := address date event event_json filter form message multipart own_event page_token render \
+            ses_address ses_body ses_event submission variables
 aws_SRC := credentials error http ses sign sqs
 store_SRC := batch_write batches deadletters events key store suppressions
 writer_SRC := scheduler writer
@@ -20,7 +20,7 @@ httpd_SRC := auth events health httpd inbox messages reply route server suppress
 sender_SRC := compiled outbox rate sender
 poller_SRC := poller queue
 cli_SRC := batches cli deadletters events options
-sandbox_SRC := cloud_events cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
+sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := main master supervise
 
 FOLDERS := base shm mail aws store httpd sender poller cli sandbox master
@@ -40,7 +40,7 @@ LINK_httpd := httpd store mail shm base
 LINK_sender := sender aws store mail shm base
 LINK_poller := poller aws store mail shm base
 LINK_cli := cli store mail shm base
-LINK_sandbox := sandbox aws mail base
+LINK_sandbox := sandbox aws mail shm base
 LINK_master := master cli sandbox httpd sender poller store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \

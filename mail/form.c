@@ -1,7 +1,6 @@
 #include "mail/form.h"
 
 #include "base/digest.h"
-#include "base/mem.h"
 #include "mail/multipart.h"
 
 enum { URLENCODED_FIELDS_MAX = 20000 };
@@ -88,10 +87,11 @@ bool form_parse(struct slice content_type, struct slice body, struct arena *a, s
     for (size_t i = 0; i < form->count; i++) {
         struct form_field *field = &form->fields[i];
         field->name = without_index(field->name);
-        if (!slice_is_utf8(field->name) || (!field->is_file && !slice_is_utf8(field->value)))
+        if (!slice_is_utf8(field->name))
+            return refuse(why, SLICE("a parameter name is not valid UTF-8"));
+        if (!field->is_file && !slice_is_utf8(field->value))
             return refuse(why, arena_printf(a, "'%.*s' parameter is not valid UTF-8",
-                                            slice_is_utf8(field->name) ? (int)field->name.len : 0,
-                                            (const char *)field->name.ptr));
+                                            SLICE_ARGS(field->name)));
     }
     return true;
 }

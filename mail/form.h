@@ -1,5 +1,6 @@
 /*
- * mail/form.h - from a request body to a message: multipart/form-data or urlencoded, then Mailgun's fields.
+ * mail/form.h - from a request body to a message: multipart/form-data or urlencoded, then Mailgun's
+ * fields.
  *
  * MEMORY  Everything given out lives in the caller's arena or borrows from the body.
  * ERRORS  false and *why: HTTP status and Mailgun's own words (spec/mailgun.md §2.9), to answer as
@@ -34,7 +35,8 @@ bool form_parse(struct slice content_type, struct slice body, struct arena *a, s
 struct submission {
     struct message_head head;
     struct message_content content;
-    struct recipient *recipients; /* no duplicates (first wins); To, then Cc, then Bcc when no batch */
+    struct recipient
+        *recipients; /* no duplicates (first wins); To, then Cc, then Bcc when no batch */
     size_t recipient_count;
     struct slice answer_id; /* for the 200's "id": with brackets, or h:Message-Id verbatim */
 };

@@ -1,13 +1,12 @@
 /*
  * mail/message.h - a message as Mailgun's form describes it, and how the store keeps it.
  *
- * SHAPE   Three parts, packed with base/pack as arrays in the order of their members, led by a version:
- *           head        small, never changes: what events and books need of a batch
- *           content     what is sent: read once by a sender, compiled, kept while it has leases
- *           recipients  cut into slices of LEASE_RECIPIENTS_MAX (50), each packed by itself
- * MEMORY  Structs borrow all texts; arrays live in the caller's arena.
- * ERRORS  unpack functions answer false for anything that does not fit exactly; the bytes come from
- *         the store or from an httpd, and are checked alike.
+ * SHAPE   Three parts, packed with base/pack as arrays in the order of their members, led by a
+ * version: head        small, never changes: what events and books need of a batch content     what
+ * is sent: read once by a sender, compiled, kept while it has leases recipients  cut into slices of
+ * LEASE_RECIPIENTS_MAX (50), each packed by itself MEMORY  Structs borrow all texts; arrays live in
+ * the caller's arena. ERRORS  unpack functions answer false for anything that does not fit exactly;
+ * the bytes come from the store or from an httpd, and are checked alike.
  */
 #ifndef MAIL_MESSAGE_H
 #define MAIL_MESSAGE_H
@@ -30,7 +29,8 @@ struct name_value {
 
 struct message_head {
     struct slice domain;     /* as configured, lower case */
-    struct slice message_id; /* without brackets; with h:Message-Id and a variable: that text, brackets cut */
+    struct slice message_id; /* without brackets; with h:Message-Id and a variable: that text,
+                                brackets cut */
     struct slice email_id;   /* v:email-id; empty = none */
     struct slice from;       /* as sent, UTF-8 */
     struct slice to;         /* header text when it is no batch: all To addresses; else empty */
@@ -56,10 +56,11 @@ struct attachment {
 };
 
 struct message_content {
-    struct slice from;      /* header text, UTF-8, may hold variables */
+    struct slice from; /* header text, UTF-8, may hold variables */
     struct slice subject;
     struct slice text, html, amp_html; /* absent = empty */
-    struct name_value *headers; /* h: parameters in order, but Message-Id; values unexpanded. Reply-To too. */
+    struct name_value
+        *headers; /* h: parameters in order, but Message-Id; values unexpanded. Reply-To too. */
     size_t header_count;
     struct name_value *vars; /* for X-Mailgun-Variables */
     size_t var_count;
@@ -74,8 +75,8 @@ enum recipient_kind { RECIPIENT_TO, RECIPIENT_CC, RECIPIENT_BCC };
 
 struct recipient {
     enum recipient_kind kind;
-    struct slice address; /* bare, exactly as sent (case kept) */
-    struct slice name;    /* display name, UTF-8, decoded; empty = none */
+    struct slice address;    /* bare, exactly as sent (case kept) */
+    struct slice name;       /* display name, UTF-8, decoded; empty = none */
     struct name_value *vars; /* recipient-variables of this address; values are text */
     size_t var_count;
 };

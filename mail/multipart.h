@@ -2,8 +2,9 @@
  * mail/multipart.h - the parts of a multipart/form-data body (RFC 7578, RFC 2046).
  *
  * MEMORY  Values borrow from the body; names and the array live in the arena.
- * ERRORS  false: no part boundary at the start, a part without end, without a header block or
- * without a name, a missing closing boundary, or more than MULTIPART_PARTS_MAX parts.
+ * ERRORS  false: no boundary, a part without end, without a header block or without a name, a
+ *         control character in a part's headers, a missing closing boundary, or more than
+ *         MULTIPART_PARTS_MAX parts.
  */
 #ifndef MAIL_MULTIPART_H
 #define MAIL_MULTIPART_H

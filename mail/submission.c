@@ -2,21 +2,19 @@
  * Mailgun's fields, checked in Mailgun's order (spec/mailgun.md §2.9), so that a client meets the
  * same first complaint.
  */
-#include <stdlib.h>
 #include <time.h>
 
 #include "base/digest.h"
-#include "base/json.h"
-#include "base/mem.h"
+#include "mail/address.h"
 #include "mail/date.h"
 #include "mail/form.h"
-#include "mail/ses_address.h"
+#include "mail/variables.h"
 
 enum {
     OPTION_BYTES_MAX = 16384,
     TAG_BYTES_MAX = 128,
-    ADDRESS_BYTES_MAX = 320,
     DAYS_AHEAD_MAX = 7,
+    CLAIM_BYTES = 16, /* shm/record.h's, above this folder */
     TABLE_SIZE = 4096 /* > 3 × MESSAGE_RECIPIENTS_MAX, a power of two */
 };
 
@@ -28,6 +26,7 @@ struct builder {
     struct refusal *why;
     /* Recipients by folded address: open addressing, index + 1. */
     uint16_t table[TABLE_SIZE];
+    struct variable_set set;
 };
 
 static bool refuse(struct builder *b, struct slice message)
@@ -36,16 +35,11 @@ static bool refuse(struct builder *b, struct slice message)
     return false;
 }
 
-static struct slice literal(const char *text)
-{
-    return slice_str(text);
-}
-
 /* -------- fields by name -------- */
 
 static bool is_named(const struct form_field *f, const char *name)
 {
-    return !f->is_file && f->value.len > 0 && slice_eq(f->name, literal(name));
+    return !f->is_file && f->value.len > 0 && slice_eq(f->name, slice_str(name));
 }
 
 /* The last value that is not empty: "empty = absent", "the last wins". */
@@ -60,15 +54,37 @@ static struct slice field(const struct builder *b, const char *name)
 /* The name behind a prefix such as "h:", whose letter may have any case; empty = another field. */
 static struct slice behind_prefix(const struct form_field *f, const char *prefix)
 {
-    return !f->is_file && slice_starts_nocase(f->name, literal(prefix)) ? slice_from(f->name, 2)
-                                                                        : (struct slice){0};
+    return !f->is_file && slice_starts_nocase(f->name, slice_str(prefix)) ? slice_from(f->name, 2)
+                                                                          : (struct slice){0};
+}
+
+/* The option that a field sets, by its name or by the header that Mailgun reads for it; empty =
+ * none. */
+static struct slice option_of(const struct form_field *f)
+{
+    static const char *const headers[][2] = {
+        {"X-Mailgun-Tag", "tag"},
+        {"X-Mailgun-Deliver-By", "deliverytime"},
+        {"X-Mailgun-Drop-Message", "testmode"},
+        {"X-Mailgun-Track", "tracking"},
+        {"X-Mailgun-Track-Clicks", "tracking-clicks"},
+        {"X-Mailgun-Track-Opens", "tracking-opens"},
+    };
+    struct slice header = behind_prefix(f, "h:");
+
+    if (header.len == 0)
+        return behind_prefix(f, "o:");
+    for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++)
+        if (slice_eq_nocase(header, slice_str(headers[i][0])))
+            return slice_str(headers[i][1]);
+    return (struct slice){0};
 }
 
 static struct slice option(const struct builder *b, const char *name)
 {
     for (size_t i = b->form->count; i > 0; i--) {
         const struct form_field *f = &b->form->fields[i - 1];
-        if (f->value.len > 0 && slice_eq(behind_prefix(f, "o:"), literal(name)))
+        if (f->value.len > 0 && slice_eq(option_of(f), slice_str(name)))
             return f->value;
     }
     return (struct slice){0};
@@ -77,16 +93,18 @@ static struct slice option(const struct builder *b, const char *name)
 static bool is_word(struct slice s, const char *const *words)
 {
     for (; *words != NULL; words++)
-        if (slice_eq_nocase(s, literal(*words)))
+        if (slice_eq_nocase(s, slice_str(*words)))
             return true;
     return false;
 }
 
+/* An unknown word is as good as none. */
 static enum tracking switch_of(struct slice s)
 {
-    static const char *const yes[] = {"yes", "true", "1", "on", "htmlonly", NULL};
-    static const char *const no[] = {"no", "false", "0", "off", NULL};
+    static const char *const yes[] = {"yes", "true", "1", "htmlonly", NULL};
+    static const char *const no[] = {"no", "false", "0", NULL};
 
+    s = slice_trim(s);
     return is_word(s, yes) ? TRACKING_ON : is_word(s, no) ? TRACKING_OFF : TRACKING_UNSET;
 }
 
@@ -98,42 +116,26 @@ static bool has_line_break(struct slice s)
 
 /* -------- recipients -------- */
 
-static uint32_t hash_of(struct slice address)
+static uint32_t hash_of(struct slice address, uint32_t seed)
 {
-    uint32_t h = 2166136261u;
+    uint32_t h = 2166136261u ^ seed;
 
     for (size_t i = 0; i < address.len; i++) {
         uint8_t c = address.ptr[i];
         h = (h ^ (c >= 'A' && c <= 'Z' ? c + 32u : c)) * 16777619u;
     }
-    return h;
+    return h ^ h >> 15;
 }
 
 /* The place of an address, or the free place where it would go. */
 static uint16_t *place_of(struct builder *b, struct slice address)
 {
-    uint32_t at = hash_of(address) & (TABLE_SIZE - 1);
+    uint32_t at = hash_of(address, b->set.seed) & (TABLE_SIZE - 1);
 
     while (b->table[at] != 0 &&
            !slice_eq_nocase(b->s->recipients[b->table[at] - 1].address, address))
         at = (at + 1) & (TABLE_SIZE - 1);
     return &b->table[at];
-}
-
-static bool is_address(struct slice s)
-{
-    size_t at = slice_rfind_byte(s, '@');
-
-    if (at == SIZE_MAX || at == 0 || at + 1 == s.len || s.len > ADDRESS_BYTES_MAX)
-        return false;
-    bool quoted = s.ptr[0] == '"';
-    for (size_t i = 0; i < s.len; i++) {
-        uint8_t c = s.ptr[i];
-        if (c < 0x20 || c == 0x7f || ((c == ' ' || c == '@') && i != at && !(quoted && i < at)) ||
-            c == '<' || c == '>' || (i > at && (c == '"' || c == ',' || c == '(' || c == ')')))
-            return false;
-    }
-    return s.ptr[at + 1] != '.' && s.ptr[s.len - 1] != '.';
 }
 
 static bool bad_address(struct builder *b, const char *name)
@@ -149,24 +151,19 @@ static bool too_many(struct builder *b)
                   arena_printf(b->arena, "Too many recipients, max is %d", MESSAGE_RECIPIENTS_MAX));
 }
 
-/* All values of to, cc or bcc. 1 good, 0 refused; *full when the limit was met on the way (said
- * later: a bad address behind it comes first). */
+/* All values of to, cc or bcc; false when refused. *full: the limit was met on the way (said later:
+ * a bad address behind it comes first). */
 static bool add_recipients(struct builder *b, const char *name, enum recipient_kind kind,
                            bool *full)
 {
     for (size_t i = 0; i < b->form->count; i++) {
-        struct ses_mailbox *list;
-        size_t count;
-        struct slice value = b->form->fields[i].value;
+        struct slice list = b->form->fields[i].value;
+        struct mailbox m;
+        enum address_result result;
         if (!is_named(&b->form->fields[i], name))
             continue;
-        if (has_line_break(value) || !ses_mailboxes_parse(value, b->arena, &list, &count))
-            return bad_address(b, name);
-        for (size_t k = 0; k < count; k++) {
-            struct slice address = slice_trim(list[k].address);
-            if (!is_address(address))
-                return bad_address(b, name);
-            uint16_t *place = place_of(b, address);
+        while ((result = address_next(&list, b->arena, &m)) == ADDRESS_OK) {
+            uint16_t *place = place_of(b, m.address);
             if (*place != 0)
                 continue; /* a duplicate: the first wins */
             if (b->s->recipient_count == MESSAGE_RECIPIENTS_MAX) {
@@ -174,126 +171,133 @@ static bool add_recipients(struct builder *b, const char *name, enum recipient_k
                 continue;
             }
             b->s->recipients[b->s->recipient_count++] =
-                (struct recipient){.kind = kind, .address = address, .name = list[k].name};
+                (struct recipient){.kind = kind, .address = m.address, .name = m.name};
             *place = (uint16_t)b->s->recipient_count;
         }
+        if (result == ADDRESS_BAD)
+            return bad_address(b, name);
     }
     return true;
 }
 
+/* All values of a parameter as one list. */
+static struct slice joined(struct builder *b, const char *name)
+{
+    struct slice only = field(b, name);
+    struct buf text = {0};
+    size_t count = 0;
+
+    for (size_t i = 0; i < b->form->count; i++) {
+        if (!is_named(&b->form->fields[i], name))
+            continue;
+        if (count++ > 0)
+            buf_add_str(&text, ", ");
+        buf_add_slice(&text, b->form->fields[i].value);
+    }
+    if (count > 1)
+        only = arena_dup(b->arena, buf_slice(&text));
+    buf_fini(&text);
+    return only;
+}
+
+static bool is_sender(struct builder *b, struct slice from)
+{
+    struct mailbox m;
+    enum address_result result;
+    size_t count = 0;
+
+    if (has_line_break(from))
+        return false;
+    /* Its variables are not known yet: what they make of it, each recipient's mail will tell. */
+    if (b->s->head.batch_mode && slice_find(from, SLICE("%recipient")) != SIZE_MAX)
+        return true;
+    while ((result = address_next(&from, b->arena, &m)) == ADDRESS_OK)
+        count++;
+    return result == ADDRESS_END && count > 0;
+}
+
 static bool read_addresses(struct builder *b)
 {
-    struct ses_mailbox *list;
-    size_t count;
-    struct slice from = field(b, "from");
+    struct submission *s = b->s;
+    struct slice from = joined(b, "from");
     bool full = false;
 
     if (from.len == 0)
         return refuse(b, SLICE("from parameter is missing"));
     if (field(b, "to").len == 0)
         return refuse(b, SLICE("to parameter is missing"));
-    if (has_line_break(from))
+    if (!is_sender(b, from))
         return bad_address(b, "from");
-    if (slice_find(from, SLICE("%recipient")) == SIZE_MAX) {
-        if (!ses_mailboxes_parse(from, b->arena, &list, &count))
-            return bad_address(b, "from");
-        for (size_t i = 0; i < count; i++)
-            if (!is_address(slice_trim(list[i].address)))
-                return bad_address(b, "from");
-    }
-    b->s->recipients = arena_array(b->arena, MESSAGE_RECIPIENTS_MAX, sizeof *b->s->recipients);
-    b->s->recipient_count = 0;
-    if (!add_recipients(b, "to", RECIPIENT_TO, &full) ||
-        !add_recipients(b, "cc", RECIPIENT_CC, &full) ||
+    s->head.from = s->content.from = from;
+    s->recipients = arena_array(b->arena, MESSAGE_RECIPIENTS_MAX, sizeof *s->recipients);
+    if (!add_recipients(b, "to", RECIPIENT_TO, &full))
+        return false;
+    if (s->recipient_count == 0) /* nothing but commas */
+        return bad_address(b, "to");
+    if (!add_recipients(b, "cc", RECIPIENT_CC, &full) ||
         !add_recipients(b, "bcc", RECIPIENT_BCC, &full))
         return false;
-    b->s->head.from = b->s->content.from = from;
+    /* As everyone sees them when it is one mail to all. */
+    if (!s->head.batch_mode)
+        s->head.to = joined(b, "to");
     return full ? too_many(b) : true;
 }
 
 /* -------- recipient-variables -------- */
 
-static struct slice value_text(struct builder *b, const cJSON *v)
+/* Its presence makes the batch, also when it is empty: taken for absent, it would show each
+ * recipient all the others. */
+static struct slice variables_field(struct builder *b)
 {
-    if (cJSON_IsString(v))
-        return arena_dup(b->arena, json_text(v));
-    if (cJSON_IsNull(v))
-        return (struct slice){0};
-    char *text = cJSON_PrintUnformatted(v);
-    if (text == NULL)
-        return (struct slice){0};
-    struct slice copy = arena_dup(b->arena, slice_str(text));
-    cJSON_free(text);
-    return copy;
-}
+    struct slice text = {0};
 
-static void set_variables(struct builder *b, struct recipient *r, const cJSON *object)
-{
-    size_t count = (size_t)cJSON_GetArraySize(object);
-
-    r->vars = arena_array(b->arena, count, sizeof *r->vars);
-    r->var_count = 0;
-    for (const cJSON *v = json_first(object); v != NULL; v = v->next) {
-        struct slice name = slice_str(v->string);
-        size_t at = 0;
-        while (at < r->var_count && !slice_eq(r->vars[at].name, name))
-            at++;
-        if (at == r->var_count)
-            r->vars[r->var_count++].name = arena_dup(b->arena, name);
-        r->vars[at].value = value_text(b, v);
+    for (size_t i = 0; i < b->form->count; i++) {
+        const struct form_field *f = &b->form->fields[i];
+        if (f->is_file || !slice_eq(f->name, SLICE("recipient-variables")))
+            continue;
+        b->s->head.batch_mode = b->s->content.batch_mode = true;
+        if (f->value.len > 0)
+            text = f->value;
     }
+    return text;
 }
 
-static bool read_variables(struct builder *b)
+static bool read_recipients_of(struct builder *b, struct slice text)
 {
-    struct slice text = (struct slice){0};
     uint8_t exact[MESSAGE_RECIPIENTS_MAX] = {0};
+    struct members m;
+    struct slice key, value;
+    enum members_result result;
 
-    for (size_t i = 0; i < b->form->count; i++)
-        if (slice_eq(b->form->fields[i].name, SLICE("recipient-variables"))) {
-            text = b->form->fields[i].value;
-            b->s->head.batch_mode = b->s->content.batch_mode = true;
-        }
-    if (!b->s->head.batch_mode || slice_trim(text).len == 0)
-        return true;
-
-    cJSON *tree = json_parse(text);
-    bool good = cJSON_IsObject(tree);
-    for (const cJSON *v = good ? json_first(tree) : NULL; v != NULL && good; v = v->next) {
-        struct slice key = slice_str(v->string);
-        good = cJSON_IsObject(v);
-        uint16_t place = good ? *place_of(b, key) : 0;
+    if (!members_open(&m, text))
+        return false;
+    while ((result = members_next(&m, b->arena, &key, &value)) == MEMBERS_OK) {
+        if (!json_is_object(value))
+            return false;
+        uint16_t place = *place_of(b, key);
         if (place == 0)
             continue; /* not among the recipients: ignored */
+        struct recipient *r = &b->s->recipients[place - 1];
         /* A key of the very same spelling wins over one that differs in case. */
-        bool same = slice_eq(b->s->recipients[place - 1].address, key);
+        bool same = slice_eq(r->address, key);
         if (exact[place - 1] && !same)
             continue;
         exact[place - 1] = same;
-        set_variables(b, &b->s->recipients[place - 1], v);
+        if (!variable_set_read(&b->set, value, b->arena))
+            return false;
+        r->vars = variable_set_take(&b->set, b->arena, &r->var_count);
     }
-    json_free(tree);
-    return good ? true : refuse(b, SLICE("'recipient-variables' parameter is not a valid JSON"));
+    return result == MEMBERS_END;
+}
+
+static bool read_variables(struct builder *b, struct slice text)
+{
+    if (slice_trim(text).len == 0 || read_recipients_of(b, text))
+        return true;
+    return refuse(b, SLICE("'recipient-variables' parameter is not a valid JSON"));
 }
 
 /* -------- headers, variables, tags -------- */
-
-static void add_pair(struct name_value *list, size_t *count, struct slice name, struct slice value)
-{
-    list[(*count)++] = (struct name_value){name, value};
-}
-
-/* h:X-Mailgun-Variables is a set of v: in one. */
-static void merge_variables(struct builder *b, struct name_value *vars, size_t *count, size_t most,
-                            struct slice text)
-{
-    cJSON *tree = json_parse(text);
-
-    for (const cJSON *v = json_first(tree); v != NULL && *count < most; v = v->next)
-        if (v->string != NULL)
-            add_pair(vars, count, arena_dup(b->arena, slice_str(v->string)), value_text(b, v));
-    json_free(tree);
-}
 
 static bool is_header_name(struct slice name)
 {
@@ -303,62 +307,70 @@ static bool is_header_name(struct slice name)
     return name.len > 0;
 }
 
+static void read_message_id(struct builder *b, struct slice given)
+{
+    struct submission *s = b->s;
+    struct slice bare = slice_trim(given);
+    time_t seconds = (time_t)(b->context->now_us / 1000000);
+    struct tm utc;
+    char when[20];
+
+    if (bare.len > 0) {
+        s->answer_id = given;
+        if (bare.len > 2 && bare.ptr[0] == '<' && bare.ptr[bare.len - 1] == '>')
+            bare = slice_of(bare.ptr + 1, bare.len - 2);
+        s->head.message_id = bare;
+        s->head.message_id_per_recipient =
+            s->head.batch_mode && slice_find(bare, SLICE("%recipient.")) != SIZE_MAX;
+        return;
+    }
+    (void)gmtime_r(&seconds, &utc);
+    (void)strftime(when, sizeof when, "%Y%m%d%H%M%S", &utc);
+    s->answer_id =
+        arena_printf(b->arena, "<%s.%016llx@%.*s>", when, (unsigned long long)b->context->random,
+                     SLICE_ARGS(b->context->path_domain));
+    s->head.message_id = slice_of(s->answer_id.ptr + 1, s->answer_id.len - 2);
+}
+
+/* h: and v: fields. */
 static bool read_headers(struct builder *b)
 {
-    enum { MERGED_MAX = 100 };
     struct submission *s = b->s;
-    size_t most = b->form->count;
-    struct name_value *vars = arena_array(b->arena, most + MERGED_MAX, sizeof *vars);
     struct slice message_id = {0};
 
-    s->content.headers = arena_array(b->arena, most, sizeof *s->content.headers);
+    s->content.headers = arena_array(b->arena, b->form->count, sizeof *s->content.headers);
     for (size_t i = 0; i < b->form->count; i++) {
         const struct form_field *f = &b->form->fields[i];
         struct slice header = behind_prefix(f, "h:");
         if (f->value.len == 0)
             continue;
         if (!f->is_file && slice_starts(f->name, SLICE("v:")) && f->name.len > 2) {
-            add_pair(vars, &s->head.var_count, slice_from(f->name, 2), f->value);
-        } else if (header.len > 0) {
-            if (!is_header_name(header))
-                return refuse(b, arena_printf(b->arena, "Header name must be pure ASCII: %.*s",
-                                              SLICE_ARGS(header)));
-            if (has_line_break(f->value))
-                return refuse(b, arena_printf(b->arena, "'h:%.*s' parameter holds a line break",
-                                              SLICE_ARGS(header)));
-            if (slice_eq_nocase(header, SLICE("Message-Id")))
-                message_id = f->value;
-            else if (slice_eq_nocase(header, SLICE("X-Mailgun-Variables")))
-                merge_variables(b, vars, &s->head.var_count, most + MERGED_MAX, f->value);
-            else
-                add_pair(s->content.headers, &s->content.header_count, header, f->value);
+            variable_set_put(&b->set, slice_from(f->name, 2), f->value);
+            continue;
         }
+        if (header.len == 0)
+            continue;
+        if (!is_header_name(header))
+            return refuse(b, arena_printf(b->arena, "Header name must be pure ASCII: %.*s",
+                                          SLICE_ARGS(header)));
+        if (has_line_break(f->value))
+            return refuse(b, arena_printf(b->arena, "'h:%.*s' parameter holds a line break",
+                                          SLICE_ARGS(header)));
+        if (slice_eq_nocase(header, SLICE("Message-Id")))
+            message_id = f->value;
+        else if (slice_eq_nocase(header, SLICE("X-Mailgun-Variables")))
+            (void)variable_set_read(&b->set, f->value,
+                                    b->arena); /* v: fields in one; else no use */
+        else if (option_of(f).len == 0)
+            s->content.headers[s->content.header_count++] = (struct name_value){header, f->value};
     }
-    s->head.vars = s->content.vars = vars;
+    s->head.vars = variable_set_take(&b->set, b->arena, &s->head.var_count);
+    s->content.vars = s->head.vars;
     s->content.var_count = s->head.var_count;
     for (size_t i = 0; i < s->head.var_count; i++)
-        if (slice_eq(vars[i].name, SLICE("email-id")))
-            s->head.email_id = vars[i].value;
-
-    if (message_id.len > 0) {
-        struct slice bare = slice_trim(message_id);
-        s->answer_id = message_id;
-        if (bare.len > 2 && bare.ptr[0] == '<' && bare.ptr[bare.len - 1] == '>')
-            bare = slice_of(bare.ptr + 1, bare.len - 2);
-        s->head.message_id = bare;
-        s->head.message_id_per_recipient =
-            s->head.batch_mode && slice_find(bare, SLICE("%recipient.")) != SIZE_MAX;
-        return true;
-    }
-    char when[20];
-    time_t seconds = (time_t)(b->context->now_us / 1000000);
-    struct tm utc;
-    (void)gmtime_r(&seconds, &utc);
-    (void)strftime(when, sizeof when, "%Y%m%d%H%M%S", &utc);
-    s->head.message_id =
-        arena_printf(b->arena, "%s.%016llx@%.*s", when, (unsigned long long)b->context->random,
-                     SLICE_ARGS(b->context->path_domain));
-    s->answer_id = arena_printf(b->arena, "<%.*s>", SLICE_ARGS(s->head.message_id));
+        if (slice_eq(s->head.vars[i].name, SLICE("email-id")))
+            s->head.email_id = s->head.vars[i].value;
+    read_message_id(b, message_id);
     return true;
 }
 
@@ -380,7 +392,7 @@ static void read_tags(struct builder *b)
 
     h->tags = arena_array(b->arena, MESSAGE_TAGS_MAX, sizeof *h->tags);
     for (size_t i = 0; i < b->form->count && h->tag_count < MESSAGE_TAGS_MAX; i++) {
-        if (!slice_eq(behind_prefix(&b->form->fields[i], "o:"), SLICE("tag")))
+        if (!slice_eq(option_of(&b->form->fields[i]), SLICE("tag")))
             continue;
         struct slice tag = clean_tag(b, b->form->fields[i].value);
         bool known = tag.len == 0;
@@ -393,23 +405,38 @@ static void read_tags(struct builder *b)
 
 static bool options_are_short(struct builder *b)
 {
+    static const char *const prefixes[] = {"o:", "h:", "v:", "t:"};
     size_t bytes = 0;
 
-    for (size_t i = 0; i < b->form->count; i++) {
-        const struct form_field *f = &b->form->fields[i];
-        if (f->name.len > 1 && f->name.ptr[1] == ':' && !f->is_file)
-            bytes += f->name.len + f->value.len;
-    }
+    for (size_t i = 0; i < b->form->count; i++)
+        for (size_t k = 0; k < sizeof prefixes / sizeof prefixes[0]; k++)
+            if (behind_prefix(&b->form->fields[i], prefixes[k]).len > 0)
+                bytes += b->form->fields[i].name.len + b->form->fields[i].value.len;
     return bytes <= OPTION_BYTES_MAX
                ? true
                : refuse(b, SLICE("Send options (parameters starting with o:, h:, v:, or t:) are "
                                  "limited to 16 kB total"));
 }
 
+/* HH:mm, or hh:mmAM: of no use here, but Mailgun refuses others. */
+static bool is_time_of_day(struct slice s)
+{
+    bool half = slice_ends_nocase(s, SLICE("am")) || slice_ends_nocase(s, SLICE("pm"));
+    uint64_t hour, minute;
+    struct slice hours, minutes;
+
+    if (half)
+        s = slice_trim(slice_head(s, s.len - 2));
+    return slice_cut(s, ':', &hours, &minutes) && hours.len <= 2 && minutes.len == 2 &&
+           slice_to_u64(hours, &hour) && slice_to_u64(minutes, &minute) && minute < 60 &&
+           (half ? hour >= 1 && hour <= 12 : hour < 24);
+}
+
 static bool read_options(struct builder *b)
 {
     struct submission *s = b->s;
-    struct slice when = option(b, "deliverytime");
+    struct slice when = slice_trim(option(b, "deliverytime"));
+    struct slice local = slice_trim(option(b, "time-zone-localize"));
     struct slice suppressed = option(b, "suppress-headers");
     enum tracking both = switch_of(option(b, "tracking"));
     uint64_t due_us;
@@ -424,8 +451,10 @@ static bool read_options(struct builder *b)
     s->content.suppress_variables_header =
         slice_find_nocase(suppressed, SLICE("X-Mailgun-Variables")) != SIZE_MAX ||
         slice_eq_nocase(slice_trim(suppressed), SLICE("all"));
-    if (suppressed.len == 0)
-        s->content.suppress_variables_header = false;
+    if (local.len > 0 && !is_time_of_day(local))
+        return refuse(b, arena_printf(b->arena,
+                                      "%.*s invalid 24 hour time(value of 'o:time-zone-localize')",
+                                      SLICE_ARGS(slice_head(local, 100))));
     if (when.len == 0)
         return true;
     if (!date_parse(when, &due_us))
@@ -441,12 +470,16 @@ static bool read_options(struct builder *b)
 
 /* -------- bodies and files -------- */
 
-/* cid: refers to the base name only. */
-static struct slice base_name(struct slice path)
+/* cid: refers to the base name only. What would break a header line is replaced. */
+static struct slice base_name(struct builder *b, struct slice path)
 {
     size_t slash = slice_rfind_byte(path, '/');
+    struct slice name = slash == SIZE_MAX ? path : slice_from(path, slash + 1);
+    uint8_t *clean = arena_alloc(b->arena, name.len);
 
-    return slash == SIZE_MAX ? path : slice_from(path, slash + 1);
+    for (size_t i = 0; i < name.len; i++)
+        clean[i] = name.ptr[i] < ' ' || name.ptr[i] == 0x7f ? '_' : name.ptr[i];
+    return slice_is_utf8(name) ? slice_of(clean, name.len) : (struct slice){0};
 }
 
 static struct slice type_by_name(struct slice filename)
@@ -460,8 +493,8 @@ static struct slice type_by_name(struct slice filename)
     };
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
-        if (slice_ends_nocase(filename, literal(types[i][0])))
-            return literal(types[i][1]);
+        if (slice_ends_nocase(filename, slice_str(types[i][0])))
+            return slice_str(types[i][1]);
     return SLICE("application/octet-stream");
 }
 
@@ -475,7 +508,7 @@ static void read_files(struct builder *b)
         bool is_inline = slice_eq(f->name, SLICE("inline"));
         if ((!is_inline && !slice_eq(f->name, SLICE("attachment"))) || f->value.len == 0)
             continue;
-        struct slice name = base_name(f->filename);
+        struct slice name = base_name(b, f->filename);
         if (name.len == 0)
             name = SLICE("attachment");
         c->attachments[c->attachment_count++] = (struct attachment){
@@ -505,45 +538,41 @@ static bool read_bodies(struct builder *b)
         return refuse(b, SLICE("template parameter is not supported: send html or text"));
     if (has_line_break(s->content.subject))
         return refuse(b, SLICE("subject parameter holds a line break"));
-    s->head.size_bytes = s->content.text.len + s->content.html.len + s->content.amp_html.len;
+    s->head.size_bytes = s->content.text.len + s->content.html.len;
     return true;
 }
 
-/* All To addresses, as a message that is no batch shows them to everyone. */
-static void set_to_text(struct builder *b)
+static bool read_all(struct builder *b)
 {
-    struct buf text = {0};
+    struct submission *s = b->s;
+    struct slice variables = variables_field(b);
 
-    for (size_t i = 0; i < b->form->count; i++) {
-        if (!is_named(&b->form->fields[i], "to"))
-            continue;
-        if (text.len > 0)
-            buf_add_str(&text, ", ");
-        buf_add_slice(&text, b->form->fields[i].value);
-    }
-    b->s->head.to = arena_dup(b->arena, buf_slice(&text));
-    buf_fini(&text);
+    if (!read_addresses(b) || !read_bodies(b) || !read_variables(b, variables) ||
+        !options_are_short(b) || !read_headers(b) || !read_options(b))
+        return false;
+    read_tags(b);
+    read_files(b);
+    s->head.recipient_count = (uint32_t)s->recipient_count;
+    s->head.lane = s->head.batch_mode ? 1 : 0; /* enum lane: transactional, newsletter */
+    return true;
 }
 
 bool submission_from_form(const struct form *form, const struct submission_context *context,
                           struct arena *a, struct submission *s, struct refusal *why)
 {
-    struct builder b = {.form = form, .context = context, .arena = a, .s = s, .why = why};
+    struct builder b = {.form = form,
+                        .context = context,
+                        .arena = a,
+                        .s = s,
+                        .why = why,
+                        .set = {.seed = (uint32_t)(context->random >> 16)}};
 
     *s = (struct submission){0};
     s->head.domain = context->domain;
     s->head.accepted_wall_us = context->now_us;
-    if (!read_addresses(&b) || !read_bodies(&b) || !read_variables(&b) || !options_are_short(&b) ||
-        !read_headers(&b) || !read_options(&b))
-        return false;
-    read_tags(&b);
-    read_files(&b);
-    if (!s->head.batch_mode)
-        set_to_text(&b);
-    s->head.recipient_count = (uint32_t)s->recipient_count;
-    s->head.lane =
-        s->head.batch_mode ? 1 : 0; /* enum lane: newsletters behind transactional mail */
-    return true;
+    bool ok = read_all(&b);
+    variable_set_fini(&b.set);
+    return ok;
 }
 
 void submission_claims(const struct submission *s, struct buf *to)
@@ -553,19 +582,14 @@ void submission_claims(const struct submission *s, struct buf *to)
     if (s->head.email_id.len == 0)
         return;
     for (size_t i = 0; i < s->recipient_count; i++) {
-        struct slice address = s->recipients[i].address;
-        size_t at = slice_rfind_byte(address, '@');
         uint8_t hash[SHA256_BYTES];
 
         buf_reset(&folded);
-        buf_add_slice(&folded, address);
-        for (size_t k = at == SIZE_MAX ? address.len : at; k < folded.len; k++)
-            if (folded.ptr[k] >= 'A' && folded.ptr[k] <= 'Z')
-                folded.ptr[k] = (uint8_t)(folded.ptr[k] + 32);
+        address_fold(&folded, s->recipients[i].address);
         struct slice parts[] = {s->head.domain, s->head.email_id, buf_slice(&folded),
                                 s->head.testmode ? SLICE("test") : SLICE("")};
-        digest_sha256_parts(parts, 4, hash);
-        buf_add(to, hash, 16); /* CLAIM_BYTES of shm/record.h */
+        digest_sha256_parts(parts, sizeof parts / sizeof parts[0], hash);
+        buf_add(to, hash, CLAIM_BYTES);
     }
     buf_fini(&folded);
 }
