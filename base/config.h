@@ -95,4 +95,14 @@ void config_forget_secrets(struct config *c);
 const struct config_domain *config_domain_find(const struct config *c,
                                                struct slice name); /* any case */
 
+/* How long SQS keeps a received event from other readers. A poller that dies takes what it had
+ * received out of sight for so long, so this is well below the doubt window, which waits for those
+ * events. */
+static inline unsigned config_visibility_s(const struct config *c)
+{
+    uint64_t s = c->sender.doubt_window_ms / 4000;
+
+    return s < 5 ? 5 : s > 120 ? 120 : (unsigned)s;
+}
+
 #endif

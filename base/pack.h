@@ -32,7 +32,8 @@ struct unpack {
 
 static inline struct unpack unpack_over(struct slice s)
 {
-    return (struct unpack){s.ptr, s.ptr + s.len, false};
+    /* Nothing may be added to a null pointer, not even 0. */
+    return (struct unpack){s.ptr, s.len == 0 ? s.ptr : s.ptr + s.len, false};
 }
 
 uint64_t unpack_u64(struct unpack *u);

@@ -19,8 +19,8 @@ static bool is_alphanumeric(uint8_t c)
 
 /* -------- encoded words, RFC 2047 -------- */
 
-/* Far beyond RFC 2047's 75: what has no end within it is no encoded word. */
-enum { WORD_BYTES_MAX = 1024 };
+/* Well beyond RFC 2047's 75: what has no end within it is no encoded word. */
+enum { WORD_BYTES_MAX = 256 };
 
 static int hex_of(uint8_t c)
 {

@@ -221,13 +221,29 @@ static void read_mail(struct reading *r)
 
 /* -------- one recipient each -------- */
 
+/* The address as the envelope had it: other mail servers report it in another case, in brackets, or
+ * as what it was forwarded to. */
+static struct slice envelope_address(const struct reading *r, struct slice reported)
+{
+    reported = bare_address(reported);
+    for (const cJSON *d = json_first(json_get(r->mail, "destination")); d != NULL; d = d->next) {
+        struct slice sent = bare_address(json_text(d));
+        if (sent.len > 0 && (r->common.destinations == 1 || slice_eq_nocase(sent, reported)))
+            return sent;
+    }
+    return reported;
+}
+
+/* NULL when nobody can tell whom it is about: neither an address nor our tag for the only one. */
 static struct ses_event *add(struct reading *r, struct slice address)
 {
-    if (r->count == RECIPIENTS_MAX)
+    address = envelope_address(r, address);
+    if (r->count == RECIPIENTS_MAX ||
+        (address.len == 0 && (!r->common.has_recipient || r->common.destinations > 1)))
         return NULL;
     struct ses_event *e = &r->out[r->count++];
     *e = r->common;
-    e->address = text_of(r, bare_address(address));
+    e->address = text_of(r, address);
     e->event.recipient = e->address;
     return e;
 }
@@ -241,6 +257,27 @@ static void for_destinations(struct reading *r,
         if (e != NULL && fill != NULL)
             fill(r, e);
     }
+    struct ses_event *only = r->common.destinations == 0 ? add(r, (struct slice){0}) : NULL;
+    if (only != NULL && fill != NULL)
+        fill(r, only);
+}
+
+/* Each recipient of a list of the event; when SES lists none, the only destination (entry: NULL).
+ */
+static void for_listed(struct reading *r, const char *list,
+                       void (*fill)(struct reading *r, struct ses_event *e, const cJSON *entry))
+{
+    const cJSON *first = json_first(json_get(r->part, list));
+
+    for (const cJSON *entry = first; entry != NULL; entry = entry->next) {
+        struct ses_event *e = add(r, json_get_text(entry, "emailAddress"));
+        if (e != NULL)
+            fill(r, e, entry);
+    }
+    struct ses_event *only =
+        first == NULL && r->common.destinations <= 1 ? add(r, (struct slice){0}) : NULL;
+    if (only != NULL)
+        fill(r, only, NULL);
 }
 
 /* -------- delivery status -------- */
@@ -250,11 +287,12 @@ static bool is_digit(uint8_t c)
     return c >= '0' && c <= '9';
 }
 
-/* The first "ddd" that stands alone, as an SMTP code; 0 = none. */
-static int32_t smtp_code(struct slice s)
+/* The first "ddd" that stands alone and begins with one of the two digits, as an SMTP code; 0 =
+ * none. ("timed out after 300 seconds" holds none of a failure.) */
+static int32_t smtp_code(struct slice s, char one, char other)
 {
     for (size_t i = 0; i + 3 <= s.len; i++)
-        if (s.ptr[i] >= '2' && s.ptr[i] <= '5' && is_digit(s.ptr[i + 1]) &&
+        if ((s.ptr[i] == one || s.ptr[i] == other) && is_digit(s.ptr[i + 1]) &&
             is_digit(s.ptr[i + 2]) && (i == 0 || s.ptr[i - 1] == ' ') &&
             (i + 3 == s.len || s.ptr[i + 3] == ' ' || s.ptr[i + 3] == '-'))
             return (s.ptr[i] - '0') * 100 + (s.ptr[i + 1] - '0') * 10 + (s.ptr[i + 2] - '0');
@@ -290,8 +328,8 @@ static struct slice without_type(struct slice s)
     return slice_cut(s, ';', &type, &rest) && type.len <= 8 ? slice_trim(rest) : s;
 }
 
-static void set_status(struct reading *r, struct ses_event *e, struct slice diagnostic,
-                       struct slice status, int32_t fallback)
+static void set_status(struct ses_event *e, struct slice diagnostic, struct slice status,
+                       int32_t fallback)
 {
     struct delivery_status *s = &e->event.status;
     struct slice words = without_type(diagnostic);
@@ -300,14 +338,13 @@ static void set_status(struct reading *r, struct ses_event *e, struct slice diag
     s->attempt_no = 1;
     s->message = words;
     s->enhanced_code = status.len > 0 ? status : enhanced_code(words);
-    s->code = smtp_code(words);
+    s->code = smtp_code(words, '4', '5');
     /* Without an SMTP code the enhanced one's class says which family. 5.1.x is a bad mailbox: 550.
      */
     if (s->code == 0 && s->enhanced_code.len > 0)
         s->code = s->enhanced_code.ptr[0] == '4' ? 451 : s->enhanced_code.ptr[0] == '5' ? 550 : 0;
     if (s->code == 0)
         s->code = fallback;
-    (void)r;
 }
 
 /* -------- Delivery -------- */
@@ -323,7 +360,7 @@ static void read_delivery(struct reading *r)
     c->type = EVENT_DELIVERED;
     c->status = (struct delivery_status){
         .present = true,
-        .code = smtp_code(response) == 0 ? 250 : smtp_code(response),
+        .code = smtp_code(response, '2', '2') == 0 ? 250 : smtp_code(response, '2', '2'),
         .message = response.len > 0 ? response : SLICE("OK"),
         .enhanced_code = enhanced_code(response),
         .mx_host = get(r, r->part, "remoteMtaIp"),
@@ -378,10 +415,12 @@ static void judge_bounce(struct reading *r, struct ses_event *e)
         v->status.code = 605;
         v->status.description = SLICE("Not delivering to previously bounced address");
         suppress(e, SES_SUPPRESS_BOUNCE);
+        v->status.message = (struct slice){0}; /* as Mailgun: the description says it */
     } else if (slice_eq(sub, SLICE("UnsubscribedRecipient"))) {
         permanent(e, "suppress-unsubscribe");
         v->status.code = 606;
         v->status.description = SLICE("Not delivering to unsubscribed address");
+        v->status.message = (struct slice){0};
     } else if (slice_eq(type, SLICE("Permanent"))) {
         bool mailbox = is_about_the_mailbox(e);
         permanent(e, mailbox ? "bounce" : "generic");
@@ -398,53 +437,52 @@ static void judge_bounce(struct reading *r, struct ses_event *e)
         e->suppress_code = arena_printf(r->arena, "%d", v->status.code);
 }
 
+static void fill_bounce(struct reading *r, struct ses_event *e, const cJSON *entry)
+{
+    struct slice type = json_get_text(r->part, "bounceType");
+
+    set_status(e, get(r, entry, "diagnosticCode"), get(r, entry, "status"),
+               slice_eq(type, SLICE("Permanent")) ? 550 : 450);
+    if (e->event.status.message.len == 0)
+        e->event.status.description =
+            text_of(r, arena_printf(r->arena, "%.*s bounce: %.*s", SLICE_ARGS(type),
+                                    SLICE_ARGS(json_get_text(r->part, "bounceSubType"))));
+    judge_bounce(r, e);
+}
+
 static void read_bounce(struct reading *r)
 {
-    bool transient = !slice_eq(json_get_text(r->part, "bounceType"), SLICE("Permanent"));
-
     r->common.identity = get(r, r->part, "feedbackId");
-    for (const cJSON *b = json_first(json_get(r->part, "bouncedRecipients")); b != NULL;
-         b = b->next) {
-        struct ses_event *e = add(r, json_get_text(b, "emailAddress"));
-        if (e == NULL)
-            continue;
-        set_status(r, e, get(r, b, "diagnosticCode"), get(r, b, "status"), transient ? 450 : 550);
-        if (e->event.status.message.len == 0)
-            e->event.status.description = arena_printf(
-                r->arena, "%.*s bounce: %.*s", SLICE_ARGS(json_get_text(r->part, "bounceType")),
-                SLICE_ARGS(json_get_text(r->part, "bounceSubType")));
-        judge_bounce(r, e);
-    }
+    for_listed(r, "bouncedRecipients", fill_bounce);
 }
 
 /* -------- Complaint -------- */
 
-static void read_complaint(struct reading *r)
+static void fill_complaint(struct reading *r, struct ses_event *e, const cJSON *entry)
 {
     bool listed =
         slice_eq(json_get_text(r->part, "complaintSubType"), SLICE("OnAccountSuppressionList"));
 
+    (void)entry;
+    e->event.type = listed ? EVENT_FAILED : EVENT_COMPLAINED;
+    suppress(e, SES_SUPPRESS_COMPLAINT);
+    if (!listed)
+        return;
+    permanent(e, "suppress-complaint");
+    e->event.status = (struct delivery_status){
+        .present = true,
+        .code = 607,
+        .description = SLICE("Not delivering to a user who marked your messages as spam"),
+        .attempt_no = 1,
+    };
+}
+
+static void read_complaint(struct reading *r)
+{
     r->common.identity = get(r, r->part, "feedbackId");
     /* "not-spam" is a reader who takes a complaint back. */
-    if (slice_eq(json_get_text(r->part, "complaintFeedbackType"), SLICE("not-spam")))
-        return;
-    for (const cJSON *c = json_first(json_get(r->part, "complainedRecipients")); c != NULL;
-         c = c->next) {
-        struct ses_event *e = add(r, json_get_text(c, "emailAddress"));
-        if (e == NULL)
-            continue;
-        e->event.type = listed ? EVENT_FAILED : EVENT_COMPLAINED;
-        suppress(e, SES_SUPPRESS_COMPLAINT);
-        if (!listed)
-            continue;
-        permanent(e, "suppress-complaint");
-        e->event.status = (struct delivery_status){
-            .present = true,
-            .code = 607,
-            .description = SLICE("Not delivering to a user who marked your messages as spam"),
-            .attempt_no = 1,
-        };
-    }
+    if (!slice_eq(json_get_text(r->part, "complaintFeedbackType"), SLICE("not-spam")))
+        for_listed(r, "complainedRecipients", fill_complaint);
 }
 
 /* -------- Open, Click -------- */
@@ -534,20 +572,19 @@ static void read_engagement(struct reading *r, enum event_type type)
 
 /* -------- the rest -------- */
 
+static void fill_delay(struct reading *r, struct ses_event *e, const cJSON *entry)
+{
+    e->event.type = EVENT_FAILED;
+    e->event.severity = SEVERITY_TEMPORARY;
+    e->event.reason = SLICE("generic");
+    set_status(e, get(r, entry, "diagnosticCode"), get(r, entry, "status"), 451);
+    e->event.status.description = get(r, r->part, "delayType");
+}
+
 static void read_delay(struct reading *r)
 {
     r->common.identity = get(r, r->part, "timestamp");
-    for (const cJSON *d = json_first(json_get(r->part, "delayedRecipients")); d != NULL;
-         d = d->next) {
-        struct ses_event *e = add(r, json_get_text(d, "emailAddress"));
-        if (e == NULL)
-            continue;
-        e->event.type = EVENT_FAILED;
-        e->event.severity = SEVERITY_TEMPORARY;
-        e->event.reason = SLICE("generic");
-        set_status(r, e, get(r, d, "diagnosticCode"), get(r, d, "status"), 451);
-        e->event.status.description = get(r, r->part, "delayType");
-    }
+    for_listed(r, "delayedRecipients", fill_delay);
 }
 
 static void fill_refusal(struct reading *r, struct ses_event *e)

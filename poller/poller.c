@@ -238,10 +238,16 @@ static void advance(struct poller *p)
         return;
 
     /* Position 0 is "nothing yet": a ring begins there, and so does a message without records. */
+    uint64_t caught_up_ms = UINT64_MAX;
     for (size_t i = 0; i < p->queue_count; i++) {
         queue_advance(p->queues[i], tail + 1);
         idle = idle && queue_is_idle(p->queues[i]);
+        uint64_t empty_ms = queue_has_held(p->queues[i]) ? 0 : queue_empty_wall_ms(p->queues[i]);
+        caught_up_ms = empty_ms < caught_up_ms ? empty_ms : caught_up_ms;
     }
+    /* The writer ends doubts only when the events that could settle them have been read. */
+    if (p->queue_count > 0 && caught_up_ms != 0)
+        atomic_store(&p->me->gauges->slots[p->me->gauge].caught_up_wall_ms, caught_up_ms);
     if (p->leaving && (idle || clock_mono_ms() >= p->leave_by_mono_ms))
         leave(p, CHILD_EXIT_DONE);
 }
@@ -292,7 +298,8 @@ static void add_queue(struct poller *p, const char *url)
     if (url[0] == '\0')
         return;
     p->queues[p->queue_count++] =
-        queue_open(p->base, p->client, url, p->me->config->poller.receives, take, p);
+        queue_open(p->base, p->client, url, p->me->config->poller.receives,
+                   config_visibility_s(p->me->config), take, p);
 }
 
 static int poller_open(struct poller *p, struct err *err)

@@ -38,7 +38,8 @@ struct queue {
     struct event_base *base;
     struct aws_client *client;
     char *url;
-    unsigned receives, polls_under_way, deletes_under_way;
+    unsigned receives, visibility_s, polls_under_way, deletes_under_way;
+    uint64_t empty_wall_ms;
     queue_taker *take;
     void *arg;
     struct message *first, **last; /* in the order of arrival */
@@ -48,12 +49,16 @@ struct queue {
 };
 
 struct queue *queue_open(struct event_base *base, struct aws_client *client, const char *url,
-                         unsigned receives, queue_taker *take, void *arg)
+                         unsigned receives, unsigned visibility_s, queue_taker *take, void *arg)
 {
     struct queue *q = mem_zero(1, sizeof *q);
 
-    *q = (struct queue){
-        .base = base, .client = client, .receives = receives, .take = take, .arg = arg};
+    *q = (struct queue){.base = base,
+                        .client = client,
+                        .receives = receives,
+                        .visibility_s = visibility_s,
+                        .take = take,
+                        .arg = arg};
     q->url = mem_strdup(url);
     q->last = &q->first;
     return q;
@@ -141,6 +146,8 @@ static void on_received(void *arg, const struct aws_response *answer)
         trouble(q, "ReceiveMessage", answer);
     } else {
         no_trouble(q);
+        if (r.count == 0)
+            q->empty_wall_ms = clock_wall_ms();
         for (size_t i = 0; i < r.count; i++)
             hold(q, &r.messages[i]);
         sqs_received_free(&r);
@@ -155,7 +162,7 @@ static void receive(struct queue *q)
     struct aws_request request;
 
     c->q = q;
-    sqs_receive_body(&c->body, slice_str(q->url), QUEUE_WAIT_S, QUEUE_VISIBILITY_S);
+    sqs_receive_body(&c->body, slice_str(q->url), QUEUE_WAIT_S, q->visibility_s);
     sqs_request(&request, "AmazonSQS.ReceiveMessage");
     request.body = buf_slice(&c->body);
     request.timeout_ms = CALL_TIMEOUT_MS;
@@ -281,7 +288,7 @@ static void forget_expired(struct queue *q)
     for (struct message *m = q->first, *next; m != NULL; m = next) {
         next = m->next;
         if (m->state == HELD_UNTAKEN &&
-            now_ms - m->received_mono_ms > (QUEUE_VISIBILITY_S - 5) * UINT64_C(1000))
+            now_ms - m->received_mono_ms > (q->visibility_s - 2) * UINT64_C(1000))
             drop(q, m);
     }
 }
@@ -307,6 +314,11 @@ void queue_advance(struct queue *q, uint64_t tail)
 void queue_stop(struct queue *q)
 {
     q->stopped = true;
+}
+
+uint64_t queue_empty_wall_ms(const struct queue *q)
+{
+    return q->empty_wall_ms;
 }
 
 bool queue_has_held(const struct queue *q)

@@ -17,7 +17,6 @@
 enum {
     QUEUE_HELD_MAX = 2000,
     QUEUE_WAIT_S = 20,
-    QUEUE_VISIBILITY_S = 120,
     QUEUE_DELETE_AFTER_MS = 50, /* a batch that is not full waits so long for more */
 };
 
@@ -29,7 +28,7 @@ typedef int queue_taker(void *arg, struct slice queue_url, struct slice body, bo
                         struct slice message_id, uint64_t *end);
 
 struct queue *queue_open(struct event_base *base, struct aws_client *client, const char *url,
-                         unsigned receives, queue_taker *take, void *arg);
+                         unsigned receives, unsigned visibility_s, queue_taker *take, void *arg);
 void queue_close(struct queue *q);
 
 /* Called often: pushes what found no room, deletes what is committed up to tail, polls again. */
@@ -38,5 +37,7 @@ void queue_stop(struct queue *q); /* no more polls */
 bool queue_is_idle(
     const struct queue *q); /* stopped, and nothing held that is committed but not deleted */
 bool queue_has_held(const struct queue *q);
+uint64_t
+queue_empty_wall_ms(const struct queue *q); /* when SQS last had nothing for us; 0 = not yet */
 
 #endif

@@ -1,11 +1,11 @@
 /*
- * shm/gauges.h - numbers that all processes share: lives of slots, the send-rate bucket, the account.
+ * shm/gauges.h - numbers that all processes share: lives of slots, the send-rate bucket, the
+ * account.
  *
- * SHAPE   One anonymous shared mapping of struct gauges, zeroed, made by the master before it forks.
- * ENDS    Every word has one writer, named beside it; everyone reads. The bucket is the exception:
- *         all senders take from it with compare-and-swap.
- * CRASH   Nothing here is promised to anyone; it is news, not truth. A word that a dead process left
- *         is overwritten by its successor.
+ * SHAPE   One anonymous shared mapping of struct gauges, zeroed, made by the master before it
+ * forks. ENDS    Every word has one writer, named beside it; everyone reads. The bucket is the
+ * exception: all senders take from it with compare-and-swap. CRASH   Nothing here is promised to
+ * anyone; it is news, not truth. A word that a dead process left is overwritten by its successor.
  */
 #ifndef SHM_GAUGES_H
 #define SHM_GAUGES_H
@@ -21,19 +21,23 @@ enum { GAUGE_SLOTS_MAX = 64 }; /* all processes but the master; slot 0 is the wr
 enum gauge_state { GAUGE_DOWN, GAUGE_STARTING, GAUGE_READY, GAUGE_LEAVING };
 
 struct gauge_slot {
-    _Alignas(64) _Atomic uint64_t generation; /* master: of the present life; grows over all slots */
-    _Atomic uint64_t pid;                     /* master */
-    _Atomic uint32_t state;                   /* enum gauge_state; master, then the child */
-    _Atomic uint32_t restarts;                /* master */
-    _Atomic uint32_t sleeping;                /* the word of the slot's bell */
+    _Alignas(64) _Atomic uint64_t
+        generation;            /* master: of the present life; grows over all slots */
+    _Atomic uint64_t pid;      /* master */
+    _Atomic uint32_t state;    /* enum gauge_state; master, then the child */
+    _Atomic uint32_t restarts; /* master */
+    _Atomic uint32_t sleeping; /* the word of the slot's bell */
     _Alignas(64) _Atomic uint64_t heartbeat_mono_ms; /* the child, every tick */
-    _Atomic uint64_t done;                           /* the child: units of work done in this life */
+    _Atomic uint64_t done;              /* the child: units of work done in this life */
+    _Atomic uint64_t caught_up_wall_ms; /* a poller: when it last saw all its queues empty */
 };
 
-/* A token bucket as one number: the monotonic time at which the bucket will be full again (GCRA). */
+/* A token bucket as one number: the monotonic time at which the bucket will be full again (GCRA).
+ */
 struct gauge_bucket {
     _Alignas(64) _Atomic uint64_t full_at_mono_ns;
-    _Atomic uint64_t per_s_milli; /* recipients a second × 1000; 0 = not known yet: nothing is given */
+    _Atomic uint64_t
+        per_s_milli; /* recipients a second × 1000; 0 = not known yet: nothing is given */
 };
 
 struct gauges {
@@ -41,7 +45,8 @@ struct gauges {
     struct gauge_bucket bucket;
     /* sender 0, from GetAccount */
     _Atomic uint64_t account_rate_milli, quota_max_24h, quota_sent_24h, account_read_wall_ms;
-    /* senders, when SES throttles: the share of the rate in use, in 1/1000 (AIMD); 0 is read as 1000 */
+    /* senders, when SES throttles: the share of the rate in use, in 1/1000 (AIMD); 0 is read as
+     * 1000 */
     _Atomic uint32_t throttle_share;
     _Atomic uint64_t throttled_count, sent_count; /* added to by senders */
     _Atomic uint64_t writer_commits, writer_records;

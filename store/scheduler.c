@@ -58,6 +58,8 @@ struct scheduler {
     uint64_t last_lease_id;
     struct lease_row *doubts;
     size_t doubt_count, doubt_cap;
+    uint64_t poller_generations;    /* the sum over all pollers: changes when one dies */
+    uint64_t pollers_since_mono_ms; /* when it changed last */
     bool expanding;     /* there may be rows in DB_EXPANDING */
     struct arena arena; /* of one operation */
 };
@@ -722,38 +724,59 @@ int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_
     return 0;
 }
 
-/* Events can only settle a doubt while somebody fetches them. */
-static bool poller_is_up(const struct scheduler *s)
+/* Until when the events have been read, in wall time: a doubt that ended before it has had its
+ * chance. A poller that died keeps what it had received out of sight for the visibility timeout, so
+ * a change of pollers makes everything wait for that long; so does our own start, which may have
+ * missed one. */
+static uint64_t heard_until_wall_ms(struct scheduler *s)
 {
-    for (size_t i = 0; i < s->me->slot_count; i++)
-        if (s->me->slots[i].role == ROLE_POLLER &&
-            atomic_load(&s->me->gauges->slots[s->me->slots[i].gauge].state) == GAUGE_READY)
-            return true;
-    return false;
+    uint64_t heard_ms = 0, now_ms = clock_mono_ms(), generations = 0;
+    bool listening = false;
+
+    for (size_t i = 0; i < s->me->slot_count; i++) {
+        const struct gauge_slot *g = &s->me->gauges->slots[s->me->slots[i].gauge];
+        if (s->me->slots[i].role != ROLE_POLLER)
+            continue;
+        generations += atomic_load(&g->generation);
+        listening = listening || atomic_load(&g->state) == GAUGE_READY;
+        uint64_t caught_up_ms = atomic_load(&g->caught_up_wall_ms);
+        heard_ms = caught_up_ms > heard_ms ? caught_up_ms : heard_ms;
+    }
+    if (generations != s->poller_generations) {
+        s->poller_generations = generations;
+        s->pollers_since_mono_ms = now_ms;
+    }
+    uint64_t patience_ms = (config_visibility_s(s->me->config) + 2) * UINT64_C(1000);
+    return listening && now_ms - s->pollers_since_mono_ms >= patience_ms ? heard_ms : 0;
 }
 
-bool scheduler_doubt_is_due(const struct scheduler *s)
+static bool doubt_is_over(const struct lease_row *row, uint64_t heard_ms)
 {
-    uint64_t now_wall_ms = clock_wall_ms();
+    return row->until_wall_ms <= heard_ms;
+}
 
-    if (s->doubt_count == 0 || s->me->config->sender.on_doubt == ON_DOUBT_HOLD || !poller_is_up(s))
+bool scheduler_doubt_is_due(struct scheduler *s)
+{
+    uint64_t heard_ms = heard_until_wall_ms(s);
+
+    if (s->me->config->sender.on_doubt == ON_DOUBT_HOLD)
         return false;
     for (size_t i = 0; i < s->doubt_count; i++)
-        if (s->doubts[i].until_wall_ms <= now_wall_ms)
+        if (doubt_is_over(&s->doubts[i], heard_ms))
             return true;
     return false;
 }
 
 int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err *err)
 {
-    uint64_t now_wall_ms = clock_wall_ms();
+    uint64_t heard_ms = heard_until_wall_ms(s);
 
     for (size_t i = 0; i < s->doubt_count;) {
         struct lease_row row = s->doubts[i];
         struct slice_work w = {.slice = row.slice};
         uint32_t again = 0;
 
-        if (row.until_wall_ms > now_wall_ms) {
+        if (!doubt_is_over(&row, heard_ms)) {
             i++;
             continue;
         }

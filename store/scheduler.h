@@ -50,9 +50,9 @@ int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_
                    struct err *err);
 bool scheduler_has_dead(const struct scheduler *s, const struct child_slot *sender);
 
-/* Ends doubt windows that have run out. */
+/* Ends doubts whose window has run out, once the events up to its end have been read. */
 int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err *err);
-bool scheduler_doubt_is_due(const struct scheduler *s);
+bool scheduler_doubt_is_due(struct scheduler *s);
 
 /* Writes some of the `accepted` events still owed (at most `slices` slices); 1 when more are left.
  */
