@@ -37,8 +37,10 @@ for _ in $(seq 100); do
   fi
   sleep 0.1
 done
-curl -fsS "$url/health" >/dev/null || {
-  echo "Postern is not healthy; the end of $log:"
+curl -fsS "$url/health" >/dev/null 2>&1 || {
+  echo "Postern is not healthy:"
+  curl -sS "$url/health" || true
+  echo "The end of $log:"
   tail -n 20 "$log"
   exit 1
 }

@@ -1,70 +1,66 @@
-/* Whole POSTs from anyone. First line: the Content-Type; the rest: the body. What is accepted keeps
- * the promises of mail/form.h, and comes out of packing as it went in. */
+/* A request: its first line is the Content-Type, the rest the body. What is accepted keeps the
+ * limits, and survives packing; what is refused says why. */
 #include <assert.h>
+#include <stdint.h>
 
 #include "mail/form.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static bool has_control(struct slice s)
+static void check(const struct submission *s)
 {
-    return slice_find_byte(s, '\n') != SIZE_MAX || slice_find_byte(s, '\r') != SIZE_MAX ||
-           slice_find_byte(s, 0) != SIZE_MAX;
-}
-
-static void check(const struct submission *s, struct arena *a)
-{
-    struct buf packed = {0}, again = {0};
+    struct buf packed = {0};
+    struct arena a = {0};
     struct message_head head;
     struct message_content content;
     struct recipient *list;
     size_t count;
 
-    assert(s->recipient_count >= 1 && s->recipient_count <= MESSAGE_RECIPIENTS_MAX);
+    assert(s->recipient_count > 0 && s->recipient_count <= MESSAGE_RECIPIENTS_MAX);
     assert(s->head.recipient_count == s->recipient_count);
     assert(s->head.tag_count <= MESSAGE_TAGS_MAX);
-    assert(s->answer_id.len > 0 && s->head.message_id.len > 0);
-    assert(!has_control(s->head.from) && !has_control(s->head.subject) && !has_control(s->head.to));
-    for (size_t i = 0; i < s->content.header_count; i++)
-        assert(!has_control(s->content.headers[i].name) &&
-               !has_control(s->content.headers[i].value));
-
+    assert(s->answer_id.len > 0);
+    assert(s->content.text.len + s->content.html.len + s->content.amp_html.len > 0);
     message_head_pack(&packed, &s->head);
-    assert(message_head_unpack(buf_slice(&packed), a, &head));
-    message_head_pack(&again, &head);
+    bool good = message_head_unpack(buf_slice(&packed), &a, &head);
+    assert(good);
+    buf_reset(&packed);
     message_content_pack(&packed, &s->content);
-    assert(message_content_unpack(slice_from(buf_slice(&packed), again.len), a, &content));
-    message_content_pack(&again, &content);
-    for (size_t i = 0; i < s->recipient_count; i += MESSAGE_SLICE) {
-        size_t left = s->recipient_count - i;
-        recipients_pack(&packed, s->recipients + i, left < MESSAGE_SLICE ? left : MESSAGE_SLICE);
-        assert(recipients_unpack(slice_from(buf_slice(&packed), again.len), a, &list, &count));
-        recipients_pack(&again, list, count);
+    good = message_content_unpack(buf_slice(&packed), &a, &content);
+    assert(good);
+    for (size_t i = 0; i < content.header_count; i++)
+        assert(slice_find_byte(content.headers[i].value, '\n') == SIZE_MAX);
+    for (size_t at = 0; at < s->recipient_count; at += MESSAGE_SLICE) {
+        size_t left = s->recipient_count - at;
+        buf_reset(&packed);
+        recipients_pack(&packed, s->recipients + at, left < MESSAGE_SLICE ? left : MESSAGE_SLICE);
+        good = recipients_unpack(buf_slice(&packed), &a, &list, &count);
+        assert(good && slice_eq(list[0].address, s->recipients[at].address));
+        assert(list[0].address.len > 2);
     }
-    assert(slice_eq(buf_slice(&packed), buf_slice(&again)));
-    buf_reset(&again);
-    submission_claims(s, &again);
-    assert(again.len == (s->head.email_id.len == 0 ? 0 : 16 * s->recipient_count));
+    buf_reset(&packed);
+    submission_claims(s, &packed);
+    assert(packed.len == (s->head.email_id.len > 0 ? 16 * s->recipient_count : 0));
     buf_fini(&packed);
-    buf_fini(&again);
+    arena_fini(&a);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    const struct submission_context context = {.domain = SLICE("mg.example.com"),
+                                               .path_domain = SLICE("mg.example.com"),
+                                               .now_us = UINT64_C(1772366591000000),
+                                               .random = 7};
     struct arena a = {0};
     struct slice type, body;
     struct form form;
-    struct submission s;
     struct refusal why = {0};
-    struct submission_context context = {.domain = SLICE("mg.example.com"),
-                                         .path_domain = SLICE("mg.example.com"),
-                                         .now_us = UINT64_C(1795431600000000),
-                                         .random = 1};
+    struct submission s;
 
     (void)slice_cut(slice_of(data, size), '\n', &type, &body);
     if (form_parse(type, body, &a, &form, &why) &&
         submission_from_form(&form, &context, &a, &s, &why))
-        check(&s, &a);
+        check(&s);
     else
         assert(why.status == 400 && why.message.len > 0);
     arena_fini(&a);

@@ -1,45 +1,46 @@
-/* Packed messages from a ring or a damaged store: unpacking stays inside, and what passes packs to
- * the same bytes' meaning again. First byte: which part. */
+/* Packed messages from the ring or the store: what unpacks, packs to something that unpacks to the
+ * same. The first byte chooses the part. */
 #include <assert.h>
+#include <stdint.h>
 
 #include "mail/message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Packs again what from holds into *to; false when it does not unpack. */
+static bool again(unsigned part, struct slice from, struct buf *to)
 {
     struct arena a = {0};
-    struct buf packed = {0};
-    struct slice rest = slice_from(slice_of(data, size), 1);
     struct message_head head;
     struct message_content content;
-    struct recipient *list, one;
-    size_t count = 0;
+    struct recipient *list;
+    size_t count;
+    bool good = false;
 
-    switch (size == 0 ? 0 : data[0] % 3) {
-    case 0:
-        if (message_head_unpack(rest, &a, &head)) {
-            message_head_pack(&packed, &head);
-            assert(message_head_unpack(buf_slice(&packed), &a, &head));
-        }
-        break;
-    case 1:
-        if (message_content_unpack(rest, &a, &content)) {
-            message_content_pack(&packed, &content);
-            assert(message_content_unpack(buf_slice(&packed), &a, &content));
-        }
-        break;
-    default:
-        if (!recipients_unpack(rest, &a, &list, &count))
-            break;
-        assert(count >= 1 && count <= MESSAGE_SLICE);
-        for (size_t i = 0; i < count; i++) {
-            assert(recipients_unpack_one(rest, i, &a, &one));
-            assert(slice_eq(one.address, list[i].address) && one.var_count == list[i].var_count);
-        }
-        assert(!recipients_unpack_one(rest, count, &a, &one));
+    if (part == 0 && (good = message_head_unpack(from, &a, &head)))
+        message_head_pack(to, &head);
+    if (part == 1 && (good = message_content_unpack(from, &a, &content)))
+        message_content_pack(to, &content);
+    if (part == 2 && (good = recipients_unpack(from, &a, &list, &count))) {
+        struct recipient one;
+        recipients_pack(to, list, count);
+        bool found = recipients_unpack_one(from, count - 1, &a, &one);
+        assert(found && slice_eq(one.address, list[count - 1].address));
+        assert(!recipients_unpack_one(from, count, &a, &one));
     }
-    buf_fini(&packed);
     arena_fini(&a);
+    return good;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct buf first = {0}, second = {0};
+
+    if (size > 0 && again(data[0] % 3, slice_of(data + 1, size - 1), &first)) {
+        bool good = again(data[0] % 3, buf_slice(&first), &second);
+        assert(good && slice_eq(buf_slice(&first), buf_slice(&second)));
+    }
+    buf_fini(&first);
+    buf_fini(&second);
     return 0;
 }

@@ -48,6 +48,7 @@ static void urlencoded_fields_are_decoded(void **unused)
 static void an_index_behind_a_name_is_cut(void **unused)
 {
     (void)unused;
+    urlencoded("v:a[x][3]=1", "v:a[x]=1;");
     urlencoded("to[]=a&to[12]=b&html%5B%5D=c", "to=a;to=b;html=c;");
     urlencoded("a[b]=1&[]=2&a[=3&v:x[1]y=4&]=5", "a[b]=1;[]=2;a[=3;v:x[1]y=4;]=5;");
 }

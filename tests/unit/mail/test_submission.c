@@ -476,6 +476,10 @@ static void the_last_of_several_values_wins_and_empty_is_absent(void **unused)
     is(c.s.head.email_id, "");
     assert_int_equal(c.s.content.header_count, 2); /* repeated = repeated header */
     call_fini(&c);
+    accepted(&c, GOOD "o:tracking=yes\1o:tracking=no\1o:testmode=yes\1o:testmode=");
+    assert_int_equal(c.s.content.opens, TRACKING_OFF);
+    assert_true(c.s.head.testmode);
+    call_fini(&c);
 }
 
 static void headers_can_carry_options_and_variables(void **unused)

@@ -1,0 +1,172 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "aws/sqs.h"
+#include "base/json.h"
+
+#define ASSERT_TEXT(got, want)                                                                     \
+    do {                                                                                           \
+        struct slice got_ = (got);                                                                 \
+        if (!slice_eq(got_, slice_str(want)))                                                      \
+            fail_msg("got \"%.*s\", not \"%s\"", SLICE_ARGS(got_), want);                          \
+    } while (0)
+
+static const char QUEUE[] = "https://sqs.eu-west-1.amazonaws.com/111122223333/ses-events";
+
+static void a_receive_asks_for_ten_and_waits(void **unused)
+{
+    struct buf body = {0};
+
+    (void)unused;
+    sqs_receive_body(&body, slice_str(QUEUE), 20, 120);
+    assert_string_equal(buf_cstr(&body),
+                        "{\"QueueUrl\":\"https://sqs.eu-west-1.amazonaws.com/111122223333/"
+                        "ses-events\",\"MaxNumberOfMessages\":10,\"WaitTimeSeconds\":20,"
+                        "\"VisibilityTimeout\":120}");
+    buf_fini(&body);
+}
+
+static void a_deletion_numbers_its_entries(void **unused)
+{
+    const struct slice handles[] = {SLICE("AQEB/+="), SLICE("say \"hi\"\\")};
+    struct buf body = {0};
+
+    (void)unused;
+    sqs_delete_body(&body, SLICE("q"), handles, 1);
+    assert_string_equal(
+        buf_cstr(&body),
+        "{\"QueueUrl\":\"q\",\"Entries\":[{\"Id\":\"0\",\"ReceiptHandle\":\"AQEB/+=\"}]}");
+    buf_reset(&body);
+    sqs_delete_body(&body, SLICE("q"), handles, 2);
+    cJSON *tree = json_parse(buf_slice(&body));
+    const cJSON *second = json_first(json_get(tree, "Entries"))->next;
+    ASSERT_TEXT(json_get_text(second, "Id"), "1");
+    ASSERT_TEXT(json_get_text(second, "ReceiptHandle"), "say \"hi\"\\");
+    assert_null(second->next);
+    json_free(tree);
+    buf_fini(&body);
+}
+
+static void a_request_goes_to_the_root_as_json_1_0(void **unused)
+{
+    struct aws_request r;
+
+    (void)unused;
+    sqs_request(&r, "AmazonSQS.DeleteMessageBatch");
+    assert_int_equal(r.service, AWS_SQS);
+    assert_string_equal(r.method, "POST");
+    assert_string_equal(r.path, "/");
+    assert_string_equal(r.content_type, "application/x-amz-json-1.0");
+    assert_string_equal(r.target, "AmazonSQS.DeleteMessageBatch");
+}
+
+static void messages_are_read_and_checked(void **unused)
+{
+    struct sqs_received r;
+
+    (void)unused;
+    assert_true(sqs_received_parse(
+        SLICE("{\"Messages\":["
+              "{\"MessageId\":\"m1\",\"ReceiptHandle\":\"h1\",\"Body\":\"hello world\","
+              "\"MD5OfBody\":\"5eb63bbbe01eeed093cb22bb8f5acdc3\","
+              "\"Attributes\":{\"ApproximateReceiveCount\":\"1\"}},"
+              "{\"MessageId\":\"m2\",\"ReceiptHandle\":\"h2\",\"Body\":\"hello world\","
+              "\"MD5OfBody\":\"5EB63BBBE01EEED093CB22BB8F5ACDC4\"},"
+              "{\"ReceiptHandle\":\"h3\",\"Body\":\"{\\\"a\\\":\\\"\\u00fc\\\"}\"},"
+              "{\"MessageId\":\"m4\",\"Body\":\"no handle\"},"
+              "{\"ReceiptHandle\":\"h5\",\"MD5OfBody\":null,\"Body\":null},"
+              "{\"ReceiptHandle\":\"h6\",\"Body\":\"cut\\u0000short\","
+              "\"MD5OfBody\":\"1cc4bdd35c7fa7f65e4d6a70a3f5d5d5\"},"
+              "null,7]}"),
+        &r));
+    assert_int_equal(r.count, 5);
+    ASSERT_TEXT(r.messages[0].message_id, "m1");
+    ASSERT_TEXT(r.messages[0].receipt_handle, "h1");
+    ASSERT_TEXT(r.messages[0].body, "hello world");
+    assert_true(r.messages[0].intact);
+    assert_false(r.messages[1].intact);
+    ASSERT_TEXT(r.messages[2].body, "{\"a\":\"ü\"}");
+    assert_true(r.messages[2].intact); /* nothing to compare with */
+    ASSERT_TEXT(r.messages[3].receipt_handle, "h5");
+    assert_int_equal(r.messages[3].body.len, 0);
+    assert_false(r.messages[4].intact);
+    sqs_received_free(&r);
+    assert_int_equal(r.count, 0);
+}
+
+static void an_empty_queue_answers_in_several_ways(void **unused)
+{
+    static const char *const empty[] = {"{}", "{\"Messages\":[]}", "{\"Messages\":null}",
+                                        "{\"Messages\":\"x\"}"};
+    static const char *const broken[] = {"", "[]", "null", "{\"Messages\":[", "<html>"};
+    struct sqs_received r;
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof empty / sizeof empty[0]; i++) {
+        assert_true(sqs_received_parse(slice_str(empty[i]), &r));
+        assert_int_equal(r.count, 0);
+        sqs_received_free(&r);
+    }
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        assert_false(sqs_received_parse(slice_str(broken[i]), &r));
+        assert_int_equal(r.count, 0);
+        sqs_received_free(&r); /* once more does no harm */
+    }
+}
+
+static void more_than_ten_messages_are_left_in_the_queue(void **unused)
+{
+    struct sqs_received r;
+    struct buf body = {0};
+
+    (void)unused;
+    buf_add_str(&body, "{\"Messages\":[");
+    for (size_t i = 0; i < 14; i++)
+        buf_printf(&body, "%s{\"ReceiptHandle\":\"h%zu\",\"Body\":\"b\"}", i == 0 ? "" : ",", i);
+    buf_add_str(&body, "]}");
+    assert_true(sqs_received_parse(buf_slice(&body), &r));
+    assert_int_equal(r.count, SQS_BATCH_MAX);
+    ASSERT_TEXT(r.messages[9].receipt_handle, "h9");
+    sqs_received_free(&r);
+    buf_fini(&body);
+}
+
+static void only_faults_of_sqs_are_tried_again(void **unused)
+{
+    uint32_t failed;
+
+    (void)unused;
+    assert_true(sqs_deleted_parse(SLICE("{\"Successful\":[{\"Id\":\"0\"}]}"), &failed));
+    assert_int_equal(failed, 0);
+    assert_true(sqs_deleted_parse(
+        SLICE("{\"Successful\":[],\"Failed\":["
+              "{\"Id\":\"0\",\"SenderFault\":false,\"Code\":\"InternalError\"},"
+              "{\"Id\":\"3\",\"SenderFault\":true,\"Code\":\"ReceiptHandleIsInvalid\"},"
+              "{\"Id\":\"9\"},{\"Id\":\"10\"},{\"Id\":\"-1\"},{\"Id\":\"99999999999999999999\"},"
+              "{\"Id\":4},{},null]}"),
+        &failed));
+    assert_int_equal(failed, 1 | 1 << 9);
+    assert_true(sqs_deleted_parse(SLICE("{\"Failed\":null}"), &failed));
+    assert_int_equal(failed, 0);
+    assert_false(sqs_deleted_parse(SLICE(""), &failed));
+    assert_false(sqs_deleted_parse(SLICE("[]"), &failed));
+    assert_false(sqs_deleted_parse(SLICE("{\"Failed\":["), &failed));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_receive_asks_for_ten_and_waits),
+        cmocka_unit_test(a_deletion_numbers_its_entries),
+        cmocka_unit_test(a_request_goes_to_the_root_as_json_1_0),
+        cmocka_unit_test(messages_are_read_and_checked),
+        cmocka_unit_test(an_empty_queue_answers_in_several_ways),
+        cmocka_unit_test(more_than_ten_messages_are_left_in_the_queue),
+        cmocka_unit_test(only_faults_of_sqs_are_tried_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
