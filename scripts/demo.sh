@@ -28,7 +28,7 @@ finish() {
 trap finish EXIT
 trap 'echo; echo "stopping"; exit 0' INT TERM
 
-for _ in $(seq 100); do
+for _ in $(seq 600); do # a machine that is still writing out what was installed syncs slowly
   if curl -fsS "$url/health" >/dev/null 2>&1; then break; fi
   if ! kill -0 "$postern" 2>/dev/null; then
     echo "Postern did not start:"
