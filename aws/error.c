@@ -59,7 +59,7 @@ static struct slice element(struct slice xml, struct slice open, struct slice cl
         return (struct slice){0};
     struct slice rest = slice_from(xml, start + open.len);
     size_t end = slice_find(rest, close);
-    return end == SIZE_MAX ? (struct slice){0} : slice_trim(slice_head(rest, end));
+    return end == SIZE_MAX ? slice_none() : slice_trim(slice_head(rest, end));
 }
 
 static struct slice without_entities(struct arena *arena, struct slice s)

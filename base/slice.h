@@ -30,6 +30,11 @@ static inline struct slice slice_of(const void *ptr, size_t len)
     return (struct slice){(const uint8_t *)ptr, len};
 }
 
+static inline struct slice slice_none(void)
+{
+    return (struct slice){0};
+}
+
 /* Of a C string; NULL gives the empty slice. */
 static inline struct slice slice_str(const char *s)
 {
@@ -49,13 +54,17 @@ static inline bool slice_eq(struct slice a, struct slice b)
 /* From byte `at` to the end; empty when at is past the end. */
 static inline struct slice slice_from(struct slice s, size_t at)
 {
-    return at >= s.len ? (struct slice){0} : (struct slice){s.ptr + at, s.len - at};
+    if (at >= s.len)
+        return (struct slice){0};
+    return (struct slice){s.ptr + at, s.len - at};
 }
 
 /* The first len bytes, or all of them. */
 static inline struct slice slice_head(struct slice s, size_t len)
 {
-    return len >= s.len ? s : (struct slice){s.ptr, len};
+    if (len >= s.len)
+        return s;
+    return (struct slice){s.ptr, len};
 }
 
 bool slice_eq_nocase(struct slice a, struct slice b); /* ASCII letters only */

@@ -1,11 +1,10 @@
 /*
  * mail/event.h - one Mailgun event: as a struct, packed for the store, and as the API's JSON.
  *
- * SHAPE   spec/mailgun.md §4.5. Packed: msgpack array in the order of the members, led by a version,
- *         WITHOUT id and timestamps (they are the store's key). JSON: exactly Mailgun's names and types.
- * MEMORY  Structs borrow all texts; arrays live in the caller's arena.
- * UNITS   Times in µs since 1970 UTC.
- * ERRORS  event_unpack() answers false for anything that does not fit.
+ * SHAPE   spec/mailgun.md §4.5. Packed: msgpack array in the order of the members, led by a
+ * version, WITHOUT id and timestamps (they are the store's key). JSON: exactly Mailgun's names and
+ * types. MEMORY  Structs borrow all texts; arrays live in the caller's arena. UNITS   Times in µs
+ * since 1970 UTC. ERRORS  event_unpack() answers false for anything that does not fit.
  */
 #ifndef MAIL_EVENT_H
 #define MAIL_EVENT_H
@@ -32,11 +31,11 @@ enum { EVENT_ID_BYTES = 16 }; /* 6 bytes: SES's time in ms, big-endian; 10 bytes
 struct delivery_status {
     bool present;
     int32_t code;
-    struct slice message, description;     /* always texts, maybe empty */
-    struct slice enhanced_code, mx_host;   /* empty = left out */
-    uint32_t attempt_no;                   /* from 1 */
+    struct slice message, description;   /* always texts, maybe empty */
+    struct slice enhanced_code, mx_host; /* empty = left out */
+    uint32_t attempt_no;                 /* from 1 */
     uint32_t session_ms;
-    uint32_t retry_s;                      /* temporary failures; 0 = left out */
+    uint32_t retry_s; /* temporary failures; 0 = left out */
 };
 
 struct event {
@@ -59,10 +58,10 @@ struct event {
     bool test_mode, delayed_bounce;
     struct slice envelope_sender, sending_ip;
     struct delivery_status status;
-    struct slice ip, user_agent, url;   /* opened, clicked */
+    struct slice ip, user_agent, url; /* opened, clicked */
     struct slice client_name, client_os, client_type, device_type, bot;
-    struct slice ses_id;     /* SES's MessageId; empty = none */
-    struct slice method;     /* accepted: "http" */
+    struct slice ses_id; /* SES's MessageId; empty = none */
+    struct slice method; /* accepted: "http" */
 };
 
 /* id = first 6 bytes: ses_us in ms; then SHA-256 over (domain, identity parts). The same SES event
@@ -73,13 +72,13 @@ void event_pack(struct buf *to, const struct event *e);
 /* id, timestamp_us and ses_us of *e are left as they are. */
 bool event_unpack(struct slice from, struct arena *a, struct event *e);
 
-/* Appends the event's JSON object, compact. storage_base: e.g. "https://HOST/v3/domains/D/messages/",
- * empty = no storage member. timestamp has 6 decimals and is never integral; ses-timestamp stands
- * beside it when the two differ. */
+/* Appends the event's JSON object, compact. storage_base: e.g.
+ * "https://HOST/v3/domains/D/messages/", empty = no storage member. timestamp has 6 decimals and is
+ * never integral; ses-timestamp stands beside it when the two differ. */
 void event_to_json(struct buf *to, const struct event *e, struct slice storage_base);
 
-const char *event_type_name(enum event_type type);            /* "delivered" */
-enum event_type event_type_from(struct slice name);           /* any case; 0 = none of them */
+const char *event_type_name(enum event_type type);  /* "delivered" */
+enum event_type event_type_from(struct slice name); /* any case; 0 = none of them */
 void event_id_text(struct buf *to, const uint8_t id[EVENT_ID_BYTES]); /* 22 characters, base64url */
 
 #endif

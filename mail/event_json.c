@@ -77,7 +77,7 @@ static bool is_engagement(enum event_type type)
 static void put_recipient(struct buf *to, struct slice recipient)
 {
     size_t at = slice_rfind_byte(recipient, '@');
-    struct slice domain = at == SIZE_MAX ? (struct slice){0} : slice_from(recipient, at + 1);
+    struct slice domain = at == SIZE_MAX ? slice_none() : slice_from(recipient, at + 1);
 
     PUT(to, ",\"recipient\":");
     put_text(to, recipient);

@@ -201,7 +201,7 @@ static void read_mail(struct reading *r)
         c->recipient = (uint32_t)number;
         c->has_recipient = true;
     }
-    c->from_domain = at == SIZE_MAX ? (struct slice){0} : lower(r, slice_from(source, at + 1));
+    c->from_domain = at == SIZE_MAX ? slice_none() : lower(r, slice_from(source, at + 1));
     c->kind = r->kind;
     e->ses_id = get(r, r->mail, "messageId");
     e->envelope_sender = text_of(r, source);

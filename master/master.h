@@ -1,11 +1,11 @@
 /*
  * master/master.h - the supervisor: makes what is shared, forks the roles, replaces the dead.
  *
- * SHAPE   master.c owns sockets, rings, bells, gauges and the lock on state_dir; supervise.c knows how a
- *         child is born and buried, and when the next one is due.
- * ENDS    One process, no threads, no network input. It forks; nobody else does.
- * CRASH   When the master dies, its end of every control socket closes and the children leave at once.
- *         Nothing promised depends on it: the next master finds all of it in state_dir.
+ * SHAPE   master.c owns sockets, rings, bells, gauges and the lock on state_dir; supervise.c knows
+ * how a child is born and buried, and when the next one is due. ENDS    One process, no threads, no
+ * network input. It forks; nobody else does. CRASH   When the master dies, its end of every control
+ * socket closes and the children leave at once. Nothing promised depends on it: the next master
+ * finds all of it in state_dir.
  */
 #ifndef MASTER_MASTER_H
 #define MASTER_MASTER_H
@@ -23,7 +23,7 @@ struct process {
     struct child_slot *slot; /* of a worker; NULL for writer and sandbox */
     pid_t pid;               /* 0 = nobody lives here now */
     uint64_t generation;
-    int control_fd; /* the master's end; closing it tells the child to leave */
+    int control_fd;                     /* the master's end; closing it tells the child to leave */
     uint64_t born_mono_ms, due_mono_ms; /* due: when the next one is to be forked */
     uint64_t short_lives;               /* in a row */
     bool hopeless;                      /* it said: do not start me again */

@@ -2,8 +2,9 @@
  * How a child is born and buried, and when its successor is due.
  *
  * A process that dies after a life of use is replaced at once. One that dies young (before it was
- * ready, or within SHORT_LIFE_MS) is replaced at once the first time, and then after a pause that doubles up
- * to PAUSE_MAX_MS, until a successor lives long. One that says "hopeless" stays dead until a reload.
+ * ready, or within SHORT_LIFE_MS) is replaced at once the first time, and then after a pause that
+ * doubles up to PAUSE_MAX_MS, until a successor lives long. One that says "hopeless" stays dead
+ * until a reload.
  */
 #include <assert.h>
 #include <errno.h>
@@ -121,7 +122,8 @@ static void reset_signals(void)
 
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         (void)signal(signals[i], SIG_DFL);
-    /* A terminal's Ctrl-C and hang-up reach the whole group; what to do about them is the master's. */
+    /* A terminal's Ctrl-C and hang-up reach the whole group; what to do about them is the master's.
+     */
     (void)signal(SIGINT, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN);
     (void)signal(SIGPIPE, SIG_IGN);
@@ -250,8 +252,8 @@ static void bury(struct master *m, struct process *p, int status)
         log_warn("%s %u, generation %llu, died of %s after %llu ms, %s; %s", roles[p->role].name,
                  p->index, (unsigned long long)p->generation, how, (unsigned long long)age_ms,
                  was_ready ? "in service" : "before it was ready",
-                 m->stage != RUNNING ? "we are stopping"
-                 : p->hopeless       ? "it is not started again before a reload"
+                 m->stage != RUNNING       ? "we are stopping"
+                 : p->hopeless             ? "it is not started again before a reload"
                  : p->due_mono_ms > now_ms ? "its successor waits a little"
                                            : "its successor starts now");
 }

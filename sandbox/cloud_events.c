@@ -315,8 +315,7 @@ static void put_mail(struct mail *m, const struct cloud_mail *mail, const struct
 {
     struct buf *to = &m->mail_json;
     size_t at = slice_rfind_byte(mail->source, '@');
-    struct slice from_domain =
-        at == SIZE_MAX ? (struct slice){0} : slice_from(mail->source, at + 1);
+    struct slice from_domain = at == SIZE_MAX ? slice_none() : slice_from(mail->source, at + 1);
 
     if (from_domain.len > 0 && from_domain.ptr[from_domain.len - 1] == '>')
         from_domain.len--;

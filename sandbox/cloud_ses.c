@@ -872,7 +872,7 @@ void cloud_ses_messages(struct cloud_ses *s, struct slice query, struct buf *jso
     struct slice wanted, rest;
     struct buf plain = {0};
 
-    (void)slice_cut(at == SIZE_MAX ? (struct slice){0} : slice_from(query, at + 10), '&', &wanted,
+    (void)slice_cut(at == SIZE_MAX ? slice_none() : slice_from(query, at + 10), '&', &wanted,
                     &rest);
     (void)text_percent_decode(&plain, wanted, true);
     buf_add_byte(json, '[');

@@ -40,7 +40,7 @@ static int by_text(const void *a, const void *b)
 /* Pairs "name=value", each side decoded and encoded again, sorted. */
 static void put_query(struct buf *to, struct slice query, struct arena *a)
 {
-    struct slice pairs[PARTS_MAX];
+    struct slice pairs[PARTS_MAX] = {{0}};
     size_t count = 0;
 
     while (query.len > 0 && count < PARTS_MAX) {

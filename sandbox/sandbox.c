@@ -85,10 +85,10 @@ static bool option_set(struct cloud_options *o, const char *name, double value)
             memcpy(at, &value, sizeof value);
             break;
         case OPTION_U64:
-            memcpy(at, &(uint64_t){value < 0 ? 0 : (uint64_t)value}, sizeof(uint64_t));
+            *(uint64_t *)(void *)at = value < 0 ? 0 : (uint64_t)value;
             break;
         case OPTION_UNSIGNED:
-            memcpy(at, &(unsigned){value < 0 ? 0 : (unsigned)value}, sizeof(unsigned));
+            *(unsigned *)(void *)at = value < 0 ? 0 : (unsigned)value;
             break;
         case OPTION_BOOL:
             *(bool *)at = value != 0;

@@ -470,7 +470,7 @@ static void react(struct send *s, const struct aws_response *answer)
         settle_words(s, OUTCOME_DOUBT, 0, answer, 0);
         return;
     }
-    assert(reaction == AWS_OK); /* a reaction that is none */
+    assert(false); /* no such reaction */
 }
 
 static void on_answer(void *arg, const struct aws_response *answer)

@@ -4,11 +4,12 @@
  * SHAPE   An eventfd and a "sleeping" word in shared memory.
  * ENDS    One listener (its event loop watches bell_fd()); any number of ringers.
  * CRASH   A wake-up is a hint. One lost because a ringer died between its two steps is found by the
- *         listener's tick; a successor of a listener starts with bell_quiet() and a look at its work.
+ *         listener's tick; a successor of a listener starts with bell_quiet() and a look at its
+ * work.
  *
  * Ringer:    make the work visible (ring_push), then bell_ring().
- * Listener:  in its callback: bell_quiet(); do the work until there is none; bell_sleep(); look once
- *            more; if there is work after all, event_active() itself instead of waiting.
+ * Listener:  in its callback: bell_quiet(); do the work until there is none; bell_sleep(); look
+ * once more; if there is work after all, event_active() itself instead of waiting.
  */
 #ifndef SHM_BELL_H
 #define SHM_BELL_H

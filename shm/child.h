@@ -45,19 +45,20 @@ struct child {
     const struct config *config;
     struct gauges *gauges;
     struct started *started;
-    bool started_believable;         /* as the master's started_open() said */
-    int control_fd;                  /* end of file: the master is gone */
-    const int *listen_fds;           /* httpd, sandbox; already listening, non-blocking */
+    bool started_believable; /* as the master's started_open() said */
+    int control_fd;          /* end of file: the master is gone */
+    const int *listen_fds;   /* httpd, sandbox; already listening, non-blocking */
     size_t listen_count;
-    const struct child_slot *slot;   /* a worker's own; NULL for writer and sandbox */
-    const struct child_slot *slots;  /* the writer's: all workers */
+    const struct child_slot *slot;  /* a worker's own; NULL for writer and sandbox */
+    const struct child_slot *slots; /* the writer's: all workers */
     size_t slot_count;
-    struct bell writer_bell;         /* heard by the writer, rung by everyone who pushed to it */
-    uint64_t ring_epoch;             /* of all rings; random, new with every master */
+    struct bell writer_bell; /* heard by the writer, rung by everyone who pushed to it */
+    uint64_t ring_epoch;     /* of all rings; random, new with every master */
 };
 
-void child_beat(const struct child *me);  /* call at least once a second, from the loop */
-void child_ready(const struct child *me); /* from here on a death counts as a crash, not a failed start */
+void child_beat(const struct child *me); /* call at least once a second, from the loop */
+void child_ready(
+    const struct child *me); /* from here on a death counts as a crash, not a failed start */
 void child_leaving(const struct child *me);
 
 enum { CHILD_TICK_MS = 250 };

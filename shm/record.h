@@ -1,10 +1,9 @@
 /*
  * shm/record.h - the records that processes hand each other through rings.
  *
- * SHAPE   msgpack: [version, kind, {tag: value, …}]. Each record is one table below; struct, encoder,
- *         decoder and golden test expand from it. Types: u64, u32, bool and text (any bytes).
- * ENDS    Beside each table: from → to.
- * MEMORY  Texts of a decoded record borrow from the bytes decoded.
+ * SHAPE   msgpack: [version, kind, {tag: value, …}]. Each record is one table below; struct,
+ * encoder, decoder and golden test expand from it. Types: u64, u32, bool and text (any bytes). ENDS
+ * Beside each table: from → to. MEMORY  Texts of a decoded record borrow from the bytes decoded.
  * ERRORS  record_decode() answers false for another version, an unknown kind, a missing REQUIRED
  *         field, a wrong type, or bytes left over. Unknown tags are passed over (a newer peer).
  *         httpd faces the internet: the writer treats all of it as untrusted.
@@ -18,7 +17,9 @@
 #include "base/buf.h"
 
 enum { RECORD_VERSION = 1 };
-enum { LEASE_RECIPIENTS_MAX = 50 }; /* also the size of a stored slice of recipients; SES's bulk limit */
+enum {
+    LEASE_RECIPIENTS_MAX = 50
+}; /* also the size of a stored slice of recipients; SES's bulk limit */
 enum { CLAIM_BYTES = 16 };
 
 enum record_kind {
@@ -32,17 +33,18 @@ enum record_kind {
     RECORD_DEADLETTER,
 };
 
-/* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not applied. */
+/* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
+ * applied. */
 #define ACCEPT(F)                                                                                  \
-    F(1, u64, request_id, REQUIRED)   /* of this httpd's life; comes back in ANSWER */             \
-    F(2, u64, generation, REQUIRED)   /* of the httpd */                                           \
-    F(3, text, domain, REQUIRED)      /* as configured, lower case */                              \
-    F(4, text, answer_id, REQUIRED)   /* what the answer's "id" shall be, brackets included */     \
-    F(5, text, head, REQUIRED)        /* packed struct message_head */                             \
-    F(6, text, content, REQUIRED)     /* packed struct message_content */                          \
-    F(7, text, slices, REQUIRED)      /* packed array of bin: each a packed slice of recipients */ \
+    F(1, u64, request_id, REQUIRED) /* of this httpd's life; comes back in ANSWER */               \
+    F(2, u64, generation, REQUIRED) /* of the httpd */                                             \
+    F(3, text, domain, REQUIRED)    /* as configured, lower case */                                \
+    F(4, text, answer_id, REQUIRED) /* what the answer's "id" shall be, brackets included */       \
+    F(5, text, head, REQUIRED)      /* packed struct message_head */                               \
+    F(6, text, content, REQUIRED)   /* packed struct message_content */                            \
+    F(7, text, slices, REQUIRED)    /* packed array of bin: each a packed slice of recipients */   \
     F(8, u32, recipient_count, REQUIRED)                                                           \
-    F(9, text, claims, OPTIONAL)      /* recipient_count × CLAIM_BYTES; empty = no duplicate check */ \
+    F(9, text, claims, OPTIONAL) /* recipient_count × CLAIM_BYTES; empty = no duplicate check */  \
     F(10, u64, due_wall_ms, REQUIRED) /* 0 = now */                                                \
     F(11, u32, lane, REQUIRED)        /* enum lane */                                              \
     F(12, bool, testmode, REQUIRED)
@@ -73,30 +75,30 @@ enum record_kind {
 #define LEASE(F)                                                                                   \
     F(1, u64, generation, REQUIRED) /* of the sender it was granted to; another's is dropped */    \
     F(2, u64, lease_id, REQUIRED)                                                                  \
-    F(3, u32, cell, REQUIRED)       /* of the sender's started marks */                            \
+    F(3, u32, cell, REQUIRED) /* of the sender's started marks */                                  \
     F(4, u64, batch_id, REQUIRED)                                                                  \
-    F(5, u32, slice, REQUIRED)      /* recipients slice × 50 … */                                  \
-    F(6, u64, mask, REQUIRED)       /* bit i: recipient i of the slice is to be sent */            \
+    F(5, u32, slice, REQUIRED) /* recipients slice × 50 … */                                    \
+    F(6, u64, mask, REQUIRED)  /* bit i: recipient i of the slice is to be sent */                 \
     F(7, u32, lane, REQUIRED)
 
 /* sender → writer: what became of some recipients of a lease. */
-#define OUTCOMES(F)                                                                                \
-    F(1, u64, generation, REQUIRED)                                                                \
-    F(2, u64, lease_id, REQUIRED)                                                                  \
-    F(3, u64, batch_id, REQUIRED)                                                                  \
-    F(4, u32, slice, REQUIRED)                                                                     \
-    F(5, text, results, REQUIRED) /* packed array of [bit, enum outcome, code, text, retry_ms];    \
-                                     text: SES's message id (SENT) or its words (FAILED, RETRY) */ \
+#define OUTCOMES(F)                                                                                 \
+    F(1, u64, generation, REQUIRED)                                                                 \
+    F(2, u64, lease_id, REQUIRED)                                                                   \
+    F(3, u64, batch_id, REQUIRED)                                                                   \
+    F(4, u32, slice, REQUIRED)                                                                      \
+    F(5, text, results, REQUIRED)  /* packed array of [bit, enum outcome, code, text, retry_ms];    \
+                                      text: SES's message id (SENT) or its words (FAILED, RETRY) */ \
     F(6, bool, finished, REQUIRED) /* the lease is over; its cell may be used again */
 
 /* poller → writer: an SES event, mapped. Released from the ring once committed: the poller compares
  * ring_tail() with the position that ring_push() gave, and deletes the message from SQS then. */
 #define EVENT(F)                                                                                   \
-    F(1, text, event, OPTIONAL)       /* packed struct event; empty: none for the reader (Send) */ \
-    F(2, u64, batch_id, OPTIONAL)     /* from the tag; 0 = none */                                 \
-    F(3, u32, recipient, OPTIONAL)    /* index within the batch */                                 \
-    F(4, bool, settles, REQUIRED)     /* it proves that SES has taken the recipient's mail */      \
-    F(5, u32, suppress, REQUIRED)     /* enum suppression, or 0 */                                 \
+    F(1, text, event, OPTIONAL)    /* packed struct event; empty: none for the reader (Send) */    \
+    F(2, u64, batch_id, OPTIONAL)  /* from the tag; 0 = none */                                    \
+    F(3, u32, recipient, OPTIONAL) /* index within the batch */                                    \
+    F(4, bool, settles, REQUIRED)  /* it proves that SES has taken the recipient's mail */         \
+    F(5, u32, suppress, REQUIRED)  /* enum suppression, or 0 */                                    \
     F(6, text, suppress_code, OPTIONAL)                                                            \
     F(7, text, suppress_text, OPTIONAL)                                                            \
     F(8, text, event_id, OPTIONAL) /* EVENT_ID_BYTES; with event */                                \

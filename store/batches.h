@@ -27,8 +27,9 @@ enum recipient_state {
  * the sum of all states but STATE_DUPLICATE = accepted. */
 struct books {
     uint32_t state[STATE_COUNT];
-    uint32_t accepted;  /* recipients that this batch has promised to settle */
-    uint32_t delivered, failed_permanent, failed_temporary, opened, clicked, complained, unsubscribed;
+    uint32_t accepted; /* recipients that this batch has promised to settle */
+    uint32_t delivered, failed_permanent, failed_temporary, opened, clicked, complained,
+        unsubscribed;
 };
 
 /* Packed parts; false when there is no such batch (never stored here, or past retention). */
@@ -38,7 +39,8 @@ bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, st
 bool batch_books(struct store_txn *t, uint64_t batch_id, struct books *books);
 
 /* Calls visit for every batch, newest first, until it answers false. */
-typedef bool batch_visitor(void *arg, uint64_t batch_id, struct slice head, const struct books *books);
+typedef bool batch_visitor(void *arg, uint64_t batch_id, struct slice head,
+                           const struct books *books);
 void batch_each(struct store_txn *t, batch_visitor *visit, void *arg);
 
 /* The batch whose answer id (without brackets) this is; 0 = none. */

@@ -60,8 +60,8 @@ struct scheduler {
     size_t doubt_count, doubt_cap;
     uint64_t poller_generations;    /* the sum over all pollers: changes when one dies */
     uint64_t pollers_since_mono_ms; /* when it changed last */
-    bool expanding;     /* there may be rows in DB_EXPANDING */
-    struct arena arena; /* of one operation */
+    bool expanding;                 /* there may be rows in DB_EXPANDING */
+    struct arena arena;             /* of one operation */
 };
 
 /* -------- runs -------- */

@@ -278,8 +278,8 @@ static void answer(int status, enum aws_fate fate, const char *body)
     struct aws_response a = {.fate = fate,
                              .status = status,
                              .body = slice_str(body),
-                             .error_code = status == 200 ? (struct slice){0} : SLICE("Code"),
-                             .error_text = status == 200 ? (struct slice){0} : SLICE("words")};
+                             .error_code = status == 200 ? slice_none() : SLICE("Code"),
+                             .error_text = status == 200 ? slice_none() : SLICE("words")};
 
     assert_true(seam.answered < seam.call_count);
     size_t i = seam.answered++;

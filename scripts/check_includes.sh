@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Reads the #include lines and checks the order of the folders, and that each library has one door:
+#
+#   base <- shm, mail, aws <- store <- httpd, poller, sender, cli <- master
+#
+# sandbox/ and tests/ may include anything; only main() and the supervisor include the sandbox.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+declare -A may=(
+  [base]="base"
+  [shm]="shm base"
+  [mail]="mail base"
+  [aws]="aws base"
+  [store]="store shm mail base"
+  [httpd]="httpd store shm mail base"
+  [sender]="sender store aws shm mail base"
+  [poller]="poller store aws shm mail base"
+  [cli]="cli store shm mail base"
+  [master]="master cli httpd sender poller store sandbox shm base"
+)
+bad=0
+complain() {
+  echo "$1"
+  bad=1
+}
+for folder in "${!may[@]}"; do
+  while IFS=: read -r file line include; do
+    target=${include#*\"}
+    target=${target%%/*}
+    if [[ " ${may[$folder]} " != *" $target "* ]]; then complain "$file:$line: $folder/ may not include $target/"; fi
+  done < <(grep -nE '^#include "[a-z]+/' "$folder"/*.[ch])
+done
+while IFS=: read -r file line _; do
+  case $file in master/main.c | master/supervise.c) ;; *) complain "$file:$line: only main() and the supervisor know the sandbox" ;; esac
+done < <(grep -nE '^#include "sandbox/' -- */*.[ch] | grep -v '^sandbox/')
+# library door: header pattern, then the files that may hold it
+door() {
+  local header=$1 allowed=$2 file line
+  while IFS=: read -r file line _; do
+    if ! [[ $file =~ $allowed ]]; then complain "$file:$line: $header has its one door elsewhere"; fi
+  done < <(grep -nE "^#include <$header" -- */*.[ch] || true)
+}
+door 'lmdb\.h' '^store/'
+door 'curl/' '^aws/'
+door 'cjson/' '^base/json\.h$'
+door 'msgpack' '^base/pack\.c$'
+door 'confuse\.h' '^base/config\.c$'
+exit $bad

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Format, structure, and what static checkers say. Tools that are not installed are named, not passed over.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+bad=0
+step() {
+  echo "lint: $1"
+  shift
+  "$@" || bad=1
+}
+missing() { echo "lint: $1 is not installed: NOT CHECKED"; }
+
+mapfile -t sources < <(git ls-files '*.c' '*.h')
+headers() {
+  local header status=0
+  for header in $(git ls-files '*.h' | grep -v '^tests/'); do
+    echo "#include \"$header\"" | ${CC:-gcc} -std=c11 -D_GNU_SOURCE -I. -Wall -Wextra -Werror -fsyntax-only -x c - || {
+      echo "$header does not compile alone"
+      status=1
+    }
+  done
+  return "$status"
+}
+checked() {
+  cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 --std=c11 -D_GNU_SOURCE -I. \
+    --suppress=missingIncludeSystem --suppress=nullPointerRedundantCheck -j "$(nproc)" \
+    base shm mail aws store httpd sender poller cli master sandbox
+}
+
+step "order of folders, doors of libraries" scripts/check_includes.sh
+step "headers compile alone" headers
+if command -v clang-format >/dev/null; then step "format" clang-format --dry-run -Werror "${sources[@]}"; else missing clang-format; fi
+if command -v shellcheck >/dev/null; then step "shell scripts" shellcheck -e SC2317 scripts/*.sh .ci/run; else missing shellcheck; fi
+if command -v cppcheck >/dev/null; then step "cppcheck" checked; else missing cppcheck; fi
+if ((bad == 0)); then echo "lint: ok"; fi
+exit $bad
