@@ -2,6 +2,8 @@
 # `make bench` measures, `make lint` checks format and structure. FLAVOUR=debug|release|asan|tsan.
 
 FLAVOUR ?= release
+# V=1 shows whole commands
+Q := $(if $(V),,@)
 B := build/$(FLAVOUR)
 CC ?= gcc
 PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib
@@ -67,16 +69,16 @@ build/postern: build/release/postern
 build/release/postern: FLAVOUR := release
 
 $(B)/postern: $(call archives,$(LINK_master))
-	$(CC) $(LDFLAGS) -o $@ $(call objects,master) -Wl,--start-group $(call archives,$(filter-out master,$(LINK_master))) -Wl,--end-group $(LDLIBS)
+	$(Q)echo "  link  $@" && $(CC) $(LDFLAGS) -o $@ $(call objects,master) -Wl,--start-group $(call archives,$(filter-out master,$(LINK_master))) -Wl,--end-group $(LDLIBS)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)echo "  cc    $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 define archive_rule
 $(B)/lib$(1).a: $(call objects,$(1))
 	@rm -f $$@
-	ar rcs $$@ $$^
+	@ar rcs $$@ $$^
 endef
 $(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
 
@@ -84,7 +86,7 @@ $(foreach f,$(FOLDERS),$(eval $(call archive_rule,$(f))))
 define unit_rule
 $(B)/$(basename $(1)): $(1) $(call archives,$(LINK_$(notdir $(patsubst %/,%,$(dir $(1))))))
 	@mkdir -p $$(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $$@ $$< -Wl,--start-group $(call archives,$(LINK_$(notdir $(patsubst %/,%,$(dir $(1)))))) -Wl,--end-group $(LDLIBS) -lcmocka
+	$(Q)echo "  test  $$@" && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $$@ $$< -Wl,--start-group $(call archives,$(LINK_$(notdir $(patsubst %/,%,$(dir $(1)))))) -Wl,--end-group $(LDLIBS) -lcmocka
 endef
 $(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
 
@@ -95,7 +97,7 @@ unit: $(addprefix $(B)/,$(basename $(UNIT)))
 FUZZ_FOLDERS := sender aws store mail shm base
 $(B)/tests/fuzz/%: tests/fuzz/%.c $(call archives,$(FUZZ_FOLDERS))
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -o $@ $< \
+	$(Q)echo "  fuzz  $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -o $@ $< \
 	    -Wl,--start-group $(call archives,$(FUZZ_FOLDERS)) -Wl,--end-group $(LDLIBS)
 
 .PHONY: fuzz
@@ -105,7 +107,7 @@ fuzz: $(addprefix $(B)/,$(basename $(FUZZ)))
 BENCH := $(sort $(wildcard tests/bench/bench_*.c))
 $(B)/tests/bench/%: tests/bench/%.c $(call archives,$(FUZZ_FOLDERS))
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< \
+	$(Q)echo "  bench $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< \
 	    -Wl,--start-group $(call archives,$(FUZZ_FOLDERS)) -Wl,--end-group $(LDLIBS)
 
 # ---- what people type ----

@@ -413,7 +413,10 @@ on_error(cfg_t *cfg, const char *format, va_list args)
         current->unknown_line = line;
         return;
     }
-    mistake(current, line, "%s", words);
+    if (strstr(words, "duplicate title") != NULL)
+        mistake(current, line, "this domain stands twice");
+    else
+        mistake(current, line, "%s", words);
     current->broken = true;
 }
 
@@ -461,7 +464,7 @@ static void read_domain(struct reading *r, cfg_t *section)
         *at = (char)tolower((unsigned char)*at);
     if (!is_domain_name(slice_str(d.name)))
         mistake(r, line, "domain \"%s\": that is no domain name", d.name);
-    if (config_domain_find(c, slice_str(d.name)) != NULL)
+    if (config_domain_find(c, slice_str(d.name)) != NULL) /* in another spelling */
         mistake(r, line, "domain \"%s\" stands twice", d.name);
     for (size_t i = 0; i < SETTINGS; i++) {
         const struct setting *s = &settings[i];
@@ -513,7 +516,8 @@ static void one_pass(struct reading *r, const char *text)
     for (size_t i = 1; i < SECTIONS; i++) {
         opts[i][counts[i]] = end;
         bool domain = strcmp(section_names[i], "domain") == 0;
-        cfg_opt_t section = CFG_SEC(NULL, opts[i], domain ? CFGF_MULTI | CFGF_TITLE : CFGF_NONE);
+        cfg_opt_t section = CFG_SEC(
+            NULL, opts[i], domain ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_NONE);
         section.name = section_names[i];
         opts[0][counts[0]++] = section;
     }

@@ -1,0 +1,194 @@
+/*
+ * proxy.conf: every mistake is named with its line, all at once, and good files give what they say.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/config.h"
+
+#define GOOD_DOMAIN "domain \"mg.example.com\" { api_keys = {\"k\"} }\n"
+#define GOOD_REST                                                                                  \
+    "aws { region = \"eu-west-1\" }\nqueues { newsletter_events = \"https://q/1\" }\n" GOOD_DOMAIN
+
+static struct config *load(const char *text, struct buf *mistakes)
+{
+    char path[64];
+    int fd = memfd_create("conf", 0);
+
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    buf_reset(mistakes);
+    struct config *c = config_load(path, mistakes);
+    (void)close(fd);
+    return c;
+}
+
+static void a_minimal_file_has_the_defaults(void **unused)
+{
+    struct buf m = {0};
+    struct config *c = load(GOOD_REST, &m);
+
+    (void)unused;
+    if (c == NULL)
+        fail_msg("%s", buf_cstr(&m));
+    assert_int_equal(c->listen_count, 1);
+    assert_string_equal(c->listen[0].host, "127.0.0.1");
+    assert_string_equal(c->listen[0].port, "8025");
+    assert_int_equal(c->httpd.max_body_bytes, 32 << 20);
+    assert_int_equal(c->sender.doubt_window_ms, 600000);
+    assert_int_equal(c->sender.rate_kind, RATE_AUTO);
+    assert_int_equal(config_visibility_s(c), 120);
+    assert_non_null(config_domain_find(c, SLICE("MG.Example.COM")));
+    assert_null(config_domain_find(c, SLICE("example.com")));
+    config_free(c);
+    buf_fini(&m);
+}
+
+static void every_setting_is_read(void **unused)
+{
+    struct buf m = {0};
+    struct config *c = load(
+        "listen = {\"[::1]:80\", \"*:8080\"}\ngrace = \"5s\"\nlog { level = warn format = json }\n"
+        "httpd { children = 4 max_body = \"1M\" }\n"
+        "sender { max_rate = \"50%\" on_doubt = hold doubt_window = \"90s\" connections = 7 }\n"
+        "domain \"A.Example.com\" { api_keys = {\"k1\", \"k2\"} newsletter_configuration_set = set "
+        "}\n"
+        "sandbox { enabled = true listen = \"127.0.0.1:9\" }\n",
+        &m);
+
+    (void)unused;
+    if (c == NULL)
+        fail_msg("%s", buf_cstr(&m));
+    assert_int_equal(c->listen_count, 2);
+    assert_string_equal(c->listen[0].host, "::1");
+    assert_string_equal(c->listen[1].host, "*");
+    assert_int_equal(c->grace_ms, 5000);
+    assert_int_equal(c->log.level, LOG_LEVEL_WARN);
+    assert_int_equal(c->log.format, LOG_FORMAT_JSON);
+    assert_int_equal(c->sender.rate_kind, RATE_SHARE);
+    assert_int_equal(c->sender.rate_percent, 50);
+    assert_int_equal(c->sender.on_doubt, ON_DOUBT_HOLD);
+    assert_int_equal(c->domains[0].api_key_count, 2);
+    assert_string_equal(c->domains[0].name, "a.example.com");
+    assert_string_equal(c->domains[0].newsletter_configuration_set, "set");
+    assert_string_equal(c->domains[0].system_configuration_set, "ghost-mailgun-proxy-system-set");
+    assert_string_equal(c->aws.ses_endpoint, "http://127.0.0.1:9");
+    assert_string_equal(c->queues.newsletter_events,
+                        "http://127.0.0.1:9/000000000000/newsletter-events-queue");
+    config_forget_secrets(c);
+    assert_string_equal(c->aws.secret_access_key, "");
+    config_free(c);
+    buf_fini(&m);
+}
+
+static void each_mistake_is_named_with_its_line(void **unused)
+{
+    static const struct {
+        const char *text, *expected;
+    } cases[] = {
+        {"listen = {\"nowhere\"}\n" GOOD_REST, ":1: listen = \"nowhere\": expected host:port"},
+        {"\ngrace = \"30\"\n" GOOD_REST, ":2: grace = \"30\": expected a time with its unit"},
+        {"grace = \"1ms\"\n" GOOD_REST, ":1: grace = \"1ms\" is out of range"},
+        {"httpd {\n children = 99\n}\n" GOOD_REST, ":2: httpd.children = \"99\" is out of range"},
+        {"httpd { max_body = \"3X\" }\n" GOOD_REST, "expected a size with its unit"},
+        {"sender { max_rate = \"0\" }\n" GOOD_REST, "expected \"auto\""},
+        {"log { level = loud }\n" GOOD_REST, ":1: log.level = \"loud\": expected debug"},
+        {"sandbox { enabled = perhaps }\n" GOOD_REST, "expected true or false"},
+        {"lisen = 3\n" GOOD_REST, ":1: unknown setting 'lisen': did you mean 'listen'?"},
+        {"aws { secret_access_key = \"${POSTERN_TEST_UNSET}\" }\n" GOOD_REST,
+         ":1: ${POSTERN_TEST_UNSET}: the environment has no such variable"},
+        {"aws { access_key_id = a }\n" GOOD_REST, "go together"},
+        {GOOD_REST GOOD_DOMAIN, "stands twice"},
+        {GOOD_REST "domain \"nodots\" { api_keys = {\"k\"} }\n", "that is no domain name"},
+        {GOOD_REST "domain \"b.example\" { }\n", "has no api_keys"},
+        {"aws { region = x }\n" GOOD_DOMAIN, "queues.newsletter_events is not set"},
+        {"queues { newsletter_events = \"arn:aws:sqs\" }\naws { region = x }\n" GOOD_DOMAIN,
+         "is no http:// or https:// URL"},
+    };
+    struct buf m = {0};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (load(cases[i].text, &m) != NULL)
+            fail_msg("case %zu is taken: %s", i, cases[i].text);
+        if (strstr(buf_cstr(&m), cases[i].expected) == NULL)
+            fail_msg("case %zu: expected '%s' in: %s", i, cases[i].expected, buf_cstr(&m));
+    }
+    buf_fini(&m);
+}
+
+static void all_mistakes_come_at_once_in_order(void **unused)
+{
+    struct buf m = {0};
+
+    (void)unused;
+    assert_null(
+        load("grace = soon\nlisn = 1\nhttpd {\n childrn = 2\n children = x\n}\n" GOOD_DOMAIN, &m));
+    const char *at = buf_cstr(&m);
+    static const char *const order[] = {":1: grace", ":2: unknown setting 'lisn'",
+                                        ":4: unknown setting 'childrn'", ":5: httpd.children",
+                                        "aws.region is not set"};
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
+        at = strstr(at, order[i]);
+        if (at == NULL)
+            fail_msg("'%s' is missing or out of order in: %s", order[i], buf_cstr(&m));
+    }
+    buf_fini(&m);
+}
+
+static void the_environment_fills_what_the_file_leaves_out(void **unused)
+{
+    struct buf m = {0};
+
+    (void)unused;
+    (void)setenv("AWS_REGION", "eu-north-1", 1);
+    (void)setenv("AWS_ACCESS_KEY_ID", "AKIA", 1);
+    (void)setenv("AWS_SECRET_ACCESS_KEY", "from-environment", 1);
+    (void)setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1", 1);
+    (void)setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:2", 1);
+    (void)setenv("POSTERN_TEST_KEY", "key-from-environment", 1);
+    struct config *c = load("queues { newsletter_events = \"https://q/1\" }\n"
+                            "domain \"a.example\" { api_keys = {\"${POSTERN_TEST_KEY}\"} }\n",
+                            &m);
+    if (c == NULL)
+        fail_msg("%s", buf_cstr(&m));
+    assert_string_equal(c->aws.region, "eu-north-1");
+    assert_string_equal(c->aws.secret_access_key, "from-environment");
+    assert_string_equal(c->aws.ses_endpoint, "http://127.0.0.1:1");
+    assert_string_equal(c->aws.sqs_endpoint, "http://127.0.0.1:2");
+    assert_string_equal(c->domains[0].api_keys[0], "key-from-environment");
+    config_forget_secrets(c);
+    assert_string_equal(c->aws.secret_access_key, "");
+    assert_null(getenv("AWS_SECRET_ACCESS_KEY"));
+    config_free(c);
+    (void)unsetenv("AWS_REGION");
+    (void)unsetenv("AWS_ENDPOINT_URL");
+    (void)unsetenv("AWS_ENDPOINT_URL_SQS");
+    buf_fini(&m);
+}
+
+int main(void)
+{
+    (void)unsetenv("AWS_REGION");
+    (void)unsetenv("AWS_DEFAULT_REGION");
+    (void)unsetenv("AWS_ACCESS_KEY_ID");
+    (void)unsetenv("AWS_PROFILE");
+    (void)unsetenv("AWS_ENDPOINT_URL");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_minimal_file_has_the_defaults),
+        cmocka_unit_test(every_setting_is_read),
+        cmocka_unit_test(each_mistake_is_named_with_its_line),
+        cmocka_unit_test(all_mistakes_come_at_once_in_order),
+        cmocka_unit_test(the_environment_fills_what_the_file_leaves_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

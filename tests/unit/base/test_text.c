@@ -1,0 +1,221 @@
+/*
+ * Slices, buffers, digests, JSON, and msgpack against msgpack-c's own reader.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <msgpack.h>
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/pack.h"
+
+static void utf8_is_judged_by_rfc_3629(void **unused)
+{
+    static const char *const good[] = {"", "a", "é", "€", "😀", "\xf4\x8f\xbf\xbf", "\xed\x9f\xbf"};
+    static const char *const bad[] = {
+        "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x80\x80",
+        "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82",
+        "a\xff"};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        assert_true(slice_is_utf8(slice_str(good[i])));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(slice_is_utf8(slice_str(bad[i])));
+}
+
+static void slices_cut_trim_and_count(void **unused)
+{
+    struct slice head, tail;
+    uint64_t n;
+
+    (void)unused;
+    assert_true(slice_cut(SLICE("a=b=c"), '=', &head, &tail));
+    assert_true(slice_eq(head, SLICE("a")) && slice_eq(tail, SLICE("b=c")));
+    assert_false(slice_cut(SLICE("abc"), '=', &head, &tail));
+    assert_true(slice_eq(head, SLICE("abc")) && tail.len == 0);
+    assert_true(slice_eq(slice_trim(SLICE(" \t x y\r\n")), SLICE("x y")));
+    assert_true(slice_to_u64(SLICE("18446744073709551615"), &n) && n == UINT64_MAX);
+    assert_false(slice_to_u64(SLICE("18446744073709551616"), &n));
+    assert_false(slice_to_u64(SLICE("-1"), &n));
+    assert_false(slice_to_u64(SLICE(""), &n));
+    assert_int_equal(slice_find(SLICE("aab"), SLICE("ab")), 1);
+    assert_int_equal(slice_find_nocase(SLICE("xAB"), SLICE("ab")), 1);
+    assert_true(slice_find(SLICE("a"), SLICE("ab")) == SIZE_MAX);
+    assert_true(slice_cmp(SLICE("ab"), SLICE("abc")) < 0);
+}
+
+static void hex_is(const uint8_t *bytes, size_t len, const char *expected)
+{
+    struct buf hex = {0};
+
+    text_hex(&hex, slice_of(bytes, len));
+    assert_string_equal(buf_cstr(&hex), expected);
+    buf_fini(&hex);
+}
+
+static void digests_are_those_of_the_standards(void **unused)
+{
+    uint8_t out[SHA256_BYTES];
+    struct buf text = {0};
+
+    (void)unused;
+    digest_sha256(SLICE("abc"), out); /* FIPS 180-2 */
+    hex_is(out, 32, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    digest_hmac_sha256(SLICE("Jefe"), SLICE("what do ya want for nothing?"), out); /* RFC 4231 */
+    hex_is(out, 32, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    digest_md5(SLICE("abc"), out); /* RFC 1321 */
+    hex_is(out, 16, "900150983cd24fb0d6963f7d28e17f72");
+    text_base64(&text, SLICE("fooba")); /* RFC 4648 */
+    assert_string_equal(buf_cstr(&text), "Zm9vYmE=");
+    buf_reset(&text);
+    assert_true(text_from_base64(&text, SLICE("Zm9vYg==")));
+    assert_string_equal(buf_cstr(&text), "foob");
+    buf_reset(&text);
+    assert_false(text_from_base64(&text, SLICE("Zm9v!")));
+    buf_reset(&text);
+    text_percent_encode(&text, SLICE("a+b@x/ü~"), "/");
+    assert_string_equal(buf_cstr(&text), "a%2Bb%40x/%C3%BC~");
+    buf_reset(&text);
+    assert_true(text_percent_decode(&text, SLICE("a%2Bb+c"), true));
+    assert_string_equal(buf_cstr(&text), "a+b c");
+    assert_false(text_percent_decode(&text, SLICE("%4"), false));
+    assert_false(text_percent_decode(&text, SLICE("%zz"), false));
+    buf_fini(&text);
+}
+
+static void json_text_is_escaped_and_read_back(void **unused)
+{
+    uint8_t all[256];
+    struct buf json = {0};
+
+    (void)unused;
+    for (int i = 0; i < 256; i++)
+        all[i] = (uint8_t)(i == 0 ? 1 : i);
+    json_put_text(&json, slice_of(all, 128));
+    cJSON *tree = json_parse(buf_slice(&json));
+    assert_non_null(tree);
+    assert_true(slice_eq(json_text(tree), slice_of(all, 128)));
+    json_free(tree);
+    buf_reset(&json);
+    json_put_text(&json, slice_of(all, 256)); /* bytes that are no UTF-8 become U+FFFD */
+    assert_true(slice_is_utf8(buf_slice(&json)));
+    assert_null(json_parse(SLICE("{} x")));
+    assert_null(json_parse(SLICE("")));
+    tree = json_parse(SLICE(" {\"a\":1.5,\"b\":7,\"c\":[1],\"d\":true} \n"));
+    int64_t n;
+    assert_false(json_get_i64(tree, "a", &n));
+    assert_true(json_get_i64(tree, "b", &n) && n == 7);
+    assert_true(json_get_bool(tree, "d", false));
+    assert_int_equal(json_get_text(tree, "c").len, 0);
+    assert_null(json_get(NULL, "x"));
+    json_free(tree);
+    buf_fini(&json);
+}
+
+static void what_we_pack_the_library_reads_and_so_do_we(void **unused)
+{
+    static const uint64_t numbers[] = {
+        0,         127,       128, 255, 256, 65535, 65536, UINT32_MAX, (uint64_t)UINT32_MAX + 1,
+        INT64_MAX, UINT64_MAX};
+    static const int64_t negatives[] = {-1, -32, -33, -128, -129, -32769, INT32_MIN, INT64_MIN};
+    static const size_t lengths[] = {0, 1, 31, 32, 255, 256, 65535, 65536};
+    uint8_t *bytes = calloc(1, 70000);
+    struct buf b = {0};
+    msgpack_unpacked one;
+    size_t at = 0;
+
+    (void)unused;
+    msgpack_unpacked_init(&one);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        pack_u64(&b, numbers[i]);
+    for (size_t i = 0; i < sizeof negatives / sizeof negatives[0]; i++)
+        pack_i64(&b, negatives[i]);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++)
+        pack_str(&b, slice_of(bytes, lengths[i]));
+    struct unpack u = unpack_over(buf_slice(&b)), skipping = u;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        assert_int_equal(msgpack_unpack_next(&one, (const char *)b.ptr, b.len, &at),
+                         MSGPACK_UNPACK_SUCCESS);
+        assert_int_equal(one.data.via.u64, numbers[i]);
+        assert_int_equal(unpack_u64(&u), numbers[i]);
+        unpack_skip(&skipping);
+    }
+    for (size_t i = 0; i < sizeof negatives / sizeof negatives[0]; i++) {
+        assert_int_equal(msgpack_unpack_next(&one, (const char *)b.ptr, b.len, &at),
+                         MSGPACK_UNPACK_SUCCESS);
+        assert_int_equal(one.data.via.i64, negatives[i]);
+        assert_int_equal(unpack_i64(&u), negatives[i]);
+        unpack_skip(&skipping);
+    }
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        assert_int_equal(unpack_str(&u).len, lengths[i]);
+        unpack_skip(&skipping);
+    }
+    assert_true(unpack_done(&u));
+    assert_true(unpack_done(&skipping));
+    msgpack_unpacked_destroy(&one);
+    buf_fini(&b);
+    free(bytes);
+}
+
+static void a_bad_cursor_stays_bad_and_counts_are_bounded(void **unused)
+{
+    struct unpack u =
+        unpack_over(SLICE("\xdd\xff\xff\xff\xff")); /* an array of 4 billion, in 5 bytes */
+
+    (void)unused;
+    assert_int_equal(unpack_array(&u), 0);
+    assert_false(unpack_ok(&u));
+    assert_int_equal(unpack_u64(&u), 0);
+    u = unpack_over(SLICE("\xdb\xff\xff\xff\xff"
+                          "abc"));
+    assert_int_equal(unpack_str(&u).len, 0);
+    assert_false(unpack_ok(&u));
+    u = unpack_over(SLICE("\xff"));
+    assert_int_equal(unpack_u64(&u), 0); /* −1 is no u64 */
+    assert_false(unpack_ok(&u));
+    uint8_t deep[100];
+    memset(deep, 0x91, sizeof deep);
+    u = unpack_over(slice_of(deep, sizeof deep));
+    unpack_skip(&u);
+    assert_false(unpack_ok(&u));
+}
+
+static void an_arena_keeps_what_it_gave(void **unused)
+{
+    struct arena a = {0};
+    uint8_t *first = arena_alloc(&a, 100);
+
+    (void)unused;
+    memset(first, 1, 100);
+    for (int i = 0; i < 1000; i++)
+        memset(arena_alloc(&a, (size_t)i * 7), 2, (size_t)i * 7);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(first[i], 1);
+    assert_true(slice_eq(arena_printf(&a, "%d-%s", 7, "x"), SLICE("7-x")));
+    arena_reset(&a);
+    assert_non_null(arena_alloc(&a, 1 << 20));
+    arena_fini(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(utf8_is_judged_by_rfc_3629),
+        cmocka_unit_test(slices_cut_trim_and_count),
+        cmocka_unit_test(digests_are_those_of_the_standards),
+        cmocka_unit_test(json_text_is_escaped_and_read_back),
+        cmocka_unit_test(what_we_pack_the_library_reads_and_so_do_we),
+        cmocka_unit_test(a_bad_cursor_stays_bad_and_counts_are_bounded),
+        cmocka_unit_test(an_arena_keeps_what_it_gave),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

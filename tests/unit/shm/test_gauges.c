@@ -1,0 +1,174 @@
+/*
+ * The shared bucket, the started marks and the bell.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "shm/bell.h"
+#include "shm/gauges.h"
+#include "shm/started.h"
+
+static void the_bucket_keeps_the_rate_over_time(void **unused)
+{
+    struct gauge_bucket b = {.per_s_milli = 14000};
+    uint64_t now_ns = 1000000000, taken = 0;
+    const uint64_t end_ns = now_ns + UINT64_C(100000000000);
+
+    (void)unused;
+    while (now_ns < end_ns) {
+        uint64_t wait_ns = bucket_take(&b, 1, 2, now_ns);
+        if (wait_ns == 0)
+            taken++;
+        else
+            now_ns += wait_ns;
+    }
+    assert_in_range(taken, 1400, 1403); /* 14 a second for 100 s, and the burst */
+}
+
+static void an_unknown_rate_gives_nothing_and_a_burst_is_bounded(void **unused)
+{
+    struct gauge_bucket b = {0};
+    unsigned at_once = 0;
+
+    (void)unused;
+    assert_true(bucket_take(&b, 1, 5, 1) > 0);
+    b.per_s_milli = 1000;
+    while (bucket_take(&b, 1, 5, 1000) == 0)
+        at_once++;
+    assert_int_equal(at_once, 5);
+    assert_true(bucket_take(&b, 50, 5, UINT64_C(10000000000)) ==
+                0); /* more than a burst, when full */
+    assert_true(bucket_take(&b, 1, 5, UINT64_C(10000000000)) > UINT64_C(40000000000));
+}
+
+static struct gauge_bucket shared_bucket = {.per_s_milli = 2000000000};
+static _Atomic uint64_t taken_in_all;
+
+static void *take_many(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 50000; i++)
+        if (bucket_take(&shared_bucket, 1, 1, 1000000) == 0)
+            atomic_fetch_add(&taken_in_all, 1);
+    return NULL;
+}
+
+static void two_takers_do_not_share_a_token(void **unused)
+{
+    pthread_t threads[2];
+
+    (void)unused;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, take_many, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(taken_in_all, 1);
+}
+
+static void marks_outlive_the_process_and_name_their_lease(void **unused)
+{
+    char path[] = "/tmp/postern-started-XXXXXX";
+    struct err err;
+    bool believable;
+    uint64_t mask;
+    int status;
+
+    (void)unused;
+    (void)close(mkstemp(path));
+    struct started *s = started_open(path, &believable, &err);
+    assert_non_null(s);
+    assert_false(believable); /* a new file proves nothing */
+    pid_t pid = fork();
+    if (pid == 0) {
+        started_begin(s, 1, 7, 42);
+        started_mark(s, 1, 7, 0x5);
+        (void)raise(SIGKILL);
+    }
+    (void)waitpid(pid, &status, 0);
+    assert_true(WIFSIGNALED(status));
+    started_close(s);
+
+    s = started_open(path, &believable, &err);
+    assert_true(believable);
+    assert_true(started_read(s, 1, 7, 42, &mask));
+    assert_int_equal(mask, 0x5);
+    assert_false(started_read(s, 1, 7, 43, &mask));
+    assert_false(started_read(s, 0, 7, 42, &mask));
+    assert_false(started_read(s, STARTED_SENDERS, 7, 42, &mask));
+    started_begin(s, 1, 7, 43);
+    assert_true(started_read(s, 1, 7, 43, &mask) && mask == 0);
+    started_close(s);
+
+    FILE *f = fopen(path, "r+"); /* as after a crash of the machine: another boot wrote it */
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 32, SEEK_SET), 0);
+    assert_true(fputc('x', f) == 'x' && fclose(f) == 0);
+    s = started_open(path, &believable, &err);
+    assert_false(believable);
+    assert_false(started_read(s, 1, 7, 43, &mask));
+    started_close(s);
+    (void)unlink(path);
+}
+
+enum { RINGS = 20000 };
+static struct bell bell;
+static _Atomic uint32_t sleeping;
+static _Atomic uint64_t work;
+
+static void *ring_often(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < RINGS; i++) {
+        atomic_fetch_add(&work, 1);
+        bell_ring(&bell);
+    }
+    return NULL;
+}
+
+static void no_wake_up_is_lost(void **unused)
+{
+    struct err err;
+    pthread_t ringer;
+    uint64_t done = 0;
+
+    (void)unused;
+    assert_int_equal(bell_create(&bell, &sleeping, &err), 0);
+    assert_int_equal(pthread_create(&ringer, NULL, ring_often, NULL), 0);
+    while (done < RINGS) {
+        bell_quiet(&bell);
+        done = atomic_load(&work);
+        bell_sleep(&bell);
+        if (done < RINGS && atomic_load(&work) == done) {
+            struct pollfd p = {.fd = bell.fd, .events = POLLIN};
+            assert_int_equal(poll(&p, 1, 5000), 1); /* 0: it slept through its work */
+        }
+    }
+    assert_int_equal(pthread_join(ringer, NULL), 0);
+    bell_destroy(&bell);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_bucket_keeps_the_rate_over_time),
+        cmocka_unit_test(an_unknown_rate_gives_nothing_and_a_burst_is_bounded),
+        cmocka_unit_test(two_takers_do_not_share_a_token),
+        cmocka_unit_test(marks_outlive_the_process_and_name_their_lease),
+        cmocka_unit_test(no_wake_up_is_lost),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
