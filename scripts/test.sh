@@ -2,7 +2,7 @@
 # Runs every test and ends with the line "N passed, N failed".
 #
 #   scripts/test.sh               all suites
-#   scripts/test.sh unit e2e      only those: unit, asan, tsan, fuzz, e2e, fault
+#   scripts/test.sh unit e2e      only those: structure, unit, asan, tsan, fuzz, e2e, fault
 #
 # FUZZ_S     seconds for each fuzz target (default 4)
 # Full output of each suite is kept under build/test-logs/.
@@ -114,8 +114,18 @@ node_suite() {
 suite_e2e() { node_suite e2e tests/e2e; }
 suite_fault() { node_suite fault tests/fault; }
 
+suite_structure() {
+  if scripts/check_includes.sh >"$logs/structure.log" 2>&1; then
+    passed=$((passed + 1))
+    printf '%-44s %4d passed, 0 failed\n' "structure: order of folders, doors" 1
+  else
+    fail "the order of folders is broken:"
+    cat "$logs/structure.log"
+  fi
+}
+
 suites=("$@")
-if ((${#suites[@]} == 0)); then suites=(unit asan tsan fuzz e2e fault); fi
+if ((${#suites[@]} == 0)); then suites=(structure unit asan tsan fuzz e2e fault); fi
 for suite in "${suites[@]}"; do
   "suite_$suite"
 done
