@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -800,16 +801,13 @@ void config_free(struct config *c)
 
 void config_forget_secrets(struct config *c)
 {
-    static const char *const names[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
-                                        "AWS_SESSION_TOKEN"};
-
     wipe(c->aws.access_key_id);
     wipe(c->aws.secret_access_key);
     wipe(c->aws.session_token);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        wipe(getenv(names[i]));
-        (void)unsetenv(names[i]);
-    }
+    /* Any variable may hold one: the file names them as it likes. */
+    for (char **variable = environ; variable != NULL && *variable != NULL; variable++)
+        wipe(*variable);
+    (void)clearenv();
 }
 
 const struct config_domain *config_domain_find(const struct config *c, struct slice name)

@@ -89,7 +89,8 @@ struct config {
 struct config *config_load(const char *path, struct buf *mistakes);
 void config_free(struct config *c);
 
-/* In a process that has no use for AWS's credentials: wipes them, from the environment too. */
+/* In a process that has no use for AWS's credentials: wipes them, and the whole environment, as any
+ * variable may have brought one. */
 void config_forget_secrets(struct config *c);
 
 const struct config_domain *config_domain_find(const struct config *c,

@@ -11,34 +11,34 @@
 
 #define POSTERN_VERSION "0.1.0"
 
-static int check(const char *path)
+/* NULL: every mistake was said on standard error. */
+static struct config *load(const char *path)
 {
     struct buf mistakes = {0};
     struct config *config = config_load(path, &mistakes);
 
-    if (config == NULL) {
+    if (config == NULL)
         (void)fprintf(stderr, "%s\n", buf_cstr(&mistakes));
-        buf_fini(&mistakes);
+    buf_fini(&mistakes);
+    return config;
+}
+
+static int check(const char *path)
+{
+    struct config *config = load(path);
+
+    if (config == NULL)
         return 1;
-    }
     (void)printf("%s: ok\n", path);
     config_free(config);
-    buf_fini(&mistakes);
     return 0;
 }
 
 static int run(const char *path)
 {
-    struct buf mistakes = {0};
-    struct config *config = config_load(path, &mistakes);
+    struct config *config = load(path);
 
-    if (config == NULL) {
-        (void)fprintf(stderr, "%s\n", buf_cstr(&mistakes));
-        buf_fini(&mistakes);
-        return 1;
-    }
-    buf_fini(&mistakes);
-    return master_run(config);
+    return config == NULL ? 1 : master_run(config);
 }
 
 int main(int argc, char **argv)
