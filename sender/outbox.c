@@ -132,6 +132,13 @@ void outbox_destroy(struct outbox *o)
     free(o);
 }
 
+struct store *outbox_store(struct outbox *o, struct err *err)
+{
+    if (o->store == NULL)
+        o->store = store_open(o->me->config->state_dir, STORE_READ, err);
+    return o->store;
+}
+
 bool outbox_has_room(const struct outbox *o)
 {
     return !o->leaving && !o->broken && !o->writer_is_behind && o->lease_count < OUTBOX_LEASES_MAX;
@@ -519,9 +526,7 @@ static bool load(struct outbox *o, struct lease *l, uint64_t now)
 
     if (l->batch != NULL)
         return true;
-    if (o->store == NULL)
-        o->store = store_open(o->me->config->state_dir, STORE_READ, &err);
-    if (o->store != NULL)
+    if (outbox_store(o, &err) != NULL)
         t = store_begin_read(o->store, &err);
     if (t == NULL) {
         if (complain_now(o, now))

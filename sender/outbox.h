@@ -31,6 +31,10 @@ enum {
 
 struct outbox;
 
+/* The store, opened at first use; NULL and *err while it is not there. For others in this process
+ * too: LMDB allows a process to open it once. */
+struct store *outbox_store(struct outbox *o, struct err *err);
+
 struct outbox *outbox_create(const struct child *me, struct event_base *base,
                              struct aws_client *client);
 void outbox_destroy(struct outbox *o); /* after the client; NULL is fine */

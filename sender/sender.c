@@ -20,6 +20,7 @@
 
 #include "aws/http.h"
 #include "base/log.h"
+#include "sender/lifter.h"
 #include "sender/outbox.h"
 #include "sender/rate.h"
 
@@ -32,6 +33,7 @@ struct sender {
     struct aws_client *client;
     struct outbox *outbox;
     struct rate *rate;
+    struct lifter *lifter;   /* sender 0 only */
     bool leaving;            /* SIGTERM seen: no more leases */
     enum child_exit verdict; /* what sender_main() will return */
 };
@@ -98,10 +100,13 @@ static void on_doorbell(evutil_socket_t fd, short what, void *arg)
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct sender *s = arg;
+    struct err err;
 
     (void)fd, (void)what;
     child_beat(s->me);
     rate_tick(s->rate);
+    if (s->lifter != NULL && !s->leaving)
+        lifter_tick(s->lifter, outbox_store(s->outbox, &err));
     sender_work(s);
 }
 
@@ -136,13 +141,15 @@ static int sender_open(struct sender *s, struct err *err)
     s->base = event_base_new();
     if (s->base == NULL)
         return err_set(err, ERR_SYSTEM, "no event base");
-    /* One connection more than the outbox has places: asking for the account's rate waits for none.
-     */
-    s->client = aws_client_create(s->base, me->config, me->config->sender.connections + 1, err);
+    /* Two connections more than the outbox has places: the account's rate and the suppression list
+     * wait for none. */
+    s->client = aws_client_create(s->base, me->config, me->config->sender.connections + 2, err);
     if (s->client == NULL)
         return -1;
     s->outbox = outbox_create(me, s->base, s->client);
     s->rate = rate_create(me, s->client);
+    if (me->index == 0)
+        s->lifter = lifter_create(me, s->client);
     s->doorbell = event_new(s->base, me->slot->bell.fd, EV_READ | EV_PERSIST, on_doorbell, s);
     s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
     s->master = event_new(s->base, me->control_fd, EV_READ | EV_PERSIST, on_master, s);
@@ -158,6 +165,7 @@ static void sender_close(struct sender *s)
 {
     aws_client_destroy(s->client);
     rate_destroy(s->rate);
+    lifter_destroy(s->lifter);
     outbox_destroy(s->outbox);
     if (s->doorbell != NULL)
         event_free(s->doorbell);

@@ -67,7 +67,7 @@ static uint64_t read_envelope(struct unpack *u)
     bool version = unpack_u64(u) == RECORD_VERSION;
     uint64_t kind = unpack_u64(u);
 
-    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_DEADLETTER
+    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_LIFTED
                ? kind
                : 0;
 }
@@ -126,3 +126,4 @@ RECORD_CODE(lease, LEASE, RECORD_LEASE)
 RECORD_CODE(outcomes, OUTCOMES, RECORD_OUTCOMES)
 RECORD_CODE(event, EVENT, RECORD_EVENT)
 RECORD_CODE(deadletter, DEADLETTER, RECORD_DEADLETTER)
+RECORD_CODE(lifted, LIFTED, RECORD_LIFTED)

@@ -31,6 +31,7 @@ enum record_kind {
     RECORD_OUTCOMES,
     RECORD_EVENT,
     RECORD_DEADLETTER,
+    RECORD_LIFTED,
 };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
@@ -111,6 +112,11 @@ enum record_kind {
     F(3, text, raw, REQUIRED)                                                                      \
     F(4, text, message_id, REQUIRED) /* SQS's, so that a redelivery is the same row */
 
+/* sender → writer: SES's own suppression list no longer holds this address. */
+#define LIFTED(F)                                                                                  \
+    F(1, text, address, REQUIRED)                                                                  \
+    F(2, u64, at_us, REQUIRED) /* of the wish that was carried out */
+
 enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
 
 enum answer_verdict {
@@ -150,6 +156,7 @@ RECORD_STRUCT(lease, LEASE)
 RECORD_STRUCT(outcomes, OUTCOMES)
 RECORD_STRUCT(event, EVENT)
 RECORD_STRUCT(deadletter, DEADLETTER)
+RECORD_STRUCT(lifted, LIFTED)
 
 /* The kind of an encoded record; 0 when it is none of ours. */
 enum record_kind record_kind_of(struct slice from);

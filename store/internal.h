@@ -31,6 +31,7 @@ enum store_db {
     DB_BY_MESSAGE,   /* domain, message-id hash, ts, event id → "" */
     DB_WATERMARKS,   /* domain → µs */
     DB_SUPPRESSIONS, /* domain, list, address → entry */
+    DB_LIFTED,       /* address → µs: to be taken off SES's own suppression list */
     DB_DEADLETTERS,  /* time, hash → source, why, raw */
     DB_COUNT,
 };

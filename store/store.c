@@ -41,6 +41,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_BY_MESSAGE] = "by_message",
     [DB_WATERMARKS] = "watermarks",
     [DB_SUPPRESSIONS] = "suppressions",
+    [DB_LIFTED] = "lifted",
     [DB_DEADLETTERS] = "deadletters",
 };
 

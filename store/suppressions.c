@@ -122,3 +122,44 @@ void suppression_each(struct store_txn *t, struct slice domain, enum suppression
     }
     mdb_cursor_close(cursor);
 }
+
+/* -------- what SES's own list is still to forget -------- */
+
+/* LMDB's keys are short; no address that SES knows is longer. */
+enum { LIFTED_ADDRESS_MAX = 320 };
+
+int lifted_put(struct store_txn *t, struct slice address, uint64_t at_us, struct err *err)
+{
+    struct key at = {.len = 0};
+
+    if (address.len == 0 || address.len > LIFTED_ADDRESS_MAX)
+        return 0;
+    key_u64(&at, at_us);
+    return store_put(t, DB_LIFTED, address, key_slice(&at), err);
+}
+
+bool lifted_first(struct store_txn *t, struct buf *address, uint64_t *at_us)
+{
+    MDB_cursor *cursor;
+    MDB_val key, row;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_LIFTED], &cursor) != MDB_SUCCESS)
+        return false;
+    bool found = mdb_cursor_get(cursor, &key, &row, MDB_FIRST) == MDB_SUCCESS && row.mv_size == 8;
+    if (found) {
+        buf_reset(address);
+        buf_add(address, key.mv_data, key.mv_size);
+        *at_us = read_be(row.mv_data, 8);
+    }
+    mdb_cursor_close(cursor);
+    return found;
+}
+
+int lifted_delete(struct store_txn *t, struct slice address, uint64_t at_us, struct err *err)
+{
+    struct slice row;
+
+    if (!store_get(t, DB_LIFTED, address, &row) || row.len != 8 || read_be(row.ptr, 8) != at_us)
+        return 0;
+    return store_del(t, DB_LIFTED, address, err);
+}

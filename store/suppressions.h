@@ -7,6 +7,7 @@
 #ifndef STORE_SUPPRESSIONS_H
 #define STORE_SUPPRESSIONS_H
 
+#include "base/buf.h"
 #include "shm/record.h"
 #include "store/store.h"
 
@@ -29,5 +30,13 @@ int suppression_delete(struct store_txn *t, struct slice domain, enum suppressio
 typedef bool suppression_visitor(void *arg, const struct suppression_entry *entry);
 void suppression_each(struct store_txn *t, struct slice domain, enum suppression list,
                       struct slice after, suppression_visitor *visit, void *arg);
+
+/* Addresses that a person has taken off the bounce list, and that SES's account-level list may
+ * still hold: a sender removes them there, the writer then drops the row. at_us tells a later wish
+ * from the one that was carried out. (SOURCE spec/ghost.md §5.) */
+int lifted_put(struct store_txn *t, struct slice address, uint64_t at_us, struct err *err);
+/* Any one; the address is copied to *address. False: none. */
+bool lifted_first(struct store_txn *t, struct buf *address, uint64_t *at_us);
+int lifted_delete(struct store_txn *t, struct slice address, uint64_t at_us, struct err *err);
 
 #endif

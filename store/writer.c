@@ -278,6 +278,10 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
             return -1;
         found = found || got > 0;
     }
+    /* Whether we knew it or not: SES has a list of its own. A complaint taken back alone leaves
+     * SES's entry; a person who lifts a suppression takes back the bounce first. */
+    if (r->list == SUPPRESS_BOUNCE && lifted_put(t, r->address, clock_wall_us(), err) != 0)
+        return -1;
     answer(w, l, r->request_id, r->generation, found ? ANSWER_OK : ANSWER_NOT_FOUND,
            (struct slice){0});
     return 0;
@@ -345,7 +349,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS;
     case ROLE_SENDER:
-        return kind == RECORD_OUTCOMES;
+        return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
         return kind == RECORD_EVENT || kind == RECORD_DEADLETTER;
     case ROLE_WRITER:
@@ -367,6 +371,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_outcomes outcomes;
         struct record_event event;
         struct record_deadletter deadletter;
+        struct record_lifted lifted;
     } r;
     int got = 0;
 
@@ -403,6 +408,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_deadletter_decode(bytes, &r.deadletter))
             return 0;
         got = apply_deadletter(t, &r.deadletter, err);
+        break;
+    case RECORD_LIFTED:
+        if (!record_lifted_decode(bytes, &r.lifted))
+            return 0;
+        got = lifted_delete(t, r.lifted.address, r.lifted.at_us, err);
         break;
     case RECORD_ANSWER:
     case RECORD_LEASE:

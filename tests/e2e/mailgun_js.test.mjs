@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { createRequire } from 'node:module';
-import { Postern, domain, isSettled, key, readers, stopAll, waitFor } from './harness.mjs';
+import { Postern, domain, isSettled, key, readers, sleep, stopAll, waitFor } from './harness.mjs';
 
 const require = createRequire(import.meta.url);
 const FormData = require('form-data');
@@ -131,6 +131,19 @@ for (const version of ['10', '14']) {
       assert.equal(removed.status, 200);
       await assert.rejects(mg.suppressions.destroy(domain, 'bounces', address), (e) => e.status === 404);
       await assert.rejects(mg.suppressions.destroy(domain, 'unsubscribes', address), (e) => e.status === 404);
+    });
+
+    it('lets a reader whose suppression was lifted have the next newsletter, at SES too', async () => {
+      const address = 'bounce000003@readers.example.net';
+      await postern.sandbox.set({ local_parts: false });
+      for (const list of ['bounces', 'complaints', 'unsubscribes']) await mg.suppressions.destroy(domain, list, address).catch(() => {});
+      await sleep(2500); // a sender tells SES about once a second
+      await mg.messages.create(domain, newsletter([address], `${emailId}c`));
+      await waitFor('its delivery', () => {
+        const [b] = postern.batches();
+        return b['email-id'] === `${emailId}c` && b.delivered === 1;
+      });
+      await postern.sandbox.set({ local_parts: true });
     });
 
     it('refuses a wrong key and an unknown domain', async () => {

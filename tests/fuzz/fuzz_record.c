@@ -32,6 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(outcomes);
     TRY(event);
     TRY(deadletter);
+    TRY(lifted);
     buf_fini(&again);
     return 0;
 }
