@@ -34,6 +34,7 @@ enum {
     SPARE_FDS = 64,             /* of the limit of open files: store, rings, listeners, … */
     ARRIVING_BODIES_MAX = 16,   /* as many of the greatest size may be arriving at once */
     ARRIVING_SMALL = 256 << 10, /* what a request may bring even so */
+    FIRST_REQUEST_MS = 1000,    /* while leaving, for the first request of a new connection */
     DRAIN_ROUNDS = 16,          /* of DRAIN_BYTES, before a socket is closed */
     DRAIN_BYTES = 64 << 10,
     PAGE_MAX = 2048, /* evhttp's error pages, with headers */
@@ -53,6 +54,7 @@ struct connection {
     enum phase phase;
     uint64_t since_mono_ms; /* of the phase */
     uint64_t bytes;         /* received, or to be sent, in this phase */
+    bool fresh;             /* no request has come yet: its first one may be on its way */
     bool cut;
 };
 
@@ -131,6 +133,7 @@ static struct connection *connection_of(struct server *s, struct evhttp_request 
 
 static void connection_phase(struct connection *c, enum phase phase, uint64_t bytes)
 {
+    c->fresh = c->fresh && phase == PHASE_IDLE;
     c->phase = phase;
     c->since_mono_ms = clock_mono_ms();
     c->bytes = bytes;
@@ -252,6 +255,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
     struct connection *c = mem_zero(1, sizeof *c);
     c->server = s;
     c->bev = bev;
+    c->fresh = true;
     connection_phase(c, PHASE_IDLE, 0);
     bufferevent_incref(bev);
     evbuffer_add_cb(bufferevent_get_input(bev), on_input, c);
@@ -450,6 +454,13 @@ static bool is_too_slow(const struct connection *c, uint64_t now_mono_ms)
     return false;
 }
 
+/* A connection just made is about to bring a request: closing it then would fail a client that did
+ * nothing wrong. (One that is reused may be closed between two requests: clients expect that.) */
+static bool is_awaited(const struct connection *c, uint64_t now_mono_ms)
+{
+    return c->fresh && c->phase == PHASE_IDLE && now_mono_ms - c->since_mono_ms < FIRST_REQUEST_MS;
+}
+
 void server_tick(struct server *s)
 {
     uint64_t now = clock_mono_ms();
@@ -461,6 +472,8 @@ void server_tick(struct server *s)
                 log_info("a client was too slow: cut off after %llu bytes",
                          (unsigned long long)c->bytes);
                 connection_cut(c);
+            } else if (s->leaving && c->fresh && !is_awaited(c, now)) {
+                connection_cut(c); /* its first request never came */
             }
         }
     }
@@ -474,7 +487,7 @@ void server_leave(struct server *s)
     s->bound_count = 0;
     for (size_t i = 0; i < BUCKETS; i++) {
         for (struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
-            if (c->phase == PHASE_IDLE)
+            if (c->phase == PHASE_IDLE && !is_awaited(c, clock_mono_ms()))
                 connection_cut(c);
         }
     }
@@ -484,7 +497,8 @@ bool server_is_idle(const struct server *s)
 {
     for (size_t i = 0; i < BUCKETS; i++) {
         for (const struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
-            if (c->phase != PHASE_IDLE && !connection_has_ended(c))
+            if ((c->phase != PHASE_IDLE || is_awaited(c, clock_mono_ms())) &&
+                !connection_has_ended(c))
                 return false;
         }
     }

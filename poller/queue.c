@@ -28,6 +28,7 @@ struct message {
 };
 
 struct call {
+    struct call *next;
     struct queue *q;
     struct buf body;
     struct message *deleting[SQS_BATCH_MAX];
@@ -44,6 +45,7 @@ struct queue {
     void *arg;
     struct message *first, **last; /* in the order of arrival */
     size_t held;
+    struct call *calls; /* under way */
     bool stopped, failing;
     uint64_t backoff_ms, not_before_mono_ms, delete_by_mono_ms;
 };
@@ -64,10 +66,34 @@ struct queue *queue_open(struct event_base *base, struct aws_client *client, con
     return q;
 }
 
+static struct call *call_new(struct queue *q)
+{
+    struct call *c = mem_zero(1, sizeof *c);
+
+    c->q = q;
+    c->next = q->calls;
+    q->calls = c;
+    return c;
+}
+
+static void call_free(struct call *c)
+{
+    for (struct call **at = &c->q->calls; *at != NULL; at = &(*at)->next)
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
+    buf_fini(&c->body);
+    free(c);
+}
+
+/* After the client: nobody calls back any more. */
 void queue_close(struct queue *q)
 {
     if (q == NULL)
         return;
+    while (q->calls != NULL)
+        call_free(q->calls);
     while (q->first != NULL) {
         struct message *gone = q->first;
         q->first = gone->next;
@@ -75,12 +101,6 @@ void queue_close(struct queue *q)
     }
     free(q->url);
     free(q);
-}
-
-static void call_free(struct call *c)
-{
-    buf_fini(&c->body);
-    free(c);
 }
 
 /* -------- trouble -------- */
@@ -158,10 +178,9 @@ static void on_received(void *arg, const struct aws_response *answer)
 
 static void receive(struct queue *q)
 {
-    struct call *c = mem_zero(1, sizeof *c);
+    struct call *c = call_new(q);
     struct aws_request request;
 
-    c->q = q;
     sqs_receive_body(&c->body, slice_str(q->url), QUEUE_WAIT_S, q->visibility_s);
     sqs_request(&request, "AmazonSQS.ReceiveMessage");
     request.body = buf_slice(&c->body);
@@ -215,11 +234,10 @@ static void on_deleted(void *arg, const struct aws_response *answer)
 
 static void delete_batch(struct queue *q, struct message **messages, size_t count)
 {
-    struct call *c = mem_zero(1, sizeof *c);
+    struct call *c = call_new(q);
     struct slice handles[SQS_BATCH_MAX];
     struct aws_request request;
 
-    c->q = q;
     for (size_t i = 0; i < count; i++) {
         messages[i]->state = HELD_DELETING;
         c->deleting[c->count++] = messages[i];

@@ -67,9 +67,8 @@ static uint64_t read_envelope(struct unpack *u)
     bool version = unpack_u64(u) == RECORD_VERSION;
     uint64_t kind = unpack_u64(u);
 
-    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_LIFTED
-               ? kind
-               : 0;
+    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_LIFTED ? kind
+                                                                                              : 0;
 }
 
 enum record_kind record_kind_of(struct slice from)
