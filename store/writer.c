@@ -46,8 +46,8 @@ enum {
     TURN_BYTES = 16 * 1024 * 1024, /* of records in one transaction: bounds its time and memory */
     TURN_RECORDS = 4000,
     TURN_LEASES = 64,
-    EXPAND_BUSY = 4,  /* slices of `accepted` events a turn when there is other work */
-    EXPAND_IDLE = 40, /* and when there is none */
+    EXPAND_BUSY = 1, /* slices of `accepted` events a turn: the next POST waits for the turn */
+    EXPAND_IDLE = 6, /* and when there is nothing else to do */
     SWEEP_READERS_MS = 5000,
 };
 

@@ -122,11 +122,12 @@ try {
   const depth = (await other.stats()).queues['newsletter-events-queue'];
   await intake.launch();
   const inStart = performance.now();
-  await waitFor('an empty queue', async () => {
+  // Answers of long polls that the first life left behind stay out of sight for a while: not counted.
+  const after = await waitFor('an empty queue', async () => {
     const q = (await other.stats()).queues['newsletter-events-queue'];
-    return q.visible + q.in_flight === 0;
+    return q.visible === 0 && q.in_flight <= 320 && q;
   }, 120000, 10);
-  row('events in (stored, synced, deleted)', `${Math.round((depth.visible + depth.in_flight) / ((performance.now() - inStart) / 1000))} events/s (${depth.visible} waiting)`);
+  row('events in (stored, synced, deleted)', `${Math.round((after.deleted - depth.deleted) / ((performance.now() - inStart) / 1000))} events/s (${after.deleted - depth.deleted} in all)`);
 
   await sleep(1500);
   const begin = Math.floor(Date.now() / 1000) - 86400;
