@@ -560,10 +560,12 @@ static bool blank_line(char *text, int line)
     return any;
 }
 
-/* ${NAME} of an unset variable would silently be empty. */
-static void check_environment(struct reading *r, const char *text)
+/* What libconfuse lets pass: ${NAME} of an unset variable (it would silently be empty), and a
+ * section that the end of the file closes. */
+static void check_text(struct reading *r, const char *text)
 {
-    int line = 1;
+    enum { DEPTH_MAX = 8 };
+    int line = 1, opened[DEPTH_MAX] = {0}, depth = 0;
     bool comment = false, quoted = false;
 
     for (const char *at = text; *at != '\0'; at++) {
@@ -574,6 +576,11 @@ static void check_environment(struct reading *r, const char *text)
             quoted = !quoted;
         } else if (*at == '#' && !quoted) {
             comment = true;
+        } else if (*at == '{' && !quoted && !comment && (at == text || at[-1] != '$')) {
+            opened[depth < DEPTH_MAX ? depth : DEPTH_MAX - 1] = line;
+            depth++;
+        } else if (*at == '}' && !quoted && !comment && depth > 0) {
+            depth--;
         } else if (at[0] == '$' && at[1] == '{' && !comment) {
             const char *end = strchr(at, '}');
             char name[128];
@@ -586,6 +593,8 @@ static void check_environment(struct reading *r, const char *text)
                 mistake(r, line, "${%s}: the environment has no such variable", name);
         }
     }
+    if (depth > 0)
+        mistake(r, opened[(depth < DEPTH_MAX ? depth : DEPTH_MAX) - 1], "this '{' is never closed");
 }
 
 /* -------- what follows from other settings -------- */
@@ -716,7 +725,7 @@ struct config *config_load(const char *path, struct buf *mistakes)
 
     current = &r;
     if (text != NULL) {
-        check_environment(&r, text);
+        check_text(&r, text);
         r.kept = r.mistake_count;
         for (int pass = 0; pass < UNKNOWN_MAX; pass++) {
             config_clear(r.config);

@@ -389,7 +389,7 @@ int sandbox_main(int argc, char **argv)
     struct err err;
     int status = 0;
 
-    for (int i = 1; i < argc; i++) {
+    for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--help") == 0)
             return usage(NULL);
@@ -409,7 +409,6 @@ int sandbox_main(int argc, char **argv)
             c.publish_topic = argv[i + 1];
         else if (strcmp(argv[i], "--set") != 0 || !set_from_text(&c.options, value))
             return usage(argv[i]);
-        i++;
     }
     if ((c.publish_to == NULL) != (c.publish_topic == NULL))
         return usage("--publish-to without --publish-topic, or the other way round");

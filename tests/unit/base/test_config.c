@@ -108,6 +108,7 @@ static void each_mistake_is_named_with_its_line(void **unused)
          ":1: ${POSTERN_TEST_UNSET}: the environment has no such variable"},
         {"aws { access_key_id = a }\n" GOOD_REST, "go together"},
         {GOOD_REST GOOD_DOMAIN, "stands twice"},
+        {GOOD_REST "\nhttpd {\n children = 2\n", ":5: this '{' is never closed"},
         {GOOD_REST "domain \"nodots\" { api_keys = {\"k\"} }\n", "that is no domain name"},
         {GOOD_REST "domain \"b.example\" { }\n", "has no api_keys"},
         {"aws { region = x }\n" GOOD_DOMAIN, "queues.newsletter_events is not set"},
