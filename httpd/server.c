@@ -37,7 +37,8 @@ enum {
     FIRST_REQUEST_MS = 1000,    /* while leaving, for the first request of a new connection */
     DRAIN_ROUNDS = 16,          /* of DRAIN_BYTES, before a socket is closed */
     DRAIN_BYTES = 64 << 10,
-    PAGE_MAX = 2048, /* evhttp's error pages, with headers */
+    WRITE_BYTES_MAX = 512 << 10, /* a page of events in one system call */
+    PAGE_MAX = 2048,             /* evhttp's error pages, with headers */
 };
 
 enum phase {
@@ -258,6 +259,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
     c->fresh = true;
     connection_phase(c, PHASE_IDLE, 0);
     bufferevent_incref(bev);
+    (void)bufferevent_set_max_single_write(bev, WRITE_BYTES_MAX);
     evbuffer_add_cb(bufferevent_get_input(bev), on_input, c);
     evbuffer_add_cb(bufferevent_get_output(bev), on_output, c);
     /* A whole body waits in the input, so this must be more than the largest one. */

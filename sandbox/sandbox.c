@@ -6,6 +6,7 @@
 
 #include <event2/buffer.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -357,7 +358,9 @@ static int listen_on(const char *where, struct err *err)
     if (address.ss_family != AF_INET || ntohl(v4->sin_addr.s_addr) >> 24 != 127)
         return err_set(err, ERR_CONFIG, "--listen %s: only 127.x.x.x", where);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    /* No delay: see the master's listening sockets. */
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
         bind(fd, (const struct sockaddr *)&address, (socklen_t)len) != 0 || listen(fd, 1024) != 0)
         return err_sys(err, "--listen %s", where);
     return fd;
