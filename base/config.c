@@ -32,6 +32,8 @@ enum setting_type {
     TYPE_LEVEL,
     TYPE_FORMAT,
     TYPE_ON_DOUBT,
+    TYPE_STRATEGY,
+    TYPE_SHARE,     /* "0.1%" → parts per million */
     TYPE_ADDRESS,   /* host:port */
     TYPE_ADDRESSES, /* a list of them */
 };
@@ -70,6 +72,15 @@ static const struct setting settings[] = {
     {"sender", "max_rate", TYPE_RATE, AT(sender), "auto", 0, 0, true, "recipients a second: auto, a number, or a share of the account's"},
     {"sender", "on_doubt", TYPE_ON_DOUBT, AT(sender.on_doubt), "resend", 0, 0, true, "when no event settles an unanswered send: resend or hold"},
     {"sender", "doubt_window", TYPE_DURATION, AT(sender.doubt_window_ms), "10m", 100, MS_PER_DAY, true, "how long to wait for that event"},
+    {"sender", "strategy", TYPE_STRATEGY, AT(sender.strategy), "auto", 0, 0, true, "auto: the cheapest of SES's calls that can express a mail; simple: never SendBulkEmail; raw: always raw MIME"},
+    {"guard", "bounce_warn", TYPE_SHARE, AT(guard.bounce_warn_ppm), "5%", 0, 1000000, true, "hard bounces of what a domain sent: say so; 0% = never"},
+    {"guard", "bounce_pause", TYPE_SHARE, AT(guard.bounce_pause_ppm), "8%", 0, 1000000, true, "hold the domain's newsletters; 0% = never"},
+    {"guard", "complaint_warn", TYPE_SHARE, AT(guard.complaint_warn_ppm), "0.1%", 0, 1000000, true, "complaints: say so; 0% = never"},
+    {"guard", "complaint_pause", TYPE_SHARE, AT(guard.complaint_pause_ppm), "0.4%", 0, 1000000, true, "hold the domain's newsletters; 0% = never"},
+    {"guard", "least", TYPE_COUNT, AT(guard.least), "1000", 1, 100000000, true, "recipients sent within the window before a share is judged"},
+    {"guard", "window", TYPE_DURATION, AT(guard.window_ms), "7d", 3600000, 90 * MS_PER_DAY, true, "over which shares are taken"},
+    {"guard", "soft_bounces", TYPE_COUNT, AT(guard.soft_bounces), "5", 0, 1000, true, "temporary failures without a delivery between that suppress an address; 0 = never"},
+    {"guard", "soft_bounce_window", TYPE_DURATION, AT(guard.soft_bounce_window_ms), "30d", 1000, TEN_YEARS_MS, true, "within which they count"},
     {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
     {"poller", "receives", TYPE_COUNT, AT(poller.receives), "4", 1, 32, true, "long polls in flight per queue"},
     {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "e.g. eu-west-1"},
@@ -88,6 +99,9 @@ static const struct setting settings[] = {
     {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
     {"retention", "batches", TYPE_DURATION, AT(retention.batches_ms), "90d", 1000, TEN_YEARS_MS, true, "how long batches are kept"},
     {"domain", "api_keys", TYPE_LIST, OF(api_keys), "", 0, 0, true, "keys that may use this domain"},
+    {"domain", "transactional_tags", TYPE_LIST, OF(transactional_tags), "", 0, 0, true, "messages with one of these tags overtake newsletters"},
+    {"domain", "warmup_first_day", TYPE_COUNT, OF(warmup_first_day), "0", 0, 100000000, true, "newsletter recipients on the first day; 0 = no warm-up"},
+    {"domain", "warmup_growth", TYPE_SHARE, OF(warmup_growth_ppm), "50%", 0, 10000000, true, "more on each further day"},
     {"domain", "newsletter_configuration_set", TYPE_TEXT, OF(newsletter_configuration_set), "", 0, 0, true, ""},
     {"domain", "system_configuration_set", TYPE_TEXT, OF(system_configuration_set), "", 0, 0, true, ""},
     {"domain", "untracked_configuration_set", TYPE_TEXT, OF(untracked_configuration_set), "", 0, 0, true, ""},
@@ -96,8 +110,9 @@ static const struct setting settings[] = {
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
-static const char *const section_names[] = {"",    "log",    "httpd",   "sender",    "poller",
-                                            "aws", "queues", "sandbox", "retention", "domain"};
+static const char *const section_names[] = {"",        "log",       "httpd", "sender",
+                                            "guard",   "poller",    "aws",   "queues",
+                                            "sandbox", "retention", "domain"};
 enum { SECTIONS = sizeof section_names / sizeof section_names[0] };
 
 /* -------- collecting mistakes -------- */
@@ -257,9 +272,29 @@ static bool read_rate(const char *text, struct config *c)
     return true;
 }
 
+/* "8%" or "0.1%", up to four decimals: parts per million. */
+static bool read_share(const char *text, uint64_t *ppm)
+{
+    struct slice s = slice_str(text), whole, part;
+    uint64_t number, decimals = 0;
+
+    if (s.len < 2 || s.ptr[s.len - 1] != '%')
+        return false;
+    bool has_part = slice_cut(slice_head(s, s.len - 1), '.', &whole, &part);
+    if (!slice_to_u64(whole, &number) || number > 1000)
+        return false;
+    if (has_part && (part.len > 4 || !slice_to_u64(part, &decimals)))
+        return false;
+    for (size_t i = has_part ? part.len : 4; i < 4; i++)
+        decimals *= 10;
+    *ppm = number * 10000 + decimals;
+    return true;
+}
+
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
 static const char *const format_names[] = {"text", "json", NULL};
 static const char *const doubt_names[] = {"resend", "hold", NULL};
+static const char *const strategy_names[] = {"auto", "simple", "raw", NULL};
 static const char *const bool_names[] = {"false", "true", "no", "yes", "off", "on", NULL};
 
 static void out_of_range(struct reading *r, int line, const struct setting *s, const char *text)
@@ -330,6 +365,20 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         else
             want = "resend or hold";
         break;
+    case TYPE_STRATEGY:
+        if (read_choice(text, strategy_names, &choice))
+            c->sender.strategy = (enum config_strategy)choice;
+        else
+            want = "auto, simple or raw";
+        break;
+    case TYPE_SHARE:
+        if (!read_share(text, &number))
+            want = "a share, as \"0.1%\"";
+        else if (number > s->most)
+            out_of_range(r, line, s, text);
+        else
+            *(uint32_t *)slot = (uint32_t)number;
+        break;
     case TYPE_ADDRESS:
         if (!read_address(text, slot))
             want = "host:port";
@@ -345,9 +394,9 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         break;
     }
     case TYPE_LIST: {
-        struct config_domain *d = base;
-        d->api_keys = mem_grow(d->api_keys, (d->api_key_count + 1) * sizeof *d->api_keys);
-        d->api_keys[d->api_key_count++] = mem_strdup(text);
+        struct config_list *list = slot;
+        list->texts = mem_grow(list->texts, (list->count + 1) * sizeof *list->texts);
+        list->texts[list->count++] = mem_strdup(text);
         break;
     }
     }
@@ -476,13 +525,13 @@ static void read_domain(struct reading *r, cfg_t *section)
                 set_value(r, &d, s, cfg_getnstr(section, s->name, k), line);
         } else {
             const char *text = cfg_getstr(section, s->name);
-            set_value(r, &d, s, text != NULL ? text : "", line);
+            set_value(r, &d, s, text != NULL ? text : s->absent, line);
         }
     }
-    if (d.api_key_count == 0)
+    if (d.api_keys.count == 0)
         mistake(r, line, "domain \"%s\" has no api_keys: nobody could use it", d.name);
-    for (size_t i = 0; i < d.api_key_count; i++)
-        if (d.api_keys[i][0] == '\0')
+    for (size_t i = 0; i < d.api_keys.count; i++)
+        if (d.api_keys.texts[i][0] == '\0')
             mistake(r, line, "domain \"%s\" has an empty API key", d.name);
     c->domains = mem_grow(c->domains, (c->domain_count + 1) * sizeof *c->domains);
     c->domains[c->domain_count++] = d;
@@ -771,11 +820,14 @@ static void wipe(char *secret)
 
 static void domain_free(struct config_domain *d)
 {
-    for (size_t i = 0; i < d->api_key_count; i++) {
-        wipe(d->api_keys[i]);
-        free(d->api_keys[i]);
+    for (size_t i = 0; i < d->api_keys.count; i++) {
+        wipe(d->api_keys.texts[i]);
+        free(d->api_keys.texts[i]);
     }
-    free(d->api_keys);
+    free(d->api_keys.texts);
+    for (size_t i = 0; i < d->transactional_tags.count; i++)
+        free(d->transactional_tags.texts[i]);
+    free(d->transactional_tags.texts);
     free(d->name);
     free(d->newsletter_configuration_set);
     free(d->system_configuration_set);

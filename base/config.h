@@ -23,17 +23,27 @@ struct config_address {
     char *host, *port; /* "127.0.0.1", "8080"; host "*" is any; IPv6 without brackets */
 };
 
+struct config_list {
+    char **texts;
+    size_t count;
+};
+
 struct config_domain {
     char *name; /* lower case */
-    char **api_keys;
-    size_t api_key_count;
-    char *newsletter_configuration_set; /* "" = none sent */
+    struct config_list api_keys;
+    struct config_list transactional_tags; /* a message with one of these goes in the fast lane */
+    unsigned warmup_first_day;             /* recipients on the first day; 0 = no warm-up */
+    uint32_t warmup_growth_ppm;            /* more on each further day */
+    char *newsletter_configuration_set;    /* "" = none sent */
     char *system_configuration_set;
     char *untracked_configuration_set;
 };
 
 enum config_rate_kind { RATE_AUTO, RATE_FIXED, RATE_SHARE };
 enum config_on_doubt { ON_DOUBT_RESEND, ON_DOUBT_HOLD };
+/* How mails are put into SES: the cheapest call that can express them; the same without
+ * SendBulkEmail; all as raw MIME. */
+enum config_strategy { STRATEGY_AUTO, STRATEGY_SIMPLE, STRATEGY_RAW };
 
 struct config {
     char *path; /* the file it came from */
@@ -59,7 +69,16 @@ struct config {
         enum config_on_doubt on_doubt;
         uint64_t doubt_window_ms;
         unsigned connections; /* at once, per sender */
+        enum config_strategy strategy;
     } sender;
+    /* When a domain's newsletters endanger the account. Shares in parts per million; 0 = never. */
+    struct {
+        uint32_t bounce_warn_ppm, bounce_pause_ppm, complaint_warn_ppm, complaint_pause_ppm;
+        unsigned least;        /* recipients sent within the window before anything is judged */
+        uint64_t window_ms;    /* over which shares are taken */
+        unsigned soft_bounces; /* so many without a delivery between suppress; 0 = never */
+        uint64_t soft_bounce_window_ms;
+    } guard;
     struct {
         unsigned children;
         unsigned receives; /* long polls in flight per queue and poller */

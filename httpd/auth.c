@@ -21,14 +21,14 @@ struct auth *auth_create(const struct config *config)
     size_t count = 0;
 
     for (size_t i = 0; i < config->domain_count; i++)
-        count += config->domains[i].api_key_count;
+        count += config->domains[i].api_keys.count;
     auth->keys = mem_zero(count + 1, sizeof *auth->keys);
     auth->domain_count = config->domain_count;
     for (size_t i = 0; i < config->domain_count; i++) {
         const struct config_domain *domain = &config->domains[i];
 
-        for (size_t k = 0; k < domain->api_key_count; k++) {
-            struct slice key = slice_str(domain->api_keys[k]);
+        for (size_t k = 0; k < domain->api_keys.count; k++) {
+            struct slice key = slice_str(domain->api_keys.texts[k]);
 
             if (slice_is_empty(key))
                 continue;

@@ -67,8 +67,9 @@ static uint64_t read_envelope(struct unpack *u)
     bool version = unpack_u64(u) == RECORD_VERSION;
     uint64_t kind = unpack_u64(u);
 
-    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_LIFTED ? kind
-                                                                                              : 0;
+    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_CONTROLLED
+               ? kind
+               : 0;
 }
 
 enum record_kind record_kind_of(struct slice from)
@@ -126,3 +127,6 @@ RECORD_CODE(outcomes, OUTCOMES, RECORD_OUTCOMES)
 RECORD_CODE(event, EVENT, RECORD_EVENT)
 RECORD_CODE(deadletter, DEADLETTER, RECORD_DEADLETTER)
 RECORD_CODE(lifted, LIFTED, RECORD_LIFTED)
+RECORD_CODE(held, HELD, RECORD_HELD)
+RECORD_CODE(control, CONTROL, RECORD_CONTROL)
+RECORD_CODE(controlled, CONTROLLED, RECORD_CONTROLLED)

@@ -32,6 +32,9 @@ enum record_kind {
     RECORD_EVENT,
     RECORD_DEADLETTER,
     RECORD_LIFTED,
+    RECORD_HELD,
+    RECORD_CONTROL,
+    RECORD_CONTROLLED,
 };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
@@ -117,6 +120,39 @@ enum record_kind {
     F(1, text, address, REQUIRED)                                                                  \
     F(2, u64, at_us, REQUIRED) /* of the wish that was carried out */
 
+/* sender → writer: SES takes nothing from this domain, or from the account, for a while. */
+#define HELD(F)                                                                                    \
+    F(1, text, domain, OPTIONAL) /* empty = the whole account */                                   \
+    F(2, u32, reason, REQUIRED)  /* enum hold_reason */                                            \
+    F(3, u64, for_ms, REQUIRED)  /* from now; 0 = the hold is over */                              \
+    F(4, text, words, REQUIRED)  /* SES's, for a person */
+
+/* postern's command line → writer, over the control socket. Answered by CONTROLLED once committed.
+ */
+#define CONTROL(F)                                                                                 \
+    F(1, u32, verb, REQUIRED)     /* enum control_verb */                                          \
+    F(2, u64, batch_id, OPTIONAL) /* 0 = the domain is meant */                                    \
+    F(3, text, domain, OPTIONAL)  /* as configured, any case */
+
+#define CONTROLLED(F)                                                                              \
+    F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
+    F(2, text, text, OPTIONAL)   /* words for a person; CONTROL_STATUS: a JSON object */           \
+    F(3, u32, count, OPTIONAL)   /* recipients concerned */
+
+enum hold_reason {
+    HOLD_QUOTA = 1, /* the daily quota is used up */
+    HOLD_ACCOUNT,   /* SES has paused or suspended the account, or refuses our credentials */
+    HOLD_SENDER,    /* identity not verified, configuration set missing, access denied */
+};
+
+enum control_verb {
+    CONTROL_STATUS = 1, /* what is held, paused, how fast: JSON */
+    CONTROL_PAUSE,      /* a batch, or a domain's newsletters: nothing more is granted */
+    CONTROL_RESUME,
+    CONTROL_CANCEL, /* recipients not yet given to SES are cancelled */
+    CONTROL_RESEND, /* recipients that ended as failed before SES took them are pending again */
+};
+
 enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
 
 enum answer_verdict {
@@ -157,6 +193,9 @@ RECORD_STRUCT(outcomes, OUTCOMES)
 RECORD_STRUCT(event, EVENT)
 RECORD_STRUCT(deadletter, DEADLETTER)
 RECORD_STRUCT(lifted, LIFTED)
+RECORD_STRUCT(held, HELD)
+RECORD_STRUCT(control, CONTROL)
+RECORD_STRUCT(controlled, CONTROLLED)
 
 /* The kind of an encoded record; 0 when it is none of ours. */
 enum record_kind record_kind_of(struct slice from);

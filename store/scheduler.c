@@ -647,6 +647,19 @@ int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t bat
     return 0;
 }
 
+/* -------- what people ask for -------- */
+
+int scheduler_control(struct scheduler *s, struct store_txn *t, const struct record_control *r,
+                      enum answer_verdict *verdict, uint32_t *count, struct buf *words,
+                      struct err *err)
+{
+    (void)s, (void)t, (void)r, (void)err;
+    *verdict = ANSWER_REFUSED;
+    *count = 0;
+    buf_add_str(words, "not understood");
+    return 0;
+}
+
 /* -------- the dead and the doubtful -------- */
 
 static bool lease_is_dead(const struct scheduler *s, const struct lease_row *row,

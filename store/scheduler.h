@@ -45,6 +45,12 @@ int scheduler_settle(struct scheduler *s, struct store_txn *t, uint64_t batch_id
 int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
                           uint32_t event_type, uint32_t severity, struct err *err);
 
+/* What a person asks for (enum control_verb). *words: what was done or why not, for that person;
+ * STATUS: a JSON object. */
+int scheduler_control(struct scheduler *s, struct store_txn *t, const struct record_control *r,
+                      enum answer_verdict *verdict, uint32_t *count, struct buf *words,
+                      struct err *err);
+
 /* The leases of this sender's dead lives. Call with its up ring read to the end. */
 int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_slot *sender,
                    struct err *err);

@@ -414,6 +414,9 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
             return 0;
         got = lifted_delete(t, r.lifted.address, r.lifted.at_us, err);
         break;
+    case RECORD_HELD:
+    case RECORD_CONTROL:
+    case RECORD_CONTROLLED:
     case RECORD_ANSWER:
     case RECORD_LEASE:
         return 0; /* these go down, never up */

@@ -33,6 +33,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(event);
     TRY(deadletter);
     TRY(lifted);
+    TRY(held);
+    TRY(control);
+    TRY(controlled);
     buf_fini(&again);
     return 0;
 }

@@ -77,7 +77,7 @@ static void every_setting_is_read(void **unused)
     assert_int_equal(c->sender.rate_kind, RATE_SHARE);
     assert_int_equal(c->sender.rate_percent, 50);
     assert_int_equal(c->sender.on_doubt, ON_DOUBT_HOLD);
-    assert_int_equal(c->domains[0].api_key_count, 2);
+    assert_int_equal(c->domains[0].api_keys.count, 2);
     assert_string_equal(c->domains[0].name, "a.example.com");
     assert_string_equal(c->domains[0].newsletter_configuration_set, "set");
     assert_string_equal(c->domains[0].system_configuration_set, "ghost-mailgun-proxy-system-set");
@@ -166,7 +166,7 @@ static void the_environment_fills_what_the_file_leaves_out(void **unused)
     assert_string_equal(c->aws.secret_access_key, "from-environment");
     assert_string_equal(c->aws.ses_endpoint, "http://127.0.0.1:1");
     assert_string_equal(c->aws.sqs_endpoint, "http://127.0.0.1:2");
-    assert_string_equal(c->domains[0].api_keys[0], "key-from-environment");
+    assert_string_equal(c->domains[0].api_keys.texts[0], "key-from-environment");
     config_forget_secrets(c);
     assert_string_equal(c->aws.secret_access_key, "");
     assert_null(getenv("AWS_SECRET_ACCESS_KEY"));

@@ -10,8 +10,8 @@
 static char *first_keys[] = {(char[]){"key-one"}, (char[]){"shared"}};
 static char *second_keys[] = {(char[]){"key-two"}, (char[]){"shared"}, (char[]){""}};
 static struct config_domain domains[] = {
-    {.name = (char[]){"first.example.com"}, .api_keys = first_keys, .api_key_count = 2},
-    {.name = (char[]){"second.example.com"}, .api_keys = second_keys, .api_key_count = 3},
+    {.name = (char[]){"first.example.com"}, .api_keys = {first_keys, 2}},
+    {.name = (char[]){"second.example.com"}, .api_keys = {second_keys, 3}},
 };
 static const struct config config = {.domains = domains, .domain_count = 2};
 

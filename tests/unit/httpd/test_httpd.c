@@ -33,9 +33,9 @@ enum { EVENTS = 5, BODY_MAX = 1 << 20, RING_BYTES = 4 << 20, ANSWER_WAIT_MS = 20
 static char *keys[] = {(char[]){"key-0123456789"}};
 static char *other_keys[] = {(char[]){"key-of-the-other"}};
 static struct config_domain domains[] = {
-    {.name = (char[]){"mg.example.com"}, .api_keys = keys, .api_key_count = 1},
-    {.name = (char[]){"other.example.com"}, .api_keys = other_keys, .api_key_count = 1},
-    {.name = (char[]){"warm.example.com"}, .api_keys = keys, .api_key_count = 1},
+    {.name = (char[]){"mg.example.com"}, .api_keys = {keys, 1}},
+    {.name = (char[]){"other.example.com"}, .api_keys = {other_keys, 1}},
+    {.name = (char[]){"warm.example.com"}, .api_keys = {keys, 1}},
 };
 static char state_dir[] = "/tmp/test-httpd-XXXXXX";
 static struct config config = {

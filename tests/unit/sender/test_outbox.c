@@ -187,8 +187,14 @@ static void desk_open(struct desk *d, unsigned connections)
     seam.store_is_there = true;
     seam.started = NULL;
     static char empty[1];
-    d->domains[0] = (struct config_domain){mem_strdup("a.example"), NULL, 0, empty, empty, empty};
-    d->domains[1] = (struct config_domain){mem_strdup("b.example"), NULL, 0, empty, empty, empty};
+    d->domains[0] = (struct config_domain){.name = mem_strdup("a.example"),
+                                           .newsletter_configuration_set = empty,
+                                           .system_configuration_set = empty,
+                                           .untracked_configuration_set = empty};
+    d->domains[1] = (struct config_domain){.name = mem_strdup("b.example"),
+                                           .newsletter_configuration_set = empty,
+                                           .system_configuration_set = empty,
+                                           .untracked_configuration_set = empty};
     d->config.domains = d->domains;
     d->config.domain_count = 2;
     d->config.state_dir = empty;
