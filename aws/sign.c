@@ -268,7 +268,10 @@ void sign_canonical_request(struct buf *to, const struct sign_request *r)
     buf_add_byte(to, '\n');
     add_field_names(to, &fields);
     buf_add_byte(to, '\n');
-    add_sha256(to, r->body);
+    if (r->body_sha256 != NULL)
+        text_hex(to, slice_of(r->body_sha256, SHA256_BYTES));
+    else
+        add_sha256(to, r->body);
 }
 
 void sign_string_to_sign(struct buf *to, const struct sign_scope *scope,

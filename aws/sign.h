@@ -32,7 +32,8 @@ struct sign_request {
         *headers; /* host and x-amz-date among them; any order, repeats allowed */
     size_t header_count;
     struct slice body;
-    bool keep_path; /* do not resolve "//", "." and ".." */
+    const uint8_t *body_sha256; /* where the caller has it already; NULL = it is made of the body */
+    bool keep_path;             /* do not resolve "//", "." and ".." */
 };
 
 /* What a signing key depends on, besides the secret. */

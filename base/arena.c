@@ -39,7 +39,7 @@ void arena_reset(struct arena *a)
     a->first = keep;
 }
 
-void *arena_alloc(struct arena *a, size_t bytes)
+static void *take(struct arena *a, size_t bytes)
 {
     assert(bytes < SIZE_MAX / 2);
     bytes = (bytes + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
@@ -58,12 +58,17 @@ void *arena_alloc(struct arena *a, size_t bytes)
         }
         block->used = bytes;
         a->used_bytes += bytes;
-        return memset(block->data, 0, bytes);
+        return block->data;
     }
     void *given = a->first->data + a->first->used;
     a->first->used += bytes;
     a->used_bytes += bytes;
-    return memset(given, 0, bytes);
+    return given;
+}
+
+void *arena_alloc(struct arena *a, size_t bytes)
+{
+    return memset(take(a, bytes), 0, bytes);
 }
 
 void *arena_array(struct arena *a, size_t count, size_t bytes)
@@ -76,7 +81,7 @@ struct slice arena_dup(struct arena *a, struct slice s)
 {
     if (s.len == 0)
         return (struct slice){0};
-    uint8_t *copy = arena_alloc(a, s.len);
+    uint8_t *copy = take(a, s.len);
     memcpy(copy, s.ptr, s.len);
     return slice_of(copy, s.len);
 }

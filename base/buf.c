@@ -20,36 +20,15 @@ void buf_reset(struct buf *b)
     b->len = 0;
 }
 
-uint8_t *buf_reserve(struct buf *b, size_t more)
+uint8_t *buf_grow(struct buf *b, size_t more)
 {
     assert(more <= SIZE_MAX / 4 && b->len <= SIZE_MAX / 4);
-    if (b->ptr == NULL || b->cap - b->len < more) {
-        size_t cap = b->cap < BUF_LEAST_BYTES ? BUF_LEAST_BYTES : b->cap;
-        while (cap - b->len < more)
-            cap *= 2;
-        b->ptr = mem_grow(b->ptr, cap);
-        b->cap = cap;
-    }
+    size_t cap = b->cap < BUF_LEAST_BYTES ? BUF_LEAST_BYTES : b->cap;
+    while (cap - b->len < more)
+        cap *= 2;
+    b->ptr = mem_grow(b->ptr, cap);
+    b->cap = cap;
     return b->ptr + b->len;
-}
-
-void buf_add(struct buf *b, const void *ptr, size_t len)
-{
-    if (len == 0)
-        return;
-    memcpy(buf_reserve(b, len), ptr, len);
-    b->len += len;
-}
-
-void buf_add_byte(struct buf *b, uint8_t byte)
-{
-    *buf_reserve(b, 1) = byte;
-    b->len++;
-}
-
-void buf_add_str(struct buf *b, const char *s)
-{
-    buf_add(b, s, strlen(s));
 }
 
 void buf_add_u64(struct buf *b, uint64_t value)

@@ -61,6 +61,63 @@ void digest_sha256_parts(const struct slice *parts, size_t count, uint8_t out[SH
     finish(out);
 }
 
+static size_t common_length(struct slice a, struct slice b)
+{
+    enum { STRIDE = 1024 };
+    size_t most = a.len < b.len ? a.len : b.len, at = 0;
+
+    while (most - at >= STRIDE && memcmp(a.ptr + at, b.ptr + at, STRIDE) == 0)
+        at += STRIDE;
+    while (at < most && a.ptr[at] == b.ptr[at])
+        at++;
+    return at;
+}
+
+void digest_sha256_alike(struct digest_memo *m, struct slice s, uint8_t out[SHA256_BYTES])
+{
+    enum { LEAST_BYTES = 16 << 10, MISSES_EACH = 64 };
+    size_t common = common_length(buf_slice(&m->text), s);
+
+    if (m->hashed != 0 && common >= m->hashed) {
+        ready();
+        int ok = EVP_MD_CTX_copy_ex(md_ctx, m->state);
+        assert(ok == 1);
+        add(slice_from(s, m->hashed));
+        finish(out);
+        m->misses = 0;
+        return;
+    }
+    begin();
+    if (common >= LEAST_BYTES) {
+        if (m->state == NULL)
+            m->state = EVP_MD_CTX_new();
+        add(slice_head(s, common));
+        int ok = m->state != NULL && EVP_MD_CTX_copy_ex(m->state, md_ctx) == 1;
+        assert(ok);
+        m->text.len = m->hashed = common;
+        m->misses = 0;
+        add(slice_from(s, common));
+    } else {
+        /* Copies are not free: seldom, where they have not helped. */
+        m->misses++;
+        if (s.len >= LEAST_BYTES &&
+            ((m->misses & (m->misses - 1)) == 0 || m->misses % MISSES_EACH == 0)) {
+            buf_reset(&m->text);
+            buf_add_slice(&m->text, s);
+            m->hashed = 0;
+        }
+        add(s);
+    }
+    finish(out);
+}
+
+void digest_memo_fini(struct digest_memo *m)
+{
+    EVP_MD_CTX_free(m->state);
+    buf_fini(&m->text);
+    *m = (struct digest_memo){0};
+}
+
 /* RFC 2104, over the fetched digest: HMAC() and EVP_MAC would look SHA-256 up anew on each call. */
 void digest_hmac_sha256(struct slice key, struct slice text, uint8_t out[SHA256_BYTES])
 {

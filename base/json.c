@@ -65,13 +65,20 @@ const cJSON *json_first(const cJSON *array_or_object)
                : NULL;
 }
 
-/* Length of the UTF-8 sequence at s, or 0 when it is none. */
-static size_t utf8_length(struct slice s)
+#define BYTES_OF(c) (UINT64_C(0x0101010101010101) * (c))
+
+/* Has none of the eight bytes (a word, in any order) to be looked at: no control byte, quote,
+ * backslash, DEL, nothing beyond ASCII? */
+static bool is_plain(uint64_t word)
 {
-    for (size_t len = 2; len <= 4 && len <= s.len; len++)
-        if (slice_is_utf8(slice_head(s, len)))
-            return len;
-    return 0;
+    uint64_t quote = word ^ BYTES_OF('"'), backslash = word ^ BYTES_OF('\\');
+    uint64_t del = word ^ BYTES_OF(0x7f);
+    uint64_t odd = word | (word - BYTES_OF(0x20)) | (quote - BYTES_OF(1)) |
+                   (backslash - BYTES_OF(1)) | (del - BYTES_OF(1));
+
+    /* A byte from which more was taken than it has sets its top bit, or lends from its neighbour:
+     * then the answer may be a needless no. */
+    return (odd & BYTES_OF(0x80)) == 0;
 }
 
 void json_put_escaped(struct buf *to, struct slice s)
@@ -79,21 +86,29 @@ void json_put_escaped(struct buf *to, struct slice s)
     static const char hex[] = "0123456789abcdef";
     size_t from = 0, i = 0;
 
+    (void)buf_reserve(to, s.len);
     while (i < s.len) {
+        uint64_t word;
+        if (s.len - i >= sizeof word) {
+            memcpy(&word, s.ptr + i, sizeof word);
+            if (is_plain(word)) {
+                i += sizeof word;
+                continue;
+            }
+        }
         uint8_t c = s.ptr[i];
         if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
             i++;
             continue;
         }
         if (c >= 0x80) {
-            size_t len = utf8_length(slice_from(s, i));
+            size_t len = slice_utf8_len(slice_from(s, i));
             if (len != 0) {
                 i += len;
                 continue;
             }
         }
-        if (i > from)
-            buf_add(to, s.ptr + from, i - from);
+        buf_add(to, s.ptr + from, i - from);
         if (c == '"' || c == '\\') {
             buf_add_byte(to, '\\');
             buf_add_byte(to, c);
@@ -112,8 +127,7 @@ void json_put_escaped(struct buf *to, struct slice s)
         }
         from = ++i;
     }
-    if (s.len > from)
-        buf_add(to, s.ptr + from, s.len - from);
+    buf_add_slice(to, slice_from(s, from));
 }
 
 void json_put_text(struct buf *to, struct slice s)

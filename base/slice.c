@@ -121,47 +121,66 @@ bool slice_to_u64(struct slice s, uint64_t *value)
     return true;
 }
 
+/* Bytes from `at` on that are ASCII, in steps of a word: there may be more. */
+static size_t ascii_words(struct slice s, size_t at)
+{
+    const uint64_t high = UINT64_C(0x8080808080808080);
+    size_t from = at;
+    uint64_t word;
+
+    for (; s.len - at >= sizeof word; at += sizeof word) {
+        memcpy(&word, s.ptr + at, sizeof word);
+        if ((word & high) != 0)
+            break;
+    }
+    return at - from;
+}
+
 bool slice_is_ascii(struct slice s)
 {
-    for (size_t i = 0; i < s.len; i++)
+    for (size_t i = ascii_words(s, 0); i < s.len; i++)
         if (s.ptr[i] >= 0x80)
             return false;
     return true;
 }
 
+size_t slice_utf8_len(struct slice s)
+{
+    uint8_t c = s.len == 0 ? 0xff : s.ptr[0];
+    uint32_t code, least;
+    size_t more;
+
+    if (c < 0x80)
+        return 1;
+    if (c >= 0xc2 && c <= 0xdf) {
+        more = 1, code = c & 0x1fu, least = 0x80;
+    } else if (c >= 0xe0 && c <= 0xef) {
+        more = 2, code = c & 0x0fu, least = 0x800;
+    } else if (c >= 0xf0 && c <= 0xf4) {
+        more = 3, code = c & 0x07u, least = 0x10000;
+    } else {
+        return 0;
+    }
+    if (more > s.len - 1)
+        return 0;
+    for (size_t k = 1; k <= more; k++) {
+        if ((s.ptr[k] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (s.ptr[k] & 0x3fu);
+    }
+    if (code < least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+        return 0;
+    return more + 1;
+}
+
 bool slice_is_utf8(struct slice s)
 {
-    size_t i = 0;
-
-    while (i < s.len) {
-        uint8_t c = s.ptr[i];
-        size_t more;
-        uint32_t code, least;
-
-        if (c < 0x80) {
-            i++;
-            continue;
-        }
-        if (c >= 0xc2 && c <= 0xdf) {
-            more = 1, code = c & 0x1fu, least = 0x80;
-        } else if (c >= 0xe0 && c <= 0xef) {
-            more = 2, code = c & 0x0fu, least = 0x800;
-        } else if (c >= 0xf0 && c <= 0xf4) {
-            more = 3, code = c & 0x07u, least = 0x10000;
-        } else {
+    for (size_t i = ascii_words(s, 0), len; i < s.len; i += len) {
+        len = slice_utf8_len(slice_from(s, i));
+        if (len == 0)
             return false;
-        }
-        if (more > s.len - i - 1)
-            return false;
-        for (size_t k = 1; k <= more; k++) {
-            uint8_t next = s.ptr[i + k];
-            if ((next & 0xc0) != 0x80)
-                return false;
-            code = code << 6 | (next & 0x3fu);
-        }
-        if (code < least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-            return false;
-        i += more + 1;
+        if (len == 1)
+            len += ascii_words(s, i + 1);
     }
     return true;
 }

@@ -90,6 +90,8 @@ bool slice_cut(struct slice s, uint8_t byte, struct slice *head, struct slice *t
 bool slice_to_u64(struct slice s, uint64_t *value);
 
 bool slice_is_utf8(struct slice s); /* RFC 3629: no surrogates, no overlong forms */
+/* Bytes of the character that s begins with, 1 to 4; 0 when that is none, or s is empty. */
+size_t slice_utf8_len(struct slice s);
 bool slice_is_ascii(struct slice s);
 
 #endif
