@@ -26,7 +26,11 @@ enum event_type {
 
 enum event_severity { SEVERITY_NONE, SEVERITY_TEMPORARY, SEVERITY_PERMANENT };
 
-enum { EVENT_ID_BYTES = 16 }; /* 6 bytes: SES's time in ms, big-endian; 10 bytes: of a SHA-256 */
+enum {
+    EVENT_ID_BYTES = 16,     /* 6 bytes: SES's time in ms, big-endian; 10 bytes: of a SHA-256 */
+    EVENT_ORDINAL_BYTES = 2, /* `accepted`: the last of them count the batch's recipients */
+    EVENT_ORDINALS = 1 << 16,
+};
 
 struct delivery_status {
     bool present;

@@ -74,7 +74,10 @@ void own_event_accepted(struct event *e, const struct message_head *head,
     e->type = EVENT_ACCEPTED;
     e->ses_us = head->accepted_wall_us;
     e->method = SLICE("http");
-    identify(e, "accepted", batch_id, index);
+    /* Those of one batch stand beside each other, in order. */
+    identify(e, "accepted", batch_id, 0);
+    for (size_t i = 0; i < EVENT_ORDINAL_BYTES; i++)
+        e->id[EVENT_ID_BYTES - 1 - i] = (uint8_t)(index >> (8 * i));
 }
 
 void own_event_refused(struct event *e, const struct message_head *head,

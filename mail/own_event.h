@@ -19,6 +19,7 @@ void event_of_recipient(struct event *e, const struct message_head *head,
 struct slice message_id_of(const struct message_head *head, const struct recipient *recipient,
                            struct arena *a);
 
+/* index: less than EVENT_ORDINALS. The ids of a batch's follow each other. */
 void own_event_accepted(struct event *e, const struct message_head *head,
                         const struct recipient *recipient, uint64_t batch_id, uint32_t index,
                         struct arena *a);

@@ -9,6 +9,21 @@
  *   by_message     domain, message-id hash    place → ""
  *
  * A query is a merge of up to nine such runs (one per type asked for), each in the order of places.
+ *
+ * The `accepted` events of a batch differ in little more than the address, and would cost more than
+ * all else that sending costs. So they are stored in groups: one row for as many as fit a page, its
+ * place that of the first of them; the others follow with the last two bytes (the ordinal) counted
+ * up, and nothing stands between.
+ *
+ *   events         domain                     place → ses_us, mark, flags, count, what they share
+ *                                                     as a packed event, what differs for each
+ *   by_tag, by_type, by_message               place → count
+ *   by_recipient   domain with its top bit    place → (short hash, ordinal) of each address in the
+ *                  set, bucket                        bucket
+ *
+ * The last stands for all that was put in one go: a row or sixteen instead of one for each address.
+ * A query for an address reads its bucket's rows of all batches in the range, 1/16 of 6 bytes for
+ * each recipient; the hash is short, so what it finds is compared.
  */
 #include "store/events.h"
 
@@ -17,6 +32,7 @@
 
 #include "base/mem.h"
 #include "mail/filter.h"
+#include "mail/own_event.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -25,6 +41,21 @@ enum {
     SES_TIME_BYTES = 8,
     RUNS_MAX = EVENT_TYPE_END - 1,
     US = 1000000,
+
+    GROUP_MARK = 0xc1,         /* no packed event begins with it */
+    GROUP_OWN_IDS = 1,         /* flag: each has a message id of its own */
+    GROUP_TO_IS_RECIPIENT = 2, /* flag */
+    GROUP_HAS_BUCKETS = 4,     /* flag: rows of addresses stand at this row's place */
+    GROUP_HEAD_BYTES = SES_TIME_BYTES + 1 + 1 + 2 + 4,
+    GROUP_COUNT_AT = SES_TIME_BYTES + 2,
+    GROUP_ROW_BYTES = 4080,   /* one page that LMDB gives to a long value, less its header */
+    GROUP_SHARED_MOST = 2000, /* a longer shared part does not count into that */
+    COUNT_BYTES = 2,
+
+    BUCKETS = 16,
+    BUCKET_OF_ALL = 0xff, /* instead of them, for so few that one row will do: */
+    BUCKET_OF_ALL_MOST = 100,
+    BUCKET_ENTRY_BYTES = 4 + 2,
 };
 
 /* -------- keys -------- */
@@ -35,6 +66,16 @@ static void key_place(struct key *k, uint64_t timestamp_us, const uint8_t id[EVE
     key_bytes(k, slice_of(id, EVENT_ID_BYTES));
 }
 
+static void place_set(uint8_t place[PLACE_BYTES], uint64_t us, const uint8_t *id, uint8_t fill)
+{
+    for (size_t i = 0; i < 8; i++)
+        place[i] = (uint8_t)(us >> (56 - 8 * i));
+    if (id != NULL)
+        memcpy(place + 8, id, EVENT_ID_BYTES);
+    else
+        memset(place + 8, fill, EVENT_ID_BYTES);
+}
+
 static void key_start(struct key *k, uint32_t domain)
 {
     k->len = 0;
@@ -43,50 +84,54 @@ static void key_start(struct key *k, uint32_t domain)
 
 /* Calls put for every index row of e but the events table's own. Both storing and expiring go
  * through here, so that no row is forgotten. */
-typedef int row_action(struct store_txn *t, enum store_db db, const struct key *k, struct err *err);
+typedef int row_action(struct store_txn *t, enum store_db db, const struct key *k,
+                       struct slice value, struct err *err);
 
-static int index_rows(struct store_txn *t, uint32_t domain, const struct event *e, row_action *act,
-                      struct err *err)
+static int index_rows(struct store_txn *t, uint32_t domain, const struct event *e,
+                      struct slice value, row_action *act, struct err *err)
 {
     struct key k;
 
     key_start(&k, domain);
     key_u8(&k, (uint8_t)e->type);
     key_place(&k, e->timestamp_us, e->id);
-    if (act(t, DB_BY_TYPE, &k, err) != 0)
+    if (act(t, DB_BY_TYPE, &k, value, err) != 0)
         return -1;
     for (size_t i = 0; i < e->tag_count; i++) {
         key_start(&k, domain);
         key_hash_nocase(&k, e->tags[i]);
         key_u8(&k, (uint8_t)e->type);
         key_place(&k, e->timestamp_us, e->id);
-        if (act(t, DB_BY_TAG, &k, err) != 0)
+        if (act(t, DB_BY_TAG, &k, value, err) != 0)
             return -1;
     }
     if (e->recipient.len != 0) {
         key_start(&k, domain);
         key_hash_nocase(&k, e->recipient);
         key_place(&k, e->timestamp_us, e->id);
-        if (act(t, DB_BY_RECIPIENT, &k, err) != 0)
+        if (act(t, DB_BY_RECIPIENT, &k, value, err) != 0)
             return -1;
     }
     if (e->message_id.len != 0) {
         key_start(&k, domain);
         key_hash_nocase(&k, e->message_id);
         key_place(&k, e->timestamp_us, e->id);
-        if (act(t, DB_BY_MESSAGE, &k, err) != 0)
+        if (act(t, DB_BY_MESSAGE, &k, value, err) != 0)
             return -1;
     }
     return 0;
 }
 
-static int row_put(struct store_txn *t, enum store_db db, const struct key *k, struct err *err)
+static int row_put(struct store_txn *t, enum store_db db, const struct key *k, struct slice value,
+                   struct err *err)
 {
-    return store_put(t, db, key_slice(k), (struct slice){0}, err);
+    return store_put(t, db, key_slice(k), value, err);
 }
 
-static int row_delete(struct store_txn *t, enum store_db db, const struct key *k, struct err *err)
+static int row_delete(struct store_txn *t, enum store_db db, const struct key *k,
+                      struct slice value, struct err *err)
 {
+    (void)value;
     return store_del(t, db, key_slice(k), err);
 }
 
@@ -163,17 +208,269 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     buf_fini(&packed);
     if (rc != 0 || store_put(t, DB_EVENT_IDS, id, key_slice(&timestamp), err) != 0)
         return -1;
-    return index_rows(t, domain, e, row_put, err) == 0 ? 1 : -1;
+    return index_rows(t, domain, e, slice_none(), row_put, err) == 0 ? 1 : -1;
+}
+
+/* -------- groups -------- */
+
+struct group {
+    unsigned flags;
+    uint32_t count;
+    struct slice shared, members;
+};
+
+/* False: the row is one event's. */
+static bool group_read(struct slice row, struct group *g)
+{
+    if (row.len < GROUP_HEAD_BYTES || row.ptr[SES_TIME_BYTES] != GROUP_MARK)
+        return false;
+    g->flags = row.ptr[SES_TIME_BYTES + 1];
+    g->count = (uint32_t)read_be(row.ptr + GROUP_COUNT_AT, COUNT_BYTES);
+    size_t shared_len = read_be(row.ptr + GROUP_COUNT_AT + COUNT_BYTES, 4);
+    struct slice rest = slice_from(row, GROUP_HEAD_BYTES);
+    g->shared = slice_head(rest, shared_len);
+    g->members = slice_from(rest, shared_len);
+    return true;
+}
+
+static void put_short(struct buf *to, struct slice s)
+{
+    s = slice_head(s, UINT16_MAX);
+    buf_add_byte(to, (uint8_t)(s.len >> 8));
+    buf_add_byte(to, (uint8_t)s.len);
+    buf_add_slice(to, s);
+}
+
+static struct slice take_short(struct slice *from)
+{
+    size_t len = from->len < 2 ? 0 : read_be(from->ptr, 2);
+    struct slice s = slice_head(slice_from(*from, 2), len);
+
+    *from = slice_from(*from, 2 + len);
+    return s;
+}
+
+static void group_member(const struct group *g, uint32_t at, struct slice *recipient,
+                         struct slice *message_id)
+{
+    struct slice rest = g->members;
+
+    for (uint32_t i = 0; i <= at; i++) {
+        *recipient = take_short(&rest);
+        *message_id = (g->flags & GROUP_OWN_IDS) != 0 ? take_short(&rest) : slice_none();
+    }
+}
+
+static uint32_t ordinal_of(const uint8_t place[PLACE_BYTES])
+{
+    return (uint32_t)read_be(place + PLACE_BYTES - EVENT_ORDINAL_BYTES, EVENT_ORDINAL_BYTES);
+}
+
+/* The place of the one that stands `at` behind the one of that place. */
+static void place_behind(uint8_t to[PLACE_BYTES], const uint8_t *place, uint32_t at)
+{
+    uint32_t ordinal = ordinal_of(place) + at;
+
+    memmove(to, place, PLACE_BYTES);
+    to[PLACE_BYTES - 2] = (uint8_t)(ordinal >> 8);
+    to[PLACE_BYTES - 1] = (uint8_t)ordinal;
+}
+
+/* FNV-1a over the address in lower case: it has to be short and fast, not unique. */
+static uint32_t address_hash(struct slice address)
+{
+    uint32_t hash = 2166136261u;
+
+    for (size_t i = 0; i < address.len; i++) {
+        uint8_t c = address.ptr[i];
+        hash = (hash ^ (c >= 'A' && c <= 'Z' ? c + 32u : c)) * 16777619u;
+    }
+    return hash;
+}
+
+static uint8_t bucket_of(uint32_t hash)
+{
+    return (uint8_t)(hash % BUCKETS);
+}
+
+static void key_bucket(struct key *k, uint32_t domain, uint8_t bucket)
+{
+    key_start(k, domain | UINT32_C(1) << 31);
+    key_u8(k, bucket);
+}
+
+static int put_buckets(struct store_txn *t, uint32_t domain, const struct event *first,
+                       const struct recipient *list, size_t count, struct err *err)
+{
+    uint32_t ordinal =
+        (uint32_t)read_be(first->id + EVENT_ID_BYTES - EVENT_ORDINAL_BYTES, EVENT_ORDINAL_BYTES);
+    struct buf rows[BUCKETS] = {{0}};
+    int rc = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct key entry = {.len = 0};
+        uint32_t hash = address_hash(list[i].address);
+        key_u32(&entry, hash);
+        key_be(&entry, ordinal + i, EVENT_ORDINAL_BYTES);
+        buf_add_slice(&rows[count <= BUCKET_OF_ALL_MOST ? 0 : bucket_of(hash)], key_slice(&entry));
+    }
+    for (uint8_t i = 0; i < BUCKETS; i++) {
+        struct key k;
+        key_bucket(&k, domain, count <= BUCKET_OF_ALL_MOST ? BUCKET_OF_ALL : i);
+        key_place(&k, first->timestamp_us, first->id);
+        if (rc == 0 && rows[i].len > 0)
+            rc = store_put(t, DB_BY_RECIPIENT, key_slice(&k), buf_slice(&rows[i]), err);
+        buf_fini(&rows[i]);
+    }
+    return rc;
+}
+
+/* Puts as many of the list as one row takes: how many, or -1. e: what they share; its place is that
+ * of the first. */
+static int put_group(struct store_txn *t, uint32_t domain, const struct event *e, unsigned flags,
+                     const struct message_head *head, const struct recipient *list, size_t count,
+                     struct buf *row, struct err *err)
+{
+    struct arena arena = {0};
+    struct key k = {.len = 0}, counted = {.len = 0};
+    uint32_t in = 0;
+
+    buf_reset(row);
+    key_u64(&k, e->ses_us);
+    key_u8(&k, GROUP_MARK);
+    key_u8(&k, (uint8_t)flags);
+    buf_add_slice(row, key_slice(&k));
+    uint8_t *room = buf_reserve(row, COUNT_BYTES + 4);
+    memset(room, 0, COUNT_BYTES + 4);
+    row->len += COUNT_BYTES + 4;
+    event_pack(row, e);
+    size_t shared_len = row->len - GROUP_HEAD_BYTES;
+    size_t most = GROUP_ROW_BYTES + (shared_len > GROUP_SHARED_MOST ? shared_len : 0);
+    for (; in < count; in++) {
+        size_t before = row->len;
+        put_short(row, list[in].address);
+        if ((flags & GROUP_OWN_IDS) != 0)
+            put_short(row, message_id_of(head, &list[in], &arena));
+        if (row->len > most && in > 0) {
+            row->len = before;
+            break;
+        }
+    }
+    key_be(&counted, in, COUNT_BYTES);
+    memcpy(row->ptr + GROUP_COUNT_AT, counted.at, COUNT_BYTES);
+    struct key long_len = {.len = 0};
+    key_u32(&long_len, (uint32_t)shared_len);
+    memcpy(row->ptr + GROUP_COUNT_AT + COUNT_BYTES, long_len.at, 4);
+    arena_fini(&arena);
+
+    key_start(&k, domain);
+    key_place(&k, e->timestamp_us, e->id);
+    if (store_put(t, DB_EVENTS, key_slice(&k), buf_slice(row), err) != 0 ||
+        index_rows(t, domain, e, key_slice(&counted), row_put, err) != 0)
+        return -1;
+    return (int)in;
+}
+
+/* Message ids that differ have index rows of their own. */
+static int own_id_rows(struct store_txn *t, uint32_t domain, const uint8_t *place,
+                       const struct group *g, row_action *act, struct err *err)
+{
+    struct slice rest = g->members;
+
+    for (uint32_t i = 0; i < g->count && (g->flags & GROUP_OWN_IDS) != 0; i++) {
+        uint8_t own[PLACE_BYTES];
+        struct key k;
+
+        (void)take_short(&rest);
+        struct slice message_id = take_short(&rest);
+        if (message_id.len == 0)
+            continue;
+        place_behind(own, place, i);
+        key_start(&k, domain);
+        key_hash_nocase(&k, message_id);
+        key_bytes(&k, slice_of(own, PLACE_BYTES));
+        if (act(t, DB_BY_MESSAGE, &k, slice_none(), err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int put_groups(struct store_txn *t, uint32_t domain, struct event *e,
+                      const struct message_head *head, const struct recipient *list, size_t count,
+                      struct err *err)
+{
+    unsigned flags = GROUP_HAS_BUCKETS | (head->message_id_per_recipient ? GROUP_OWN_IDS : 0u) |
+                     (head->batch_mode ? GROUP_TO_IS_RECIPIENT : 0u);
+    struct buf row = {0};
+    int rc = put_buckets(t, domain, e, list, count, err);
+
+    e->recipient = slice_none();
+    if ((flags & GROUP_OWN_IDS) != 0)
+        e->message_id = slice_none();
+    if ((flags & GROUP_TO_IS_RECIPIENT) != 0)
+        e->to = slice_none();
+    while (rc == 0 && count > 0) {
+        uint8_t place[PLACE_BYTES];
+        struct group g;
+        int in = put_group(t, domain, e, flags, head, list, count, &row, err);
+        place_set(place, e->timestamp_us, e->id, 0);
+        if (in < 0 || !group_read(buf_slice(&row), &g) ||
+            own_id_rows(t, domain, place, &g, row_put, err) != 0) {
+            rc = -1;
+            break;
+        }
+        list += in;
+        count -= (size_t)in;
+        place_behind(place, place, (uint32_t)in);
+        memcpy(e->id, place + 8, EVENT_ID_BYTES);
+        flags &= ~(unsigned)GROUP_HAS_BUCKETS;
+    }
+    buf_fini(&row);
+    return rc;
+}
+
+int event_put_accepted(struct store_txn *t, const struct message_head *head, uint64_t batch_id,
+                       uint32_t first, const struct recipient *list, size_t count, uint64_t now_us,
+                       struct err *err)
+{
+    struct arena arena = {0};
+    struct event e;
+    int rc;
+
+    assert(first <= EVENT_ORDINALS && count <= EVENT_ORDINALS - first);
+    if (count == 0)
+        return 0;
+    own_event_accepted(&e, head, list, batch_id, first, &arena);
+    if (count == 1) {
+        rc = event_put(t, &e, now_us, err) < 0 ? -1 : 0;
+    } else {
+        uint32_t domain = store_domain_intern(t, e.domain, err);
+        e.timestamp_us = timestamp_for(e.ses_us, watermark_of(t, domain), now_us);
+        rc = domain == 0 ? -1 : put_groups(t, domain, &e, head, list, count, err);
+    }
+    arena_fini(&arena);
+    return rc;
 }
 
 /* -------- reading one run of an index -------- */
 
+enum run_rows {
+    ROWS_EVENTS, /* an event or a group */
+    ROWS_INDEX,  /* names one */
+    ROWS_BUCKET, /* names those of a group with a certain address hash */
+};
+
 struct run {
     MDB_cursor *cursor;
+    enum run_rows rows;
+    uint32_t hash; /* BUCKET */
     size_t prefix_len;
     uint8_t prefix[16];
-    const uint8_t *place; /* in the map; NULL = at its end */
+    /* The row it stands on, in the map; NULL = at its end. */
+    const uint8_t *row_place;
     struct slice value;
+    uint32_t count, at;         /* entries of the row; which of them it stands on */
+    uint8_t place[PLACE_BYTES]; /* of the event that it stands on */
 };
 
 /* Bounds of a scan, both inclusive but for `past`, which is excluded. */
@@ -184,27 +481,84 @@ struct scan {
     uint8_t past[PLACE_BYTES];
 };
 
-static void run_take(struct run *r, int rc, MDB_val k, MDB_val v, const struct scan *s)
+static bool is_past(const struct scan *s, const uint8_t *place)
+{
+    int order = s->has_past ? memcmp(place, s->past, PLACE_BYTES) : 0;
+
+    return !s->has_past || (s->up ? order > 0 : order < 0);
+}
+
+static uint32_t entries_of(const struct run *r)
+{
+    struct group g;
+
+    switch (r->rows) {
+    case ROWS_EVENTS:
+        return group_read(r->value, &g) ? g.count : 1;
+    case ROWS_INDEX:
+        return r->value.len == COUNT_BYTES ? (uint32_t)read_be(r->value.ptr, COUNT_BYTES) : 1;
+    case ROWS_BUCKET:
+        return (uint32_t)(r->value.len / BUCKET_ENTRY_BYTES);
+    }
+    return 0;
+}
+
+/* Goes to an entry of the row, on from this one in the scan's direction. False: it has none that
+ * the scan wants. */
+static bool row_find(struct run *r, const struct scan *s, uint32_t at)
+{
+    /* Below the first comes a number beyond the last. */
+    for (; at < r->count; at += s->up ? 1 : UINT32_MAX) {
+        if (r->rows == ROWS_BUCKET) {
+            const uint8_t *entry = r->value.ptr + (size_t)at * BUCKET_ENTRY_BYTES;
+            if (read_be(entry, 4) != r->hash)
+                continue;
+            uint32_t ordinal = (uint32_t)read_be(entry + 4, EVENT_ORDINAL_BYTES);
+            place_behind(r->place, r->row_place, ordinal - ordinal_of(r->row_place));
+        } else {
+            place_behind(r->place, r->row_place, at);
+        }
+        if (is_past(s, r->place)) {
+            r->at = at;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is this a row of the run, within the scan's bounds? */
+static bool row_take(struct run *r, int rc, MDB_val k, MDB_val v, const struct scan *s)
 {
     const uint8_t *at = k.mv_data;
 
-    r->place = NULL;
+    r->row_place = NULL;
     if (rc != MDB_SUCCESS || k.mv_size != r->prefix_len + PLACE_BYTES ||
         memcmp(at, r->prefix, r->prefix_len) != 0)
-        return;
+        return false;
     at += r->prefix_len;
     if (s->up ? memcmp(at, s->high, PLACE_BYTES) > 0 : memcmp(at, s->low, PLACE_BYTES) < 0)
-        return;
-    r->place = at;
+        return false;
+    r->row_place = at;
     r->value = store_slice(v);
+    r->count = entries_of(r);
+    return true;
+}
+
+/* From this row on to the first that has something. */
+static void run_settle(struct run *r, int rc, MDB_val k, MDB_val v, const struct scan *s)
+{
+    while (row_take(r, rc, k, v, s) && !row_find(r, s, s->up ? 0 : r->count - 1))
+        rc = mdb_cursor_get(r->cursor, &k, &v, s->up ? MDB_NEXT : MDB_PREV);
 }
 
 static void run_step(struct run *r, const struct scan *s)
 {
     MDB_val k = {0}, v = {0};
-    int rc = mdb_cursor_get(r->cursor, &k, &v, s->up ? MDB_NEXT : MDB_PREV);
 
-    run_take(r, rc, k, v, s);
+    if (row_find(r, s, s->up ? r->at + 1 : r->at - 1))
+        return;
+    int rc = mdb_cursor_get(r->cursor, &k, &v, s->up ? MDB_NEXT : MDB_PREV);
+    run_settle(r, rc, k, v, s);
 }
 
 /* Goes to the first place of the scan: the bound, or just past the position where that is further.
@@ -212,38 +566,40 @@ static void run_step(struct run *r, const struct scan *s)
 static void run_begin(struct run *r, const struct scan *s)
 {
     const uint8_t *bound = s->up ? s->low : s->high;
-    bool inclusive = true;
+    bool from_past = false;
     struct key from = {0};
     MDB_val v = {0};
 
     if (s->has_past) {
         int order = memcmp(s->past, bound, PLACE_BYTES);
-        if (s->up ? order >= 0 : order <= 0) {
+        from_past = s->up ? order >= 0 : order <= 0;
+        if (from_past)
             bound = s->past;
-            inclusive = false;
-        }
     }
     key_bytes(&from, slice_of(r->prefix, r->prefix_len));
     key_bytes(&from, slice_of(bound, PLACE_BYTES));
     MDB_val k = store_val(key_slice(&from));
     int rc = mdb_cursor_get(r->cursor, &k, &v, MDB_SET_RANGE);
     bool there = rc == MDB_SUCCESS && slice_eq(store_slice(k), key_slice(&from));
-    if (s->up) {
-        if (there && !inclusive)
-            rc = mdb_cursor_get(r->cursor, &k, &v, MDB_NEXT);
-    } else if (rc == MDB_NOTFOUND) {
-        rc = mdb_cursor_get(r->cursor, &k, &v, MDB_LAST);
-    } else if (rc == MDB_SUCCESS && !(there && inclusive)) {
-        rc = mdb_cursor_get(r->cursor, &k, &v, MDB_PREV);
+    if (s->up ? from_past && !there : !there || from_past) {
+        /* Downwards: the row below. Upwards: the same, for a group may reach beyond the position
+         * that it begins before. */
+        rc = mdb_cursor_get(r->cursor, &k, &v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+        if (s->up && (rc != MDB_SUCCESS || k.mv_size != from.len ||
+                      memcmp(k.mv_data, r->prefix, r->prefix_len) != 0)) {
+            k = store_val(key_slice(&from));
+            rc = mdb_cursor_get(r->cursor, &k, &v, MDB_SET_RANGE);
+        }
     }
-    run_take(r, rc, k, v, s);
+    run_settle(r, rc, k, v, s);
 }
 
 /* -------- a query -------- */
 
 struct hit {
-    const uint8_t *place;
-    struct slice value;
+    uint8_t place[PLACE_BYTES];
+    struct slice value; /* of its row */
+    uint32_t at;        /* which one of the row, when that is a group */
 };
 
 struct reading {
@@ -258,11 +614,14 @@ struct reading {
     struct scan scan;
 };
 
-static int run_add(struct reading *r, const struct key *prefix, struct err *err)
+static int run_add(struct reading *r, const struct key *prefix, enum run_rows rows, uint32_t hash,
+                   struct err *err)
 {
     struct run *run = &r->runs[r->run_count];
 
     assert(r->run_count < RUNS_MAX && prefix->len <= sizeof run->prefix);
+    run->rows = rows;
+    run->hash = hash;
     memcpy(run->prefix, prefix->at, prefix->len);
     run->prefix_len = prefix->len;
     int rc = mdb_cursor_open(r->t->mdb, r->t->store->dbi[r->index], &run->cursor);
@@ -286,6 +645,20 @@ static bool has_all_types(const struct filter_plan *plan)
     return true;
 }
 
+static int add_buckets(struct reading *r, struct err *err)
+{
+    uint32_t hash = address_hash(r->plan.recipient);
+    const uint8_t buckets[] = {bucket_of(hash), BUCKET_OF_ALL};
+
+    for (size_t i = 0; i < sizeof buckets; i++) {
+        struct key k;
+        key_bucket(&k, r->domain, buckets[i]);
+        if (run_add(r, &k, ROWS_BUCKET, hash, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* Chooses the index with the fewest rows to pass over, and opens its runs. */
 static int runs_open(struct reading *r, struct err *err)
 {
@@ -297,11 +670,13 @@ static int runs_open(struct reading *r, struct err *err)
         bool by_message = plan->message_id.len != 0;
         r->index = by_message ? DB_BY_MESSAGE : DB_BY_RECIPIENT;
         key_hash_nocase(&k, by_message ? plan->message_id : plan->recipient);
-        return run_add(r, &k, err);
+        if (run_add(r, &k, ROWS_INDEX, 0, err) != 0)
+            return -1;
+        return by_message || !has_type(plan, EVENT_ACCEPTED) ? 0 : add_buckets(r, err);
     }
     if (plan->tag.len == 0 && has_all_types(plan)) {
         r->index = DB_EVENTS;
-        return run_add(r, &k, err);
+        return run_add(r, &k, ROWS_EVENTS, 0, err);
     }
     r->index = plan->tag.len != 0 ? DB_BY_TAG : DB_BY_TYPE;
     if (plan->tag.len != 0)
@@ -311,7 +686,7 @@ static int runs_open(struct reading *r, struct err *err)
             continue;
         struct key typed = k;
         key_u8(&typed, (uint8_t)i);
-        if (run_add(r, &typed, err) != 0)
+        if (run_add(r, &typed, ROWS_INDEX, 0, err) != 0)
             return -1;
     }
     return 0;
@@ -324,7 +699,7 @@ static struct run *run_first(struct reading *r)
 
     for (size_t i = 0; i < r->run_count; i++) {
         struct run *run = &r->runs[i];
-        if (run->place == NULL)
+        if (run->row_place == NULL)
             continue;
         if (first == NULL) {
             first = run;
@@ -337,34 +712,73 @@ static struct run *run_first(struct reading *r)
     return first;
 }
 
-/* The event that an index row names. Neighbours in an index are mostly neighbours in the events
- * too: a cursor finds them on the leaf that it stands on. */
-static bool event_at(struct reading *r, struct run *run, struct hit *hit)
+/* Goes to the row that holds the event of this place: its own, or that of a group which begins
+ * before it. Neighbours in an index are mostly neighbours in the events too: a cursor finds them on
+ * the leaf that it stands on. */
+static bool row_of(struct reading *r, struct hit *hit)
 {
+    struct group g;
     struct key k;
     MDB_val v;
 
-    hit->place = run->place;
-    hit->value = run->value;
-    if (r->events == NULL)
-        return true;
     key_start(&k, r->domain);
-    key_bytes(&k, slice_of(run->place, PLACE_BYTES));
+    key_bytes(&k, slice_of(hit->place, PLACE_BYTES));
     MDB_val key = store_val(key_slice(&k));
-    if (mdb_cursor_get(r->events, &key, &v, MDB_SET) != MDB_SUCCESS)
-        return false;
+    int rc = mdb_cursor_get(r->events, &key, &v, MDB_SET_RANGE);
+    hit->at = 0;
     hit->value = store_slice(v);
-    return true;
+    if (rc == MDB_SUCCESS && slice_eq(store_slice(key), key_slice(&k)))
+        return true;
+    rc = mdb_cursor_get(r->events, &key, &v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+    if (rc != MDB_SUCCESS || key.mv_size != k.len ||
+        memcmp(key.mv_data, k.at, k.len - EVENT_ORDINAL_BYTES) != 0)
+        return false;
+    hit->at = ordinal_of(hit->place) - ordinal_of((const uint8_t *)key.mv_data + 4);
+    hit->value = store_slice(v);
+    return group_read(hit->value, &g) && hit->at < g.count;
+}
+
+static bool event_at(struct reading *r, const struct run *run, struct hit *hit)
+{
+    struct slice recipient = {0}, message_id;
+    struct group g;
+
+    memcpy(hit->place, run->place, PLACE_BYTES);
+    if (r->events == NULL) {
+        hit->value = run->value;
+        hit->at = run->at;
+        return true;
+    }
+    if (!row_of(r, hit))
+        return false;
+    if (run->rows != ROWS_BUCKET)
+        return true;
+    if (group_read(hit->value, &g))
+        group_member(&g, hit->at, &recipient, &message_id);
+    return slice_eq_nocase(recipient, r->plan.recipient);
 }
 
 static bool event_read(const struct hit *hit, struct arena *a, struct event *e)
 {
+    struct slice recipient, message_id;
+    struct group g;
+
     if (hit->value.len < SES_TIME_BYTES)
         return false;
     e->timestamp_us = read_be(hit->place, 8);
     memcpy(e->id, hit->place + 8, EVENT_ID_BYTES);
     e->ses_us = read_be(hit->value.ptr, SES_TIME_BYTES);
-    return event_unpack(slice_from(hit->value, SES_TIME_BYTES), a, e);
+    if (!group_read(hit->value, &g))
+        return event_unpack(slice_from(hit->value, SES_TIME_BYTES), a, e);
+    if (!event_unpack(g.shared, a, e))
+        return false;
+    group_member(&g, hit->at, &recipient, &message_id);
+    e->recipient = recipient;
+    if ((g.flags & GROUP_OWN_IDS) != 0)
+        e->message_id = message_id;
+    if ((g.flags & GROUP_TO_IS_RECIPIENT) != 0)
+        e->to = recipient;
+    return true;
 }
 
 static size_t gather(struct reading *r, const struct event_query *q, struct hit *hits)
@@ -417,16 +831,6 @@ static uint32_t render(const struct hit *hits, size_t count, bool reversed,
     return given;
 }
 
-static void place_set(uint8_t place[PLACE_BYTES], uint64_t us, const uint8_t *id, uint8_t fill)
-{
-    for (size_t i = 0; i < 8; i++)
-        place[i] = (uint8_t)(us >> (56 - 8 * i));
-    if (id != NULL)
-        memcpy(place + 8, id, EVENT_ID_BYTES);
-    else
-        memset(place + 8, fill, EVENT_ID_BYTES);
-}
-
 int event_query_run(struct store_txn *t, const struct event_query *q, struct slice storage_base,
                     struct buf *items, uint32_t *count, struct event_position *first,
                     struct event_position *last, struct err *err)
@@ -472,16 +876,31 @@ int event_query_run(struct store_txn *t, const struct event_query *q, struct sli
 
 /* -------- expiring -------- */
 
-/* Takes out the oldest event of a domain if it is older than before_us: 1, 0 when there is none,
- * -1. */
+static int expire_group(struct store_txn *t, uint32_t domain, const uint8_t *place,
+                        const struct group *g, struct err *err)
+{
+    if (own_id_rows(t, domain, place, g, row_delete, err) != 0)
+        return -1;
+    for (uint8_t i = 0; i <= BUCKETS && (g->flags & GROUP_HAS_BUCKETS) != 0; i++) {
+        struct key k;
+        key_bucket(&k, domain, i < BUCKETS ? i : BUCKET_OF_ALL);
+        key_bytes(&k, slice_of(place, PLACE_BYTES));
+        if (store_del(t, DB_BY_RECIPIENT, key_slice(&k), err) != 0)
+            return -1;
+    }
+    return (int)g->count;
+}
+
+/* Takes out the oldest row of a domain if it is older than before_us: how many events it held, 0
+ * when there is none, -1. */
 static int expire_one(struct store_txn *t, uint32_t domain, uint64_t before_us, struct arena *a,
                       struct err *err)
 {
-    struct run run = {.prefix_len = 4};
+    struct run run = {.rows = ROWS_EVENTS, .prefix_len = 4};
     struct scan scan = {.up = true};
     struct key k;
-    struct hit hit;
     struct event e = {0};
+    struct group g;
 
     key_start(&k, domain);
     memcpy(run.prefix, k.at, k.len);
@@ -491,20 +910,26 @@ static int expire_one(struct store_txn *t, uint32_t domain, uint64_t before_us, 
         return store_fail(err, rc, "opening a cursor");
     run_begin(&run, &scan);
     mdb_cursor_close(run.cursor);
-    if (run.place == NULL)
+    if (run.row_place == NULL)
         return 0;
-    hit = (struct hit){run.place, run.value};
-    key_bytes(&k, slice_of(run.place, PLACE_BYTES));
     /* The texts point into a page that the first deletion may change: copy them first. */
-    hit.value = arena_dup(a, run.value);
-    hit.place = k.at + 4;
-    bool readable = event_read(&hit, a, &e);
-    if (readable && index_rows(t, domain, &e, row_delete, err) != 0)
+    struct hit hit = {.value = arena_dup(a, run.value)};
+    memcpy(hit.place, run.place, PLACE_BYTES);
+    key_bytes(&k, slice_of(hit.place, PLACE_BYTES));
+    bool is_group = group_read(hit.value, &g), readable = event_read(&hit, a, &e);
+    if (is_group) { /* the index has rows for what is shared */
+        e.recipient = slice_none();
+        if ((g.flags & GROUP_OWN_IDS) != 0)
+            e.message_id = slice_none();
+    }
+    if (readable && index_rows(t, domain, &e, slice_none(), row_delete, err) != 0)
         return -1;
-    if (store_del(t, DB_EVENT_IDS, slice_of(k.at + 12, EVENT_ID_BYTES), err) != 0 ||
-        store_del(t, DB_EVENTS, key_slice(&k), err) != 0)
+    int gone = is_group ? expire_group(t, domain, hit.place, &g, err) : 1;
+    if (!is_group && store_del(t, DB_EVENT_IDS, slice_of(hit.place + 8, EVENT_ID_BYTES), err) != 0)
         return -1;
-    return 1;
+    if (gone < 0 || store_del(t, DB_EVENTS, key_slice(&k), err) != 0)
+        return -1;
+    return gone == 0 ? 1 : gone;
 }
 
 int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err)
@@ -519,8 +944,8 @@ int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct
     rc = 1;
     for (uint32_t domain = 1; domain <= stat.ms_entries && rc >= 0; domain++) {
         rc = 1;
-        while (gone < limit && (rc = expire_one(t, domain, before_us, &arena, err)) == 1) {
-            gone++;
+        while (gone < limit && (rc = expire_one(t, domain, before_us, &arena, err)) > 0) {
+            gone += (uint32_t)rc;
             arena_reset(&arena);
         }
     }
