@@ -21,10 +21,32 @@ static void refuse(struct exchange *x, int status, struct slice message)
     reply_message(x, status, message);
 }
 
+/* What a message without email-id needs remembered, should its answer be lost. */
+struct pending {
+    struct slice digest, answer_id;
+};
+
+/* A full ring loses it: then a repeat is a second mail, as it is for Mailgun. */
+static void tell_unheard(struct exchange *x)
+{
+    const struct pending *p = x->pending;
+    struct service *s = x->service;
+
+    if (p == NULL)
+        return;
+    struct record_unheard r = {
+        .domain = x->route.domain, .digest = p->digest, .answer_id = p->answer_id};
+    buf_reset(&s->record);
+    record_unheard_encode(&s->record, &r);
+    (void)service_push(s);
+}
+
 static void on_answer(struct exchange *x, const struct record_answer *answer)
 {
     struct buf body = {0};
 
+    if (answer == NULL || (answer->verdict == ANSWER_OK && server_peer_is_gone(x->req)))
+        tell_unheard(x);
     if (answer == NULL) {
         log_warn("the writer has not answered for %d s: a message for %s stays unconfirmed",
                  WRITER_PATIENCE_MS / 1000, x->domain->name);
@@ -66,7 +88,8 @@ static void pack_slices(struct buf *to, const struct submission *s)
     buf_fini(&one);
 }
 
-static void encode_accept(struct service *s, const struct submission *m, uint64_t request_id)
+static void encode_accept(struct service *s, const struct submission *m, uint64_t request_id,
+                          struct slice digest)
 {
     struct buf head = {0}, content = {0}, slices = {0}, claims = {0};
 
@@ -87,6 +110,7 @@ static void encode_accept(struct service *s, const struct submission *m, uint64_
         .due_wall_ms = m->head.due_wall_ms,
         .lane = m->head.lane,
         .testmode = m->head.testmode,
+        .digest = digest,
     };
     buf_reset(&s->record);
     record_accept_encode(&s->record, &record);
@@ -96,9 +120,21 @@ static void encode_accept(struct service *s, const struct submission *m, uint64_
     buf_fini(&claims);
 }
 
-static void hand_over(struct exchange *x, const struct submission *m)
+static bool is_transactional(const struct config_domain *d, const struct message_head *head)
+{
+    for (size_t i = 0; i < d->transactional_tags.count; i++)
+        for (size_t n = 0; n < head->tag_count; n++)
+            if (slice_eq_nocase(slice_str(d->transactional_tags.texts[i]), head->tags[n]))
+                return true;
+    return false;
+}
+
+static void hand_over(struct exchange *x, const struct submission *m,
+                      const uint8_t digest[CLAIM_BYTES])
 {
     struct service *s = x->service;
+    struct arena kept = {0};
+    struct pending *pending = NULL;
 
     if (server_peer_is_gone(x->req)) {
         log_info("a client of %s left before its message was handed over: dropped",
@@ -111,16 +147,23 @@ static void hand_over(struct exchange *x, const struct submission *m)
         reply_later(x, 429, 1, SLICE("Too many requests are waiting, please try again"));
         return;
     }
-    encode_accept(s, m, id);
+    if (m->head.email_id.len == 0) {
+        pending = arena_alloc(&kept, sizeof *pending);
+        *pending = (struct pending){arena_dup(&kept, slice_of(digest, CLAIM_BYTES)),
+                                    arena_dup(&kept, m->answer_id)};
+    }
+    encode_accept(s, m, id, pending == NULL ? slice_none() : pending->digest);
     enum ring_result pushed = service_push(s);
     if (pushed != RING_OK) {
         inbox_forget(s->inbox, id);
+        arena_fini(&kept);
         service_refuse(x, pushed);
         return;
     }
     /* The record is a copy of all that is needed from here on. */
     arena_fini(&x->arena);
-    x->arena = (struct arena){0};
+    x->arena = kept;
+    x->pending = pending;
     x->route.domain = slice_str(x->domain->name);
     x->query = x->route.raw_domain = x->route.version = x->route.leaf = (struct slice){0};
     struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
@@ -141,6 +184,7 @@ void messages_handle(struct exchange *x)
     struct form form;
     struct submission submission = {0};
     struct refusal why = {0};
+    uint8_t digest[CLAIM_BYTES] = {0};
 
     if (len != 0 && body.ptr == NULL) {
         reply_later(x, 503, 1, SLICE("Out of memory, nothing was queued"));
@@ -156,5 +200,9 @@ void messages_handle(struct exchange *x)
         refuse(x, why.status, why.message);
         return;
     }
-    hand_over(x, &submission);
+    if (is_transactional(x->domain, &submission.head))
+        submission.head.lane = LANE_TRANSACTIONAL;
+    if (submission.head.email_id.len == 0)
+        form_digest(&form, context.domain, digest);
+    hand_over(x, &submission, digest);
 }

@@ -38,7 +38,7 @@ struct exchange {
     const struct config_domain **domains; /* all that the key opens */
     size_t domain_count;
     uint64_t started_mono_ms;
-    void *pending; /* the route's own, in the arena, while it waits for the writer */
+    void *pending; /* the route's own, in the arena, while it waits for the writer; or NULL */
 };
 
 enum { WRITER_PATIENCE_MS = 30000 };

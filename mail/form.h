@@ -57,4 +57,8 @@ bool submission_from_form(const struct form *form, const struct submission_conte
  * SOURCE spec/ghost.md §6. */
 void submission_claims(const struct submission *s, struct buf *to);
 
+/* CLAIM_BYTES of SHA-256 over all fields in order, names and values, and over the domain: two POSTs
+ * with the same are the same message, when the first answer was lost. */
+void form_digest(const struct form *form, struct slice domain, uint8_t out[16]);
+
 #endif

@@ -401,6 +401,21 @@ static bool is_about_the_mailbox(const struct ses_event *e)
     return code.len == 0 && (smtp == 550 || smtp == 551 || smtp == 553);
 }
 
+/* Neither a refusal of this mail's content or size nor an automatic answer (out of office), which
+ * SES reports as a transient bounce without any status of a mail server. */
+static bool is_soft(const struct ses_event *e, struct slice sub)
+{
+    if (slice_eq(sub, SLICE("ContentRejected")) || slice_eq(sub, SLICE("AttachmentRejected")) ||
+        slice_eq(sub, SLICE("MessageTooLarge")))
+        return false;
+    if (slice_starts(e->event.status.enhanced_code, SLICE("5.6")) ||
+        slice_starts(e->event.status.enhanced_code, SLICE("5.7")) ||
+        slice_starts(e->event.status.enhanced_code, SLICE("4.7")))
+        return false;
+    return slice_eq(sub, SLICE("MailboxFull")) || e->event.status.enhanced_code.len > 0 ||
+           e->event.status.message.len > 0;
+}
+
 static void judge_bounce(struct reading *r, struct ses_event *e)
 {
     struct slice type = json_get_text(r->part, "bounceType");
@@ -423,6 +438,7 @@ static void judge_bounce(struct reading *r, struct ses_event *e)
         v->status.message = (struct slice){0};
     } else if (slice_eq(type, SLICE("Permanent"))) {
         bool mailbox = is_about_the_mailbox(e);
+        e->bounce = SES_BOUNCE_HARD; /* of whatever kind: SES counts them alike */
         permanent(e, mailbox ? "bounce" : "generic");
         if (mailbox)
             suppress(e, SES_SUPPRESS_BOUNCE);
@@ -431,6 +447,8 @@ static void judge_bounce(struct reading *r, struct ses_event *e)
          * temporary. */
         v->severity = SEVERITY_TEMPORARY;
         v->reason = SLICE("generic");
+        if (is_soft(e, sub))
+            e->bounce = SES_BOUNCE_SOFT;
     }
     v->delayed_bounce = r->mail_us != 0 && v->ses_us > r->mail_us + DELAYED_BOUNCE_US;
     if (e->suppress != SES_SUPPRESS_NONE)

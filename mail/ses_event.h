@@ -22,6 +22,9 @@ enum ses_suppress {
     SES_SUPPRESS_COMPLAINT
 };
 
+/* What a failure says of the address; the values are those of enum bounce. */
+enum ses_bounce { SES_BOUNCE_NONE, SES_BOUNCE_HARD, SES_BOUNCE_SOFT };
+
 struct ses_event {
     /* Type 0: nothing for the reader (Send), or set; domain, tags and the like as far as the event
      * itself tells them: ses_event_complete() adds what the batch knows. */
@@ -33,6 +36,7 @@ struct ses_event {
     struct slice address; /* as SES writes it */
     size_t destinations;  /* how many recipients that SES call had */
     enum ses_suppress suppress;
+    enum ses_bounce bounce;
     struct slice suppress_code, suppress_text;
     struct slice from_domain; /* of mail.source, lower case */
     struct slice kind;        /* SES's event type: part of the identity */

@@ -2,9 +2,11 @@
  * Mailgun's fields, checked in Mailgun's order (spec/mailgun.md §2.9), so that a client meets the
  * same first complaint.
  */
+#include <stdlib.h>
 #include <time.h>
 
 #include "base/digest.h"
+#include "base/mem.h"
 #include "mail/address.h"
 #include "mail/date.h"
 #include "mail/form.h"
@@ -592,4 +594,19 @@ void submission_claims(const struct submission *s, struct buf *to)
         buf_add(to, hash, CLAIM_BYTES);
     }
     buf_fini(&folded);
+}
+
+void form_digest(const struct form *form, struct slice domain, uint8_t out[16])
+{
+    uint8_t hash[SHA256_BYTES];
+    struct slice *parts = mem_zero(form->count * 2 + 1, sizeof *parts);
+
+    parts[0] = domain;
+    for (size_t i = 0; i < form->count; i++) {
+        parts[i * 2 + 1] = form->fields[i].name;
+        parts[i * 2 + 2] = form->fields[i].value;
+    }
+    digest_sha256_parts(parts, form->count * 2 + 1, hash);
+    memcpy(out, hash, 16);
+    free(parts);
 }

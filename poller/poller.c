@@ -143,6 +143,7 @@ static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64
         .recipient = e->recipient,
         .settles = e->settles && e->batch_id != 0,
         .suppress = (uint32_t)e->suppress,
+        .bounce = (uint32_t)e->bounce,
         .suppress_code = e->suppress_code,
         .suppress_text = e->suppress_text,
     };

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "shm/record.h"
+#include "store/suppressions.h"
 
 struct compiled_cache {
     const struct config *config;
@@ -74,11 +75,50 @@ static void trim(struct compiled_cache *c)
     }
 }
 
-/* All names of variables that any recipient of the batch has. */
-static bool collect_keys(struct store_txn *t, const struct compiled *one, struct render_keys *keys,
-                         struct arena *a)
+/* What has to be known of all recipients before the first is rendered. */
+struct survey {
+    struct store_txn *t;
+    struct compiled *one;
+    struct render_keys *keys;
+    struct recipient *others;
+    size_t other_count, other_cap;
+};
+
+/* A reader who stands on one of the domain's lists gets no copy either. */
+static bool is_suppressed(const struct survey *v, const struct recipient *r)
 {
+    struct suppression_entry entry;
+
+    for (int list = SUPPRESS_BOUNCE; list <= SUPPRESS_COMPLAINT; list++)
+        if (suppression_get(v->t, v->one->head.domain, (enum suppression)list, r->address,
+                            &entry) &&
+            suppression_concerns(&entry, v->one->head.tags, v->one->head.tag_count))
+            return true;
+    return false;
+}
+
+static void remember_other(struct survey *v, const struct recipient *r)
+{
+    if (v->one->content.batch_mode && (r->kind == RECIPIENT_TO || is_suppressed(v, r)))
+        return;
+    if (v->other_count == v->other_cap) {
+        v->other_cap = v->other_cap == 0 ? 16 : v->other_cap * 2;
+        v->others = mem_grow(v->others, v->other_cap * sizeof *v->others);
+    }
+    v->others[v->other_count++] = (struct recipient){
+        .kind = r->kind,
+        .address = arena_dup(&v->one->arena, r->address),
+        .name = arena_dup(&v->one->arena, r->name),
+    };
+}
+
+/* All names of variables that any recipient has, and who is copied or named beside the readers of
+ * one call. */
+static bool survey_recipients(struct survey *v)
+{
+    struct compiled *one = v->one;
     uint32_t slices = (one->head.recipient_count + MESSAGE_SLICE - 1) / MESSAGE_SLICE;
+    bool names_others = one->content.batch_mode || one->head.recipient_count > SES_DESTINATIONS_MAX;
     struct arena scratch = {0};
     bool ok = true;
 
@@ -87,42 +127,58 @@ static bool collect_keys(struct store_txn *t, const struct compiled *one, struct
         struct slice packed;
         size_t count;
         /* A slice taken over by another batch may be absent; the others still have their keys. */
-        if (!batch_recipients(t, one->batch_id, i, &packed))
+        if (!batch_recipients(v->t, one->batch_id, i, &packed))
             continue;
         arena_reset(&scratch);
         ok = recipients_unpack(packed, &scratch, &list, &count);
-        for (size_t r = 0; ok && r < count; r++)
-            for (size_t v = 0; v < list[r].var_count; v++)
-                render_keys_add(keys, a, list[r].vars[v].name);
+        for (size_t r = 0; ok && r < count; r++) {
+            for (size_t k = 0; one->content.batch_mode && k < list[r].var_count; k++)
+                render_keys_add(v->keys, &one->arena, list[r].vars[k].name);
+            if (names_others)
+                remember_other(v, &list[r]);
+        }
     }
     arena_fini(&scratch);
+    /* More copies than one message takes: each reader of them has a mail of their own instead. */
+    if (one->content.batch_mode && v->other_count >= SES_DESTINATIONS_MAX)
+        v->other_count = 0;
+    struct recipient *kept = arena_array(&one->arena, v->other_count, sizeof *kept);
+    if (v->other_count > 0)
+        memcpy(kept, v->others, v->other_count * sizeof *kept);
+    free(v->others);
+    one->setup.others = kept;
+    one->setup.other_count = v->other_count;
     return ok;
 }
 
 /* Which configuration set, and whether the message itself says what is tracked. */
-static struct ses_setup setup_of(const struct compiled_cache *c, const struct compiled *one)
+static void set_up(const struct compiled_cache *c, struct compiled *one)
 {
     const struct config_domain *domain = config_domain_find(c->config, one->head.domain);
     bool tracked = one->content.opens == TRACKING_ON || one->content.clicks == TRACKING_ON;
-    struct ses_setup setup = {.batch_id = one->batch_id, .override_tracking = true};
+    struct ses_setup *setup = &one->setup;
 
+    setup->batch_id = one->batch_id;
+    setup->override_tracking = true;
+    setup->allow_bulk = c->config->sender.strategy == STRATEGY_AUTO;
+    setup->always_raw = c->config->sender.strategy == STRATEGY_RAW;
     if (domain == NULL)
-        return setup;
+        return;
     if (!tracked && domain->untracked_configuration_set[0] != '\0') {
-        setup.configuration_set = slice_str(domain->untracked_configuration_set);
-        setup.override_tracking = false;
+        setup->configuration_set = slice_str(domain->untracked_configuration_set);
+        setup->override_tracking = false;
     } else {
-        setup.configuration_set =
+        setup->configuration_set =
             slice_str(one->head.lane == LANE_TRANSACTIONAL ? domain->system_configuration_set
                                                            : domain->newsletter_configuration_set);
     }
-    return setup;
 }
 
 static int load(const struct compiled_cache *c, struct compiled *one, struct store_txn *t,
                 struct err *err)
 {
     struct render_keys *keys = arena_alloc(&one->arena, sizeof *keys);
+    struct survey survey = {.t = t, .one = one, .keys = keys};
     struct slice head, content;
 
     if (!batch_head(t, one->batch_id, &head) || !batch_content(t, one->batch_id, &content))
@@ -131,15 +187,15 @@ static int load(const struct compiled_cache *c, struct compiled *one, struct sto
     /* Copied: what the map shows goes with the transaction. */
     if (!message_head_unpack(arena_dup(&one->arena, head), &one->arena, &one->head) ||
         !message_content_unpack(arena_dup(&one->arena, content), &one->arena, &one->content) ||
-        (one->content.batch_mode && !collect_keys(t, one, keys, &one->arena)))
+        !survey_recipients(&survey))
         return err_set(err, ERR_INPUT, "batch %016" PRIx64 " cannot be read from the store",
                        one->batch_id);
-    struct ses_setup setup = setup_of(c, one);
-    one->body = ses_batch_compile(&one->head, &one->content, keys, &setup, &one->arena);
-    if (ses_batch_unknown_count(one->body) > 0)
+    set_up(c, one);
+    one->mail = ses_batch_compile(&one->head, &one->content, keys, &one->setup, &one->arena);
+    if (ses_batch_unknown_count(one->mail) > 0)
         log_info("batch %016" PRIx64 ": %" PRIu32 " placeholders name no variable of the batch and "
                  "stay as text (in a header: leave it out)",
-                 one->batch_id, ses_batch_unknown_count(one->body));
+                 one->batch_id, ses_batch_unknown_count(one->mail));
     return 0;
 }
 

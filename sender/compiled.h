@@ -10,7 +10,7 @@
 #define SENDER_COMPILED_H
 
 #include "base/config.h"
-#include "mail/ses_body.h"
+#include "mail/ses_mail.h"
 #include "store/batches.h"
 
 enum {
@@ -24,7 +24,8 @@ struct compiled {
     uint64_t batch_id;
     struct message_head head;
     struct message_content content;
-    const struct ses_batch *body;
+    struct ses_setup setup;
+    const struct ses_batch *mail;
     /* the cache's own */
     struct compiled *older, *newer;
     struct arena arena;

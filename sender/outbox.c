@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/pack.h"
 #include "sender/compiled.h"
+#include "sender/holds.h"
 #include "shm/record.h"
 
 enum {
@@ -20,9 +21,9 @@ enum {
     SLOW_DOWN_EVERY_MS = 1000, /* answers of one burst count as one */
     SHARE_FULL = 1000,
     SHARE_FLOOR = 50,
-    HELD_DOMAINS_MAX = 16,
     RESULT_TEXT_MAX = 500,
-    BODY_KEPT_BYTES = 4 << 20,
+    BODY_KEPT_BYTES = 512 << 10,
+    WHOLE_SECOND_MILLI = 1000,
     COMPLAIN_EVERY_MS = 10000,
 };
 
@@ -34,6 +35,7 @@ struct lease {
     struct recipient *recipients;
     size_t recipient_count;
     uint64_t unstarted; /* bits */
+    uint64_t apart;     /* of these: no entry of a bulk call can carry them */
     unsigned sends;     /* under way or waiting to be repeated */
     struct buf results; /* packed, not yet handed in */
     size_t result_count;
@@ -46,15 +48,13 @@ struct send {
     struct outbox *outbox;
     enum send_state state;
     struct lease *lease;
+    enum ses_way way;
     uint64_t bits;
     unsigned tries;
+    bool stale;           /* the body is to be rendered anew: some of its entries are settled */
+    bool borrowed;        /* went beyond the rate, as transactional mail may */
     uint64_t due_mono_ms; /* WAITING */
     struct buf body;
-};
-
-struct hold {
-    uint64_t until_mono_ms;
-    char domain[256];
 };
 
 struct outbox {
@@ -70,8 +70,7 @@ struct outbox {
     struct send *sends;
     unsigned send_count, newsletter_max; /* places; those that newsletters may fill */
     unsigned newsletters;                /* filled by them now */
-    uint64_t held_until_mono_ms;         /* the account */
-    struct hold held[HELD_DOMAINS_MAX];
+    struct holds *holds;
     uint64_t slowed_mono_ms, complained_mono_ms;
     uint64_t wake_mono_ms; /* the earliest thing to wait for, found by the pump */
     uint64_t random;
@@ -93,6 +92,7 @@ struct outbox *outbox_create(const struct child *me, struct event_base *base,
     o->me = me;
     o->client = client;
     o->cache = compiled_cache_create(me->config);
+    o->holds = holds_create(me);
     o->send_count = connections == 0 ? 1 : connections;
     o->newsletter_max = o->send_count < 4 ? o->send_count : o->send_count - (o->send_count + 7) / 8;
     o->sends = mem_zero(o->send_count, sizeof *o->sends);
@@ -125,6 +125,7 @@ void outbox_destroy(struct outbox *o)
         buf_fini(&o->sends[i].body);
     free(o->sends);
     compiled_cache_destroy(o->cache);
+    holds_destroy(o->holds);
     ses_scratch_fini(&o->scratch);
     buf_fini(&o->record);
     store_close(o->store);
@@ -308,72 +309,33 @@ static void slow_down(struct outbox *o, uint64_t now)
     log_info("SES throttles: down to %" PRIu32 "/1000 of the rate", lower);
 }
 
-static struct hold *hold_of(struct outbox *o, struct slice domain)
+/* How long this lease must wait; 0 = not at all. */
+static uint64_t held_ms(const struct outbox *o, const struct lease *l, uint64_t now)
 {
-    for (size_t i = 0; i < HELD_DOMAINS_MAX; i++)
-        if (slice_eq(slice_str(o->held[i].domain), domain))
-            return &o->held[i];
-    return NULL;
-}
-
-static void hold_domain(struct outbox *o, struct slice domain, uint64_t now,
-                        const struct aws_response *why)
-{
-    struct hold *h = hold_of(o, domain);
-
-    if (domain.len >= sizeof h->domain)
-        return;
-    if (h == NULL) {
-        h = &o->held[0];
-        for (size_t i = 1; i < HELD_DOMAINS_MAX; i++)
-            if (o->held[i].until_mono_ms < h->until_mono_ms)
-                h = &o->held[i];
-        *h = (struct hold){0};
-        memcpy(h->domain, domain.ptr, domain.len);
-    }
-    if (h->until_mono_ms <= now)
-        log_error("SES does not send for %.*s: %.*s: %.*s; its mail is kept and tried again every "
-                  "minute",
-                  SLICE_ARGS(domain), SLICE_ARGS(why->error_code), SLICE_ARGS(why->error_text));
-    h->until_mono_ms = now + OUTBOX_HOLD_MS;
-}
-
-static void hold_account(struct outbox *o, uint64_t now, uint64_t ms,
-                         const struct aws_response *why)
-{
-    if (o->held_until_mono_ms <= now)
-        log_error(
-            "SES takes no mail of this account: %.*s: %.*s; all mail is kept and tried again in "
-            "%" PRIu64 " s",
-            SLICE_ARGS(why->error_code), SLICE_ARGS(why->error_text), ms / 1000);
-    o->held_until_mono_ms = now + ms;
-}
-
-/* How long this lease's domain must wait; 0 = not at all. */
-static uint64_t held_ms(struct outbox *o, const struct lease *l, uint64_t now)
-{
-    const struct hold *h = hold_of(o, l->batch->head.domain);
-    uint64_t until = o->held_until_mono_ms;
-
-    if (h != NULL && h->until_mono_ms > until)
-        until = h->until_mono_ms;
-    return until > now ? until - now : 0;
+    return holds_wait_ms(o->holds, l->batch->head.domain, now);
 }
 
 /* ---- sending ---- */
 
 static void on_answer(void *arg, const struct aws_response *answer);
 
-static void fly(struct send *s)
+/* Recipients of SES that a call to these readers reaches: what the rate counts. */
+static uint32_t cost_of(const struct lease *l, uint64_t bits)
+{
+    return (uint32_t)((size_t)__builtin_popcountll(bits) * (1 + ses_batch_copies(l->batch->mail)));
+}
+
+static void fly(struct send *s, uint64_t now)
 {
     struct outbox *o = s->outbox;
 
     s->state = SEND_FLYING;
+    holds_note_call(o->holds, s->lease->batch->head.domain, now);
     started_mark(o->me->started, o->me->index, s->lease->rec.cell, s->bits);
     aws_call(o->client, &(struct aws_request){
                             .service = AWS_SES,
                             .method = "POST",
-                            .path = SES_PATH_SEND,
+                            .path = s->way == SES_BULK ? SES_PATH_BULK : SES_PATH_SEND,
                             .content_type = "application/json",
                             .body = buf_slice(&s->body),
                             .done = on_answer,
@@ -394,90 +356,129 @@ static void release(struct send *s)
         buf_fini(&s->body);
 }
 
-static void settle(struct send *s, enum outcome outcome, unsigned code, struct slice text,
-                   uint64_t retry_ms)
+/* What became of some of the call's recipients. */
+static void settle_some(struct send *s, uint64_t bits, enum outcome outcome, unsigned code,
+                        struct slice text, uint64_t retry_ms)
 {
     struct gauges *g = s->outbox->me->gauges;
-    uint64_t n = (uint64_t)__builtin_popcountll(s->bits);
+    uint64_t n = (uint64_t)__builtin_popcountll(bits);
 
-    report(s->lease, s->bits, outcome, code, text, retry_ms);
+    report(s->lease, bits, outcome, code, text, retry_ms);
     if (outcome == OUTCOME_SENT)
         atomic_fetch_add(&g->sent_count, n);
     atomic_fetch_add(&g->slots[s->outbox->me->gauge].done, n);
+    s->bits &= ~bits;
+}
+
+static void settle(struct send *s, enum outcome outcome, unsigned code, struct slice text,
+                   uint64_t retry_ms)
+{
+    settle_some(s, s->bits, outcome, code, text, retry_ms);
     release(s);
 }
 
-static void settle_sent(struct send *s, const struct aws_response *answer)
+static struct slice words_of(struct send *s, const struct aws_response *answer)
 {
-    struct buf *id = &s->outbox->scratch.text;
-
-    buf_reset(id);
-    if (!ses_message_id(answer->body, id))
-        log_warn("SES took a mail without giving its message id (request %.*s)",
-                 SLICE_ARGS(answer->request_id));
-    settle(s, OUTCOME_SENT, 0, buf_slice(id), 0);
+    return arena_printf(&s->lease->arena, "%.*s%s%.*s", SLICE_ARGS(answer->error_code),
+                        answer->error_code.len > 0 ? ": " : "", SLICE_ARGS(answer->error_text));
 }
 
-static void settle_words(struct send *s, enum outcome outcome, unsigned code,
-                         const struct aws_response *answer, uint64_t retry_ms)
+/* What SES said of some of the call's recipients, or of all of them. Those that are to be tried
+ * again from here stay in s->bits; true when a wait of this base is due before. */
+static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, struct slice words,
+                  uint64_t now, uint64_t *wait_base_ms)
 {
-    struct slice text =
-        arena_printf(&s->lease->arena, "%.*s%s%.*s", SLICE_ARGS(answer->error_code),
-                     answer->error_code.len > 0 ? ": " : "", SLICE_ARGS(answer->error_text));
+    struct outbox *o = s->outbox;
+    uint64_t base_ms = TRANSIENT_BASE_MS;
 
-    settle(s, outcome, code, text, retry_ms);
+    switch (reaction) {
+    case AWS_OK:
+        settle_some(s, bits, OUTCOME_SENT, 0, words, 0);
+        return;
+    case AWS_THROTTLED:
+        if (!s->borrowed) {
+            base_ms = THROTTLE_BASE_MS;
+            slow_down(o, now);
+        }
+        break;
+    case AWS_TRANSIENT:
+        if (s->tries + 1 >= OUTBOX_TRANSIENT_TRIES) {
+            settle_some(s, bits, OUTCOME_RETRY, 0, words, OUTBOX_AFTER_TRIES_MS);
+            return;
+        }
+        break;
+    case AWS_QUOTA:
+    case AWS_HOLD_ACCOUNT:
+    case AWS_HOLD_SENDER:
+        settle_some(s, bits, OUTCOME_RETRY, 0, words,
+                    holds_begin(o->holds, reaction, s->lease->batch->head.domain, words, now));
+        return;
+    case AWS_PERMANENT:
+        settle_some(s, bits, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, words, 0);
+        return;
+    case AWS_IN_DOUBT:
+        settle_some(s, bits, OUTCOME_DOUBT, 0, words, 0);
+        return;
+    }
+    if (o->leaving)
+        settle_some(s, bits, OUTCOME_RETRY, 0, words, 0);
+    else if (base_ms > *wait_base_ms)
+        *wait_base_ms = base_ms;
 }
 
-static void wait_and_repeat(struct send *s, uint64_t now, uint64_t base_ms)
+/* Each entry of a bulk call has an answer of its own. True: SES has taken some and holds none. */
+static bool judge_entries(struct send *s, struct slice body, uint64_t now, uint64_t *wait_base_ms)
 {
-    s->state = SEND_WAITING;
-    s->due_mono_ms = now + jitter(s->outbox, base_ms, s->tries++);
+    uint64_t all = s->bits;
+    size_t count = (size_t)__builtin_popcountll(all), at = 0;
+    struct ses_entry *entries;
+    struct arena arena = {0};
+    bool taken = false, held = false;
+
+    if (ses_bulk_results(body, count, &arena, &entries)) {
+        for (uint64_t left = all; left != 0; left &= left - 1, at++) {
+            const struct ses_entry *e = &entries[at];
+            taken = taken || e->reaction == AWS_OK;
+            held = held || e->reaction == AWS_QUOTA || e->reaction == AWS_HOLD_ACCOUNT ||
+                   e->reaction == AWS_HOLD_SENDER;
+            judge(s, left & -left, e->reaction, e->reaction == AWS_OK ? e->message_id : e->words,
+                  now, wait_base_ms);
+        }
+    } else {
+        settle_some(s, all, OUTCOME_DOUBT, 0,
+                    SLICE("SendBulkEmail's answer does not match its entries"), 0);
+    }
+    s->stale = s->bits != all;
+    arena_fini(&arena);
+    return taken && !held;
 }
 
 static void react(struct send *s, const struct aws_response *answer)
 {
     struct outbox *o = s->outbox;
-    uint64_t now = clock_mono_ms();
+    uint64_t now = clock_mono_ms(), wait_base_ms = 0;
+    enum aws_reaction reaction = aws_send_reaction(answer);
+    bool taken = reaction == AWS_OK;
 
-    switch (aws_send_reaction(answer)) {
-    case AWS_OK:
-        settle_sent(s, answer);
-        return;
-    case AWS_THROTTLED:
-        slow_down(o, now);
-        if (o->leaving)
-            settle_words(s, OUTCOME_RETRY, 0, answer, 0);
-        else
-            wait_and_repeat(s, now, THROTTLE_BASE_MS);
-        return;
-    case AWS_TRANSIENT:
-        if (o->leaving)
-            settle_words(s, OUTCOME_RETRY, 0, answer, 0);
-        else if (s->tries + 1 >= OUTBOX_TRANSIENT_TRIES)
-            settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_AFTER_TRIES_MS);
-        else
-            wait_and_repeat(s, now, TRANSIENT_BASE_MS);
-        return;
-    case AWS_QUOTA:
-        hold_account(o, now, OUTBOX_QUOTA_HOLD_MS, answer);
-        settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_QUOTA_HOLD_MS);
-        return;
-    case AWS_HOLD_ACCOUNT:
-        hold_account(o, now, OUTBOX_HOLD_MS, answer);
-        settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_HOLD_MS);
-        return;
-    case AWS_HOLD_SENDER:
-        hold_domain(o, s->lease->batch->head.domain, now, answer);
-        settle_words(s, OUTCOME_RETRY, 0, answer, OUTBOX_HOLD_MS);
-        return;
-    case AWS_PERMANENT:
-        settle_words(s, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, answer, 0);
-        return;
-    case AWS_IN_DOUBT:
-        settle_words(s, OUTCOME_DOUBT, 0, answer, 0);
-        return;
+    if (reaction != AWS_OK) {
+        judge(s, s->bits, reaction, words_of(s, answer), now, &wait_base_ms);
+    } else if (s->way == SES_BULK) {
+        taken = judge_entries(s, answer->body, now, &wait_base_ms);
+    } else {
+        struct buf *id = &o->scratch.text;
+        buf_reset(id);
+        if (!ses_message_id(answer->body, id))
+            log_warn("SES took a mail without giving its message id (request %.*s)",
+                     SLICE_ARGS(answer->request_id));
+        judge(s, s->bits, AWS_OK, buf_slice(id), now, &wait_base_ms);
     }
-    assert(false); /* no such reaction */
+    holds_note_end(o->holds, s->lease->batch->head.domain, taken);
+    if (s->bits == 0) {
+        release(s);
+    } else {
+        s->state = SEND_WAITING;
+        s->due_mono_ms = now + jitter(o, wait_base_ms, s->tries++);
+    }
 }
 
 static void on_answer(void *arg, const struct aws_response *answer)
@@ -518,6 +519,28 @@ static int read_lease(struct outbox *o, struct lease *l, struct store_txn *t, st
     return 0;
 }
 
+/* Settles those that need no call: an address that SES cannot take must not cost the others of its
+ * call theirs, and in batch mode cc and bcc go along with each mail. */
+static void sift(struct outbox *o, struct lease *l)
+{
+    bool copies = ses_batch_copies(l->batch->mail) > 0;
+    uint64_t along = 0;
+
+    for (uint64_t left = l->unstarted; left != 0; left &= left - 1) {
+        const struct recipient *r = &l->recipients[__builtin_ctzll(left)];
+        struct err err;
+        if (!ses_recipient_fits(r, &o->scratch, &err)) {
+            report(l, left & -left, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, slice_str(err.text), 0);
+            l->unstarted &= ~(left & -left);
+        } else if (copies && r->kind != RECIPIENT_TO) {
+            along |= left & -left;
+        }
+    }
+    if (along != 0)
+        report(l, along, OUTCOME_SENT, 0, slice_none(), 0);
+    l->unstarted &= ~along;
+}
+
 /* False when the lease cannot be worked on now. What can never be read is failed here. */
 static bool load(struct outbox *o, struct lease *l, uint64_t now)
 {
@@ -535,22 +558,28 @@ static bool load(struct outbox *o, struct lease *l, uint64_t now)
     }
     int rc = read_lease(o, l, t, &err);
     store_end_read(t);
-    if (rc == 0)
+    if (rc == 0) {
+        sift(o, l);
         return true;
+    }
     log_err(&err, "a lease cannot be sent");
     report(l, l->unstarted, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, slice_str(err.text), 0);
     l->unstarted = 0;
     return false;
 }
 
-/* 0 and the tokens are ours, or the pump is to be woken when they may be there. */
-static bool take_tokens(struct outbox *o, uint32_t n, uint64_t now)
+/* True: the tokens are ours; else the pump is woken when they may be there. Transactional mail may
+ * borrow a second's worth: it does not wait for a newsletter's call just made. */
+static bool take_tokens(struct outbox *o, uint32_t n, bool may_borrow, uint64_t now)
 {
     struct gauge_bucket *b = &o->me->gauges->bucket;
-    uint64_t burst = atomic_load(&b->per_s_milli) / 20000; /* 50 ms of the rate */
+    uint64_t per_s = atomic_load(&b->per_s_milli) / WHOLE_SECOND_MILLI;
+    uint64_t burst = per_s / 20; /* 50 ms of the rate */
 
     if (burst < n)
         burst = n;
+    if (may_borrow)
+        burst += per_s + LEASE_RECIPIENTS_MAX;
     if (burst > UINT32_MAX)
         burst = UINT32_MAX;
     uint64_t wait_ns = bucket_take(b, n, (uint32_t)burst, clock_mono_ns());
@@ -576,24 +605,91 @@ static bool is_of_lane(const struct lease *l, enum lane lane)
     return (l->rec.lane == LANE_TRANSACTIONAL) == (lane == LANE_TRANSACTIONAL);
 }
 
-static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bits)
+/* The next call for this lease: which of its recipients, and how. */
+static uint64_t next_bits(const struct outbox *o, const struct lease *l, enum ses_way *way)
 {
+    uint64_t together = l->unstarted & ~l->apart, lowest = 0;
+    unsigned most = atomic_load(&o->me->gauges->entries_max);
+
+    *way = ses_batch_way(l->batch->mail);
+    if (!l->batch->content.batch_mode)
+        return l->unstarted;
+    if (*way != SES_BULK)
+        return l->unstarted & -l->unstarted;
+    if (together == 0) {
+        *way = SES_SIMPLE;
+        return l->unstarted & -l->unstarted;
+    }
+    for (unsigned n = 0; together != 0 && n < (most == 0 ? 1 : most); n++) {
+        lowest |= together & -together;
+        together &= together - 1;
+    }
+    return lowest;
+}
+
+/* Renders the call's body. False when nothing is to be sent: all is reported, or noted as apart. */
+static bool render(struct outbox *o, struct send *s, struct lease *l)
+{
+    const struct ses_batch *mail = l->batch->mail;
+    uint32_t first = l->rec.slice * LEASE_RECIPIENTS_MAX;
     struct err err = {0};
 
-    l->unstarted &= ~bits;
     buf_reset(&s->body);
-    if (!ses_batch_render(l->batch->body, l->recipients, l->recipient_count, bits,
-                          l->rec.slice * LEASE_RECIPIENTS_MAX, &o->scratch, &s->body, &err)) {
-        report(l, bits, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, slice_str(err.text), 0);
-        return;
+    if (s->way == SES_BULK) {
+        uint64_t apart = 0,
+                 in = ses_render_bulk(mail, l->recipients, l->recipient_count, s->bits,
+                                      LEASE_RECIPIENTS_MAX, first, &o->scratch, &s->body, &apart);
+        l->apart |= apart;
+        l->unstarted |= s->bits & ~in;
+        s->bits = in;
+        return in != 0;
     }
-    s->lease = l;
+    enum ses_fit fit = ses_render_one(mail, s->way, l->recipients, l->recipient_count, s->bits,
+                                      first, &o->scratch, &s->body, &err);
+    if (fit == SES_NEEDS_RAW) {
+        s->way = SES_RAW;
+        buf_reset(&s->body);
+        fit = ses_render_one(mail, s->way, l->recipients, l->recipient_count, s->bits, first,
+                             &o->scratch, &s->body, &err);
+    }
+    if (fit == SES_FITS)
+        return true;
+    report(l, s->bits, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, slice_str(err.text), 0);
+    return false;
+}
+
+static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bits,
+                  enum ses_way way, uint64_t now)
+{
+    uint32_t taken = cost_of(l, bits);
+
+    l->unstarted &= ~bits;
     s->bits = bits;
+    s->way = way;
+    bool any = render(o, s, l);
+    uint32_t used = any ? cost_of(l, s->bits) : 0;
+    if (used < taken)
+        bucket_give(&o->me->gauges->bucket, taken - used);
+    if (!any)
+        return;
+    s->lease = l;
     s->tries = 0;
+    s->stale = false;
+    s->borrowed = l->rec.lane == LANE_TRANSACTIONAL;
     l->sends++;
     if (l->rec.lane == LANE_NEWSLETTER)
         o->newsletters++;
-    fly(s);
+    fly(s, now);
+}
+
+/* Again, with what is left of it. */
+static void start_again(struct outbox *o, struct send *s, uint64_t now)
+{
+    if (s->stale && !render(o, s, s->lease))
+        release(s);
+    else
+        fly(s, now);
+    s->stale = false;
 }
 
 static void give_back(struct lease *l, uint64_t retry_ms)
@@ -610,12 +706,14 @@ static bool repeat_due(struct outbox *o, enum lane lane, uint64_t now)
         if (s->state != SEND_WAITING || !is_of_lane(s->lease, lane))
             continue;
         uint64_t held = held_ms(o, s->lease, now);
-        if (held > 0)
+        if (held > HOLDS_PROBE_MS)
             settle(s, OUTCOME_RETRY, 0, (struct slice){0}, held);
+        else if (held > 0)
+            wake_at(o, now + held);
         else if (s->due_mono_ms > now)
             wake_at(o, s->due_mono_ms);
-        else if (take_tokens(o, (uint32_t)__builtin_popcountll(s->bits), now))
-            fly(s);
+        else if (take_tokens(o, cost_of(s->lease, s->bits), lane == LANE_TRANSACTIONAL, now))
+            start_again(o, s, now);
         else
             return false;
     }
@@ -628,17 +726,19 @@ static bool start_new(struct outbox *o, enum lane lane, uint64_t now)
         if (!is_of_lane(l, lane) || l->unstarted == 0 || !load(o, l, now))
             continue;
         uint64_t held = held_ms(o, l, now);
-        if (held > 0)
+        if (held > HOLDS_PROBE_MS)
             give_back(l, held);
-        while (l->unstarted != 0) {
-            uint64_t bits =
-                l->batch->content.batch_mode ? l->unstarted & -l->unstarted : l->unstarted;
+        else if (held > 0) /* a probe is out: its answer wakes the pump */
+            wake_at(o, now + held);
+        while (l->unstarted != 0 && held_ms(o, l, now) == 0) {
+            enum ses_way way;
+            uint64_t bits = next_bits(o, l, &way);
             struct send *s = free_place(o, l->rec.lane);
             if (s == NULL)
                 return true;
-            if (!take_tokens(o, (uint32_t)__builtin_popcountll(bits), now))
+            if (!take_tokens(o, cost_of(l, bits), lane == LANE_TRANSACTIONAL, now))
                 return false;
-            start(o, s, l, bits);
+            start(o, s, l, bits, way, now);
         }
     }
     return true;

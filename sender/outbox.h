@@ -24,8 +24,6 @@ enum {
     OUTBOX_FLUSH_MS = 20,              /* results wait no longer for company */
     OUTBOX_TRANSIENT_TRIES = 8,        /* then the writer may try elsewhere, later */
     OUTBOX_AFTER_TRIES_MS = 30000,
-    OUTBOX_HOLD_MS = 60000, /* account or sender refused: pause before the next probe */
-    OUTBOX_QUOTA_HOLD_MS = 300000,
     OUTBOX_CODE_REFUSED = 554, /* SMTP-like code of what SES or we refuse for good */
 };
 

@@ -29,7 +29,7 @@ uint64_t rate_allowed(const struct config *config, uint64_t account_rate_milli, 
         break;
     case RATE_AUTO:
         if (known != 0)
-            return known;
+            return known - known * (1000 - RATE_MARGIN) / 1000;
         break;
     }
     return refused ? RATE_WHEN_REFUSED_MILLI : 0;
@@ -50,14 +50,28 @@ void rate_destroy(struct rate *r)
     free(r);
 }
 
+unsigned rate_entries_max(uint64_t rate_milli)
+{
+    uint64_t rate = rate_milli / 1000;
+
+    for (uint64_t entries = RATE_ENTRIES_MAX; entries > 1; entries--) {
+        uint64_t calls = rate * RATE_MARGIN / 1000 / entries + 1; /* that any second can see */
+        if (calls * entries <= rate)
+            return (unsigned)entries;
+    }
+    return 1;
+}
+
 static void publish(const struct rate *r)
 {
     struct gauges *g = r->me->gauges;
+    uint64_t known = atomic_load(&g->account_rate_milli);
     uint64_t base = rate_allowed(r->me->config, atomic_load(&g->account_rate_milli), r->refused);
     uint32_t share = atomic_load(&g->throttle_share);
 
     if (share == 0 || share > 1000)
         share = 1000;
+    atomic_store(&g->entries_max, rate_entries_max(known != 0 ? known : base));
     /* Never down to 0, which would mean "unknown". */
     atomic_store(&g->bucket.per_s_milli, base * share / 1000 + (base != 0 && base * share < 1000));
 }

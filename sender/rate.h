@@ -18,7 +18,13 @@ enum {
     RATE_READ_AGAIN_MAX_MS = 60000, /* … this */
     RATE_WHEN_REFUSED_MILLI = 1000, /* when SES will not tell and the configuration does not say */
     RATE_RECOVERY = 5,              /* of throttle_share's 1000, per tick */
+    RATE_MARGIN = 985,     /* of 1000 of the account's: calls never arrive as evenly as they left */
+    RATE_ENTRIES_MAX = 50, /* of one SendBulkEmail */
 };
+
+/* How many recipients one bulk call may have, so that no second sees more than the rate, wherever
+ * it begins: SES may count in seconds, and refuses what is beyond. At least 1. */
+unsigned rate_entries_max(uint64_t rate_milli);
 
 /* What the configuration makes of the account's rate (0 = unknown). refused: it will not become
  * known. 0 = wait until it is known. */

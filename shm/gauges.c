@@ -47,3 +47,12 @@ uint64_t bucket_take(struct gauge_bucket *b, uint32_t n, uint32_t burst, uint64_
             return 0;
     }
 }
+
+void bucket_give(struct gauge_bucket *b, uint32_t n)
+{
+    uint64_t rate_milli = atomic_load_explicit(&b->per_s_milli, memory_order_relaxed);
+
+    if (rate_milli != 0)
+        (void)atomic_fetch_sub_explicit(
+            &b->full_at_mono_ns, UINT64_C(1000000000000) / rate_milli * n, memory_order_relaxed);
+}

@@ -43,6 +43,8 @@ struct gauge_bucket {
 struct gauges {
     struct gauge_slot slots[GAUGE_SLOTS_MAX];
     struct gauge_bucket bucket;
+    /* sender 0: how many recipients one bulk call may have at this rate; 0 = not known, 1 */
+    _Atomic uint32_t entries_max;
     /* sender 0, from GetAccount */
     _Atomic uint64_t account_rate_milli, quota_max_24h, quota_sent_24h, account_read_wall_ms;
     /* senders, when SES throttles: the share of the rate in use, in 1/1000 (AIMD); 0 is read as
@@ -58,5 +60,7 @@ void gauges_destroy(struct gauges *g);
 /* Senders: takes n recipients out of the bucket. Returns 0 when taken, else the time to wait in
  * nanoseconds before trying again (nothing taken). burst: recipients that may go at once. */
 uint64_t bucket_take(struct gauge_bucket *b, uint32_t n, uint32_t burst, uint64_t now_mono_ns);
+/* Puts back n that were taken and not used. */
+void bucket_give(struct gauge_bucket *b, uint32_t n);
 
 #endif

@@ -20,7 +20,7 @@ enum { RECORD_VERSION = 1 };
 enum {
     LEASE_RECIPIENTS_MAX = 50
 }; /* also the size of a stored slice of recipients; SES's bulk limit */
-enum { CLAIM_BYTES = 16 };
+enum { CLAIM_BYTES = 16, UNHEARD_MS = 20 * 60 * 1000 };
 
 enum record_kind {
     RECORD_ACCEPT = 1,
@@ -35,6 +35,7 @@ enum record_kind {
     RECORD_HELD,
     RECORD_CONTROL,
     RECORD_CONTROLLED,
+    RECORD_UNHEARD,
 };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
@@ -51,7 +52,15 @@ enum record_kind {
     F(9, text, claims, OPTIONAL) /* recipient_count × CLAIM_BYTES; empty = no duplicate check */  \
     F(10, u64, due_wall_ms, REQUIRED) /* 0 = now */                                                \
     F(11, u32, lane, REQUIRED)        /* enum lane */                                              \
-    F(12, bool, testmode, REQUIRED)
+    F(12, bool, testmode, REQUIRED)                                                                \
+    F(13, text, digest, OPTIONAL) /* CLAIM_BYTES of all fields, when there are no claims */
+
+/* httpd → writer: the client of this ACCEPT was gone before its answer, or heard that it failed: a
+ * repeat of the same fields within UNHEARD_MS is the same message. SOURCE spec/ghost.md §6. */
+#define UNHEARD(F)                                                                                 \
+    F(1, text, domain, REQUIRED)                                                                   \
+    F(2, text, digest, REQUIRED)    /* CLAIM_BYTES */                                              \
+    F(3, text, answer_id, REQUIRED) /* as in ACCEPT */
 
 /* httpd → writer: I am about to answer a reader with events up to here. Answered once committed. */
 #define SEEN(F)                                                                                    \
@@ -106,7 +115,8 @@ enum record_kind {
     F(6, text, suppress_code, OPTIONAL)                                                            \
     F(7, text, suppress_text, OPTIONAL)                                                            \
     F(8, text, event_id, OPTIONAL) /* EVENT_ID_BYTES; with event */                                \
-    F(9, u64, ses_us, OPTIONAL)    /* struct event's ses_us; with event */
+    F(9, u64, ses_us, OPTIONAL)    /* struct event's ses_us; with event */                         \
+    F(10, u32, bounce, OPTIONAL)   /* enum bounce */
 
 /* poller → writer: what cannot be understood. Stored, then deleted from SQS. */
 #define DEADLETTER(F)                                                                              \
@@ -169,6 +179,13 @@ enum outcome {
     OUTCOME_DOUBT,  /* the request was written and no answer came */
 };
 
+/* What a failure says of the address. */
+enum bounce {
+    BOUNCE_NONE,
+    BOUNCE_HARD, /* SES counts it against the account */
+    BOUNCE_SOFT, /* the mailbox could not take it now; again and again means nobody is there */
+};
+
 enum suppression { SUPPRESS_NONE, SUPPRESS_BOUNCE, SUPPRESS_UNSUBSCRIBE, SUPPRESS_COMPLAINT };
 
 typedef uint64_t record_u64;
@@ -185,6 +202,7 @@ typedef struct slice record_text;
     bool record_##lower##_decode(struct slice from, struct record_##lower *r);
 
 RECORD_STRUCT(accept, ACCEPT)
+RECORD_STRUCT(unheard, UNHEARD)
 RECORD_STRUCT(seen, SEEN)
 RECORD_STRUCT(unsuppress, UNSUPPRESS)
 RECORD_STRUCT(answer, ANSWER)

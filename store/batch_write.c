@@ -72,24 +72,18 @@ int batch_insert(struct store_txn *t, const struct new_batch *b, struct err *err
         }
         books.state[STATE_PENDING]++;
         if (b->claims.len != 0 &&
-            put_u64(t, DB_CLAIMS, slice_of(b->claims.ptr + (size_t)i * CLAIM_BYTES, CLAIM_BYTES),
-                    b->id, err) != 0)
+            claim_put(t, b->claims.ptr + (size_t)i * CLAIM_BYTES, b->id, err) != 0)
             return -1;
     }
     books.accepted = books.state[STATE_PENDING];
 
     digest_sha256_parts(parts, 2, hash);
-    struct key due = {.len = 0};
-    key_u64(&due, b->due_wall_ms);
-    key_u64(&due, b->id);
-    struct key lane = {.len = 0};
-    key_u32(&lane, b->lane);
     struct key first_slice = {.len = 0};
     key_u32(&first_slice, 0);
     if (store_put(t, DB_BATCHES, key_slice(&id), b->head, err) != 0 ||
         store_put(t, DB_CONTENTS, key_slice(&id), b->content, err) != 0 ||
         put_u64(t, DB_MESSAGE_IDS, slice_of(hash, 16), b->id, err) != 0 ||
-        store_put(t, DB_DUE, key_slice(&due), key_slice(&lane), err) != 0 ||
+        due_put(t, b->due_wall_ms, b->id, b->lane, err) != 0 ||
         store_put(t, DB_EXPANDING, key_slice(&id), key_slice(&first_slice), err) != 0 ||
         books_put(t, b->id, &books, err) != 0)
         return -1;
@@ -153,9 +147,64 @@ bool claim_get(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t *
     return true;
 }
 
+int claim_put(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t batch_id,
+              struct err *err)
+{
+    struct key owner = key_of(batch_id);
+
+    return store_put(t, DB_CLAIMS, slice_of(claim, CLAIM_BYTES), key_slice(&owner), err);
+}
+
 int claim_del(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], struct err *err)
 {
     return store_del(t, DB_CLAIMS, slice_of(claim, CLAIM_BYTES), err);
+}
+
+static bool is_fresh(struct slice row, uint64_t now_us)
+{
+    return row.len >= 8 && read_be(row.ptr, 8) + UNHEARD_MS * UINT64_C(1000) > now_us;
+}
+
+static int drop_old_unheard(struct store_txn *t, uint64_t now_us, struct err *err)
+{
+    MDB_cursor *cursor;
+    MDB_val key, row;
+    int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_UNHEARD], &cursor);
+
+    if (rc != MDB_SUCCESS)
+        return store_fail(err, rc, "unheard answers");
+    while ((rc = mdb_cursor_get(cursor, &key, &row, MDB_NEXT)) == MDB_SUCCESS)
+        if (!is_fresh(store_slice(row), now_us) && (rc = mdb_cursor_del(cursor, 0)) != MDB_SUCCESS)
+            break;
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : store_fail(err, rc, "unheard answers");
+}
+
+int unheard_put(struct store_txn *t, const uint8_t digest[CLAIM_BYTES], struct slice answer_id,
+                uint64_t now_us, struct err *err)
+{
+    struct buf row = {0};
+    struct key at = {.len = 0};
+
+    if (drop_old_unheard(t, now_us, err) != 0)
+        return -1;
+    key_u64(&at, now_us);
+    buf_add_slice(&row, key_slice(&at));
+    buf_add_slice(&row, answer_id);
+    int got = store_put(t, DB_UNHEARD, slice_of(digest, CLAIM_BYTES), buf_slice(&row), err);
+    buf_fini(&row);
+    return got;
+}
+
+int unheard_take(struct store_txn *t, const uint8_t digest[CLAIM_BYTES], uint64_t now_us,
+                 struct arena *a, struct slice *answer_id, struct err *err)
+{
+    struct slice row;
+
+    if (!store_get(t, DB_UNHEARD, slice_of(digest, CLAIM_BYTES), &row) || !is_fresh(row, now_us))
+        return 0;
+    *answer_id = arena_dup(a, slice_from(row, 8));
+    return store_del(t, DB_UNHEARD, slice_of(digest, CLAIM_BYTES), err) == 0 ? 1 : -1;
 }
 
 int due_each(struct store_txn *t, due_visitor *visit, void *arg)
@@ -175,6 +224,17 @@ int due_each(struct store_txn *t, due_visitor *visit, void *arg)
     }
     mdb_cursor_close(cursor);
     return verdict;
+}
+
+int due_put(struct store_txn *t, uint64_t due_wall_ms, uint64_t batch_id, uint32_t lane,
+            struct err *err)
+{
+    struct key k = {.len = 0}, row = {.len = 0};
+
+    key_u64(&k, due_wall_ms);
+    key_u64(&k, batch_id);
+    key_u32(&row, lane);
+    return store_put(t, DB_DUE, key_slice(&k), key_slice(&row), err);
 }
 
 int due_del(struct store_txn *t, uint64_t due_wall_ms, uint64_t batch_id, struct err *err)

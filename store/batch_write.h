@@ -57,11 +57,23 @@ int states_put(struct store_txn *t, uint64_t batch_id, uint32_t slice,
                const uint8_t states[SLICE_MAX], uint32_t count, struct err *err);
 
 bool claim_get(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t *batch_id);
+int claim_put(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t batch_id,
+              struct err *err);
 int claim_del(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], struct err *err);
+
+/* Messages whose answer nobody heard: digest of all fields → the answer's id. Putting drops those
+ * that are too old. */
+int unheard_put(struct store_txn *t, const uint8_t digest[CLAIM_BYTES], struct slice answer_id,
+                uint64_t now_us, struct err *err);
+/* 1 = *answer_id is a copy, and the row is gone; 0 = none, or too old; -1 failure. */
+int unheard_take(struct store_txn *t, const uint8_t digest[CLAIM_BYTES], uint64_t now_us,
+                 struct arena *a, struct slice *answer_id, struct err *err);
 
 /* Batches with something left to settle. */
 typedef int due_visitor(void *arg, uint64_t due_wall_ms, uint64_t batch_id, uint32_t lane);
 int due_each(struct store_txn *t, due_visitor *visit, void *arg); /* stops at the first non-zero */
+int due_put(struct store_txn *t, uint64_t due_wall_ms, uint64_t batch_id, uint32_t lane,
+            struct err *err);
 int due_del(struct store_txn *t, uint64_t due_wall_ms, uint64_t batch_id, struct err *err);
 
 /* Batches whose `accepted` events are still to be written, with the next slice. */

@@ -33,6 +33,10 @@ enum store_db {
     DB_SUPPRESSIONS, /* domain, list, address → entry */
     DB_LIFTED,       /* address → µs: to be taken off SES's own suppression list */
     DB_DEADLETTERS,  /* time, hash → source, why, raw */
+    DB_UNHEARD,      /* digest of a message's fields (16 bytes) → µs, the answer's id */
+    DB_REPUTATION,   /* domain, hour → sent, hard bounces, complaints (u32 each) */
+    DB_SOFT_BOUNCES, /* domain, address → µs of each since the last delivery */
+    DB_GATES,        /* 'd', domain | 'b', batch id → why it is held, since when, words */
     DB_COUNT,
 };
 

@@ -11,136 +11,16 @@
 #include "mail/form.h"
 #include "mail/own_event.h"
 #include "store/events.h"
+#include "store/runs.h"
 #include "store/suppressions.h"
 
 enum {
-    BUCKETS = 4096,
-    RUNS_KEPT = 2048,      /* settled runs kept for the books of late events */
-    LEASES_PER_SENDER = 16 /* held at once: 800 recipients, a fraction of a second of work */
+    RUNS_KEPT = 2048, /* settled runs kept for the books of late events */
+    /* Newsletters a sender holds at once: about a second of its share of the rate. More would keep
+     * a pause or a cancel waiting, fewer would keep a fast sender waiting for commits. */
+    LEASES_LEAST = 2,
+    LEASES_MOST = 48,
 };
-
-/* A batch in memory. */
-struct run {
-    struct run *next; /* in its bucket */
-    uint64_t id;
-    uint64_t due_wall_ms;
-    uint64_t not_before_mono_ms; /* a sender asked for patience */
-    uint32_t lane;
-    uint32_t recipient_count, slice_count;
-    uint32_t cursor; /* slices before it hold no pending recipient */
-    unsigned domain; /* index in scheduler.domains */
-    struct books books;
-    bool books_changed;
-    bool active; /* in scheduler.active: has a due row */
-};
-
-struct lease {
-    bool held;
-    struct lease_row row; /* mask: what is still unanswered */
-};
-
-struct domain_turn {
-    struct slice name; /* owned */
-    uint64_t served;   /* the turn at which it was served last */
-};
-
-struct scheduler {
-    const struct child *me;
-    struct run *buckets[BUCKETS];
-    size_t run_count;
-    struct run **active;
-    size_t active_count, active_cap;
-    struct domain_turn *domains;
-    size_t domain_count;
-    uint64_t turn;
-    struct lease leases[STARTED_SENDERS][STARTED_CELLS];
-    unsigned lease_count[STARTED_SENDERS];
-    uint64_t last_lease_id;
-    struct lease_row *doubts;
-    size_t doubt_count, doubt_cap;
-    uint64_t poller_generations;    /* the sum over all pollers: changes when one dies */
-    uint64_t pollers_since_mono_ms; /* when it changed last */
-    bool expanding;                 /* there may be rows in DB_EXPANDING */
-    struct arena arena;             /* of one operation */
-};
-
-/* -------- runs -------- */
-
-static unsigned domain_turn_of(struct scheduler *s, struct slice name)
-{
-    for (unsigned i = 0; i < s->domain_count; i++)
-        if (slice_eq(s->domains[i].name, name))
-            return i;
-    s->domains = mem_grow(s->domains, (s->domain_count + 1) * sizeof *s->domains);
-    s->domains[s->domain_count] =
-        (struct domain_turn){.name = slice_of(mem_dup(name.ptr, name.len), name.len)};
-    return (unsigned)s->domain_count++;
-}
-
-static struct run **bucket_of(struct scheduler *s, uint64_t id)
-{
-    return &s->buckets[(id ^ id >> 20) % BUCKETS];
-}
-
-/* The run of a stored batch; NULL when the store has no such batch. */
-static struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id)
-{
-    struct slice packed;
-    struct message_head head;
-    struct books books;
-    struct run **bucket = bucket_of(s, id);
-
-    for (struct run *r = *bucket; r != NULL; r = r->next)
-        if (r->id == id)
-            return r;
-    arena_reset(&s->arena);
-    if (!batch_head(t, id, &packed) || !message_head_unpack(packed, &s->arena, &head) ||
-        !batch_books(t, id, &books))
-        return NULL;
-
-    struct run *run = mem_zero(1, sizeof *run);
-    *run = (struct run){
-        .next = *bucket,
-        .id = id,
-        .lane = head.lane,
-        .recipient_count = head.recipient_count,
-        .slice_count = slice_count_of(head.recipient_count),
-        .domain = domain_turn_of(s, head.domain),
-        .books = books,
-    };
-    *bucket = run;
-    s->run_count++;
-    return run;
-}
-
-static void run_activate(struct scheduler *s, struct run *run, uint64_t due_wall_ms, uint32_t lane)
-{
-    run->due_wall_ms = due_wall_ms;
-    run->lane = lane;
-    if (run->active)
-        return;
-    run->active = true;
-    if (s->active_count == s->active_cap) {
-        s->active_cap = s->active_cap == 0 ? 64 : s->active_cap * 2;
-        s->active = mem_grow(s->active, s->active_cap * sizeof *s->active);
-    }
-    s->active[s->active_count++] = run;
-}
-
-static void run_move(struct run *run, enum recipient_state from, enum recipient_state to,
-                     uint32_t n)
-{
-    assert(run->books.state[from] >= n);
-    run->books.state[from] -= n;
-    run->books.state[to] += n;
-    run->books_changed = true;
-}
-
-static bool run_is_settled(const struct run *run)
-{
-    return run->books.state[STATE_PENDING] == 0 && run->books.state[STATE_LEASED] == 0 &&
-           run->books.state[STATE_DOUBT] == 0;
-}
 
 /* -------- opening -------- */
 
@@ -171,6 +51,21 @@ static void doubt_remember(struct scheduler *s, const struct lease_row *row)
     s->doubts[s->doubt_count++] = *row;
 }
 
+uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch_id)
+{
+    const struct run *run = run_get(s, t, batch_id);
+
+    return run == NULL ? LANE_NEWSLETTER : run->lane;
+}
+
+static void lease_hold(struct scheduler *s, struct lease *lease, const struct lease_row *row,
+                       uint32_t lane)
+{
+    *lease = (struct lease){.held = true, .row = *row, .lane = lane};
+    s->lease_count[row->sender]++;
+    s->newsletter_leases[row->sender] += lane == LANE_NEWSLETTER;
+}
+
 static int open_lease(void *arg, const struct lease_row *row)
 {
     struct opening *o = arg;
@@ -183,10 +78,9 @@ static int open_lease(void *arg, const struct lease_row *row)
         return 0;
     }
     /* A cell is used again only after its lease's row is gone: no two rows share one. */
-    if (row->sender < STARTED_SENDERS && row->cell < STARTED_CELLS) {
-        s->leases[row->sender][row->cell] = (struct lease){.held = true, .row = *row};
-        s->lease_count[row->sender]++;
-    }
+    if (row->sender < STARTED_SENDERS && row->cell < STARTED_CELLS)
+        lease_hold(s, &s->leases[row->sender][row->cell], row,
+                   scheduler_lane(s, o->t, row->batch_id));
     return 0;
 }
 
@@ -198,33 +92,24 @@ struct scheduler *scheduler_open(const struct child *me, struct store_txn *t, st
     s->me = me;
     s->expanding = true;
     s->last_lease_id = clock_wall_us();
-    if (due_each(t, open_due, &o) != 0 || lease_each(t, open_lease, &o) != 0) {
-        scheduler_close(s);
+    s->reputation = reputation_open(t, err);
+    if (s->reputation != NULL)
+        s->gates = gates_open(me->config, s->reputation, t, err);
+    if (s->gates != NULL && due_each(t, open_due, &o) == 0 && lease_each(t, open_lease, &o) == 0)
+        return s;
+    if (s->gates != NULL)
         (void)err_set(err, ERR_STORE, "the batches that are due cannot be listed");
-        return NULL;
-    }
-    return s;
+    scheduler_close(s);
+    return NULL;
 }
 
 void scheduler_close(struct scheduler *s)
 {
     if (s == NULL)
         return;
-    for (size_t i = 0; i < BUCKETS; i++)
-        while (s->buckets[i] != NULL) {
-            struct run *gone = s->buckets[i];
-            s->buckets[i] = gone->next;
-            free(gone);
-        }
-    for (size_t i = 0; i < s->domain_count; i++) {
-        union {
-            const uint8_t *in;
-            void *out;
-        } name = {.in = s->domains[i].name.ptr};
-        free(name.out);
-    }
-    free(s->domains);
-    free(s->active);
+    runs_close(s);
+    gates_close(s->gates);
+    reputation_close(s->reputation);
     free(s->doubts);
     arena_fini(&s->arena);
     free(s);
@@ -242,29 +127,7 @@ int scheduler_add(struct scheduler *s, struct store_txn *t, uint64_t batch_id, u
     return 0;
 }
 
-/* -------- one slice, unpacked -------- */
-
-struct slice_work {
-    struct run *run;
-    uint32_t slice;
-    struct message_head head;
-    struct recipient *recipients;
-    size_t recipient_count;
-    uint8_t states[SLICE_MAX];
-    uint32_t state_count;
-};
-
-/* Head and recipients of a slice, in the scheduler's arena. False when they cannot be read. */
-static bool work_read(struct scheduler *s, struct store_txn *t, struct slice_work *w)
-{
-    struct slice packed;
-
-    arena_reset(&s->arena);
-    return batch_head(t, w->run->id, &packed) && message_head_unpack(packed, &s->arena, &w->head) &&
-           batch_recipients(t, w->run->id, w->slice, &packed) &&
-           recipients_unpack(packed, &s->arena, &w->recipients, &w->recipient_count) &&
-           w->recipient_count >= w->state_count;
-}
+/* -------- own events -------- */
 
 static void count_event(struct run *run, uint32_t type, uint32_t severity)
 {
@@ -307,12 +170,6 @@ static int put_own_event(struct store_txn *t, struct run *run, struct event *e, 
     return got < 0 ? -1 : 0;
 }
 
-static void change_state(struct slice_work *w, uint32_t bit, enum recipient_state to)
-{
-    run_move(w->run, (enum recipient_state)w->states[bit], to, 1);
-    w->states[bit] = (uint8_t)to;
-}
-
 /* -------- granting -------- */
 
 static bool is_listed(struct store_txn *t, const struct slice_work *w, uint32_t bit,
@@ -329,22 +186,23 @@ static bool is_listed(struct store_txn *t, const struct slice_work *w, uint32_t 
     struct suppression_entry entry;
 
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        if (suppression_get(t, w->head.domain, lists[i].list, w->recipients[bit].address, &entry)) {
+        if (suppression_get(t, w->head.domain, lists[i].list, w->recipients[bit].address, &entry) &&
+            suppression_concerns(&entry, w->head.tags, w->head.tag_count)) {
             *why = lists[i].why;
             return true;
         }
     return false;
 }
 
-/* Settles those of the slice's pending recipients that are not to be sent; *mask gets the others.
- */
-static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint64_t *mask,
-                  struct err *err)
+/* Settles those of the slice's pending recipients that are not to be sent; *mask gets the others,
+ * at most `most` of them, *simulated those of them that are SES's simulator. */
+static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t most,
+                  uint64_t *mask, uint64_t *simulated, struct err *err)
 {
     bool readable = work_read(s, t, w);
     uint64_t now_us = clock_wall_us();
 
-    *mask = 0;
+    *mask = *simulated = 0;
     if (!readable)
         log_error("batch %016llx slice %u: stored recipients cannot be read; they are failed",
                   (unsigned long long)w->run->id, w->slice);
@@ -356,42 +214,76 @@ static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w
         if (w->states[i] != STATE_PENDING)
             continue;
         if (!readable) {
-            change_state(w, i, STATE_FAILED);
+            change_state(s, w, i, STATE_FAILED);
         } else if (is_listed(t, w, i, &why)) {
             own_event_suppressed(&e, &w->head, &w->recipients[i], w->run->id, index, why, now_us,
                                  &s->arena);
             if (put_own_event(t, w->run, &e, err) != 0)
                 return -1;
-            change_state(w, i, STATE_SUPPRESSED);
+            change_state(s, w, i, STATE_SUPPRESSED);
         } else if (w->head.testmode) {
             own_event_test_delivered(&e, &w->head, &w->recipients[i], w->run->id, index, now_us,
                                      &s->arena);
             if (put_own_event(t, w->run, &e, err) != 0)
                 return -1;
-            change_state(w, i, STATE_SENT);
-        } else {
-            change_state(w, i, STATE_LEASED);
+            change_state(s, w, i, STATE_SENT);
+        } else if (most > 0) {
+            most--;
+            change_state(s, w, i, STATE_LEASED);
             *mask |= UINT64_C(1) << i;
+            if (reputation_excludes(w->recipients[i].address))
+                *simulated |= UINT64_C(1) << i;
         }
     }
     return states_put(t, w->run->id, w->slice, w->states, w->state_count, err);
 }
 
-/* The next slice of the run with a pending recipient; false when there is none. */
-static bool next_slice(struct store_txn *t, struct slice_work *w)
+/* Nothing of this slice goes for a while: a sender asked for it. Other slices go on. */
+static void slice_delay(struct run *run, uint32_t slice, uint64_t ms)
+{
+    uint64_t until = clock_mono_ms() + ms;
+
+    if (ms == 0)
+        return;
+    if (run->slice_not_before_mono_ms == NULL)
+        run->slice_not_before_mono_ms = mem_zero(run->slice_count, sizeof(uint64_t));
+    if (until > run->slice_not_before_mono_ms[slice])
+        run->slice_not_before_mono_ms[slice] = until;
+}
+
+static bool has_pending(const struct slice_work *w)
+{
+    for (uint32_t i = 0; i < w->state_count; i++)
+        if (w->states[i] == STATE_PENDING)
+            return true;
+    return false;
+}
+
+/* The next slice of the run with a pending recipient that may go now. False when there is none;
+ * *wait_until_mono_ms: when the first of those that wait may, 0 = none waits. */
+static bool next_slice(struct store_txn *t, struct slice_work *w, uint64_t *wait_until_mono_ms)
 {
     struct run *run = w->run;
+    uint64_t now = clock_mono_ms();
+    bool from_start = run->cursor == 0, leads = true;
 
-    for (int pass = 0; pass < 2; pass++) {
-        for (; run->cursor < run->slice_count; run->cursor++) {
-            w->slice = run->cursor;
-            if (!states_get(t, run->id, w->slice, w->states, &w->state_count))
-                continue;
-            for (uint32_t i = 0; i < w->state_count; i++)
-                if (w->states[i] == STATE_PENDING)
-                    return true;
-        }
+    *wait_until_mono_ms = 0;
+    for (w->slice = run->cursor; w->slice < run->slice_count; w->slice++) {
+        if (!states_get(t, run->id, w->slice, w->states, &w->state_count) || !has_pending(w))
+            continue;
+        if (leads) /* all before it are done with */
+            run->cursor = w->slice;
+        leads = false;
+        uint64_t until =
+            run->slice_not_before_mono_ms == NULL ? 0 : run->slice_not_before_mono_ms[w->slice];
+        if (until <= now)
+            return true;
+        if (*wait_until_mono_ms == 0 || until < *wait_until_mono_ms)
+            *wait_until_mono_ms = until;
+    }
+    if (leads && !from_start) {
         run->cursor = 0; /* the books say there is one: look from the start */
+        return next_slice(t, w, wait_until_mono_ms);
     }
     return false;
 }
@@ -407,20 +299,48 @@ static bool goes_before(const struct scheduler *s, const struct run *a, const st
     return a->id < b->id;
 }
 
-static struct run *pick(struct scheduler *s)
+/* What each domain's lanes may send now. */
+static void ask_gates(struct scheduler *s)
+{
+    for (unsigned i = 0; i < s->domain_count; i++)
+        for (unsigned lane = LANE_TRANSACTIONAL; lane <= LANE_NEWSLETTER; lane++)
+            s->allowance[i * 2 + lane] = gates_allowance(s->gates, s->domains[i].name,
+                                                         (enum lane)lane, s->domains[i].in_flight);
+}
+
+static uint32_t allowance_of(const struct scheduler *s, const struct run *run)
+{
+    return s->allowance[run->domain * 2 + (run->lane == LANE_NEWSLETTER)];
+}
+
+static struct run *pick(struct scheduler *s, bool newsletters)
 {
     uint64_t now_wall_ms = clock_wall_ms(), now_mono_ms = clock_mono_ms();
     struct run *best = NULL;
 
+    ask_gates(s);
     for (size_t i = 0; i < s->active_count; i++) {
         struct run *run = s->active[i];
         if (run->books.state[STATE_PENDING] == 0 || run->due_wall_ms > now_wall_ms ||
-            run->not_before_mono_ms > now_mono_ms)
+            run->not_before_mono_ms > now_mono_ms || run->mark != MARK_NONE ||
+            (run->lane == LANE_NEWSLETTER && !newsletters) || allowance_of(s, run) == 0)
             continue;
         if (best == NULL || goes_before(s, run, best))
             best = run;
     }
     return best;
+}
+
+/* How many leases of newsletters one sender may hold. */
+static unsigned leases_most(const struct scheduler *s)
+{
+    uint64_t per_s = atomic_load(&s->me->gauges->bucket.per_s_milli) / 1000;
+    uint64_t senders = s->me->config->sender.children > 0 ? s->me->config->sender.children : 1;
+    uint64_t leases = per_s / senders / SLICE_MAX;
+
+    return leases < LEASES_LEAST  ? LEASES_LEAST
+           : leases > LEASES_MOST ? LEASES_MOST
+                                  : (unsigned)leases;
 }
 
 static uint32_t free_cell(const struct scheduler *s, unsigned sender)
@@ -435,45 +355,43 @@ int scheduler_grant(struct scheduler *s, struct store_txn *t, const struct child
                     uint64_t generation, struct buf *record, struct err *err)
 {
     unsigned index = sender->index;
-    uint64_t mask = 0;
+    uint64_t mask = 0, simulated = 0, wait_until;
     struct slice_work w;
 
-    if (index >= STARTED_SENDERS || s->lease_count[index] >= LEASES_PER_SENDER)
-        return 0;
-    uint32_t cell = free_cell(s, index);
+    uint32_t cell = index < STARTED_SENDERS ? free_cell(s, index) : STARTED_CELLS;
     if (cell == STARTED_CELLS)
         return 0;
     do {
-        w = (struct slice_work){.run = pick(s)};
+        w = (struct slice_work){.run = pick(s, s->newsletter_leases[index] < leases_most(s))};
         if (w.run == NULL)
             return 0;
-        if (!next_slice(t, &w)) {
-            log_error("batch %016llx: books say %u are pending, no slice does; run postern check",
-                      (unsigned long long)w.run->id, w.run->books.state[STATE_PENDING]);
-            w.run->not_before_mono_ms = clock_mono_ms() + 60000;
+        if (!next_slice(t, &w, &wait_until)) {
+            if (wait_until == 0)
+                log_error("batch %016llx: books say %u are pending, no slice does; run postern "
+                          "check",
+                          (unsigned long long)w.run->id, w.run->books.state[STATE_PENDING]);
+            w.run->not_before_mono_ms = wait_until != 0 ? wait_until : clock_mono_ms() + 60000;
             continue;
         }
-        if (choose(s, t, &w, &mask, err) != 0)
+        if (choose(s, t, &w, allowance_of(s, w.run), &mask, &simulated, err) != 0)
             return -1;
         s->domains[w.run->domain].served = ++s->turn;
     } while (mask == 0);
 
     struct lease *lease = &s->leases[index][cell];
-    *lease = (struct lease){
-        .held = true,
-        .row =
-            {
-                .sender = index,
-                .id = ++s->last_lease_id,
-                .epoch = s->me->ring_epoch,
-                .generation = generation,
-                .cell = cell,
-                .slice = w.slice,
-                .batch_id = w.run->id,
-                .mask = mask,
-            },
-    };
-    s->lease_count[index]++;
+    lease_hold(s, lease,
+               &(struct lease_row){
+                   .sender = index,
+                   .id = ++s->last_lease_id,
+                   .epoch = s->me->ring_epoch,
+                   .generation = generation,
+                   .cell = cell,
+                   .slice = w.slice,
+                   .batch_id = w.run->id,
+                   .mask = mask,
+               },
+               w.run->lane);
+    lease->simulated = simulated;
     if (lease_put(t, &lease->row, err) != 0)
         return -1;
 
@@ -505,6 +423,7 @@ static int lease_end(struct scheduler *s, struct store_txn *t, struct lease *lea
 {
     lease->held = false;
     s->lease_count[lease->row.sender]--;
+    s->newsletter_leases[lease->row.sender] -= lease->lane == LANE_NEWSLETTER;
     return lease_del(t, lease->row.sender, lease->row.id, err);
 }
 
@@ -524,34 +443,26 @@ static int doubt_begin(struct scheduler *s, struct store_txn *t, const struct ru
     return lease_put(t, &row, err);
 }
 
-/* A recipient that ended before SES took it may be tried again by a repeated POST. */
-static int release_claim(struct store_txn *t, const struct slice_work *w, uint32_t bit,
-                         struct err *err)
-{
-    struct submission one = {
-        .head = w->head, .recipients = &w->recipients[bit], .recipient_count = 1};
-    struct buf claim = {0};
-    int got = 0;
-
-    submission_claims(&one, &claim);
-    uint64_t owner;
-    if (claim.len == CLAIM_BYTES && claim_get(t, claim.ptr, &owner) && owner == w->run->id)
-        got = claim_del(t, claim.ptr, err);
-    buf_fini(&claim);
-    return got;
-}
-
 static int refuse(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
                   uint32_t code, struct slice text, struct err *err)
 {
     struct event e;
 
-    change_state(w, bit, STATE_FAILED);
+    change_state(s, w, bit, STATE_FAILED);
     own_event_refused(&e, &w->head, &w->recipients[bit], w->run->id, w->slice * SLICE_MAX + bit,
                       code, text, clock_wall_us(), &s->arena);
     if (put_own_event(t, w->run, &e, err) != 0)
         return -1;
-    return release_claim(t, w, bit, err);
+    return work_release_claim(t, w, bit, err);
+}
+
+/* SES has taken it. */
+static void note_sent(struct scheduler *s, struct slice_work *w, uint32_t bit, bool simulated)
+{
+    change_state(s, w, bit, STATE_SENT);
+    if (!simulated)
+        reputation_add(s->reputation, s->domains[w->run->domain].name, REPUTATION_SENT, 1,
+                       clock_wall_ms());
 }
 
 int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender,
@@ -560,7 +471,7 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
     struct lease *lease = lease_find(s, sender, r->lease_id);
     struct slice_work w = {.run = run_get(s, t, r->batch_id), .slice = r->slice};
     struct unpack u = unpack_over(r->results);
-    uint64_t in_doubt = 0, now_mono_ms = clock_mono_ms();
+    uint64_t in_doubt = 0;
     bool readable = false;
 
     /* The lease of a life that was buried already: its recipients were settled then. Only a proof
@@ -583,22 +494,21 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
         }
         uint8_t state = w.states[bit];
         if (kind == OUTCOME_SENT) {
+            bool simulated = current && (lease->simulated >> bit & 1) != 0;
             if (state == STATE_LEASED || state == STATE_DOUBT || state == STATE_PENDING)
-                change_state(&w, (uint32_t)bit, STATE_SENT);
+                note_sent(s, &w, (uint32_t)bit, simulated);
         } else if (current && (lease->row.mask >> bit & 1) != 0 && state == STATE_LEASED) {
             if (kind == OUTCOME_FAILED) {
                 if (!readable && !(readable = work_read(s, t, &w)))
-                    change_state(&w, (uint32_t)bit, STATE_FAILED);
+                    change_state(s, &w, (uint32_t)bit, STATE_FAILED);
                 else if (refuse(s, t, &w, (uint32_t)bit, (uint32_t)code, text, err) != 0)
                     return -1;
             } else if (kind == OUTCOME_RETRY) {
-                change_state(&w, (uint32_t)bit, STATE_PENDING);
-                if (now_mono_ms + retry_ms > w.run->not_before_mono_ms)
-                    w.run->not_before_mono_ms = now_mono_ms + retry_ms;
-                if (w.run->cursor > r->slice)
-                    w.run->cursor = r->slice;
+                if (change_to_unsent(s, t, &w, (uint32_t)bit, err) != 0)
+                    return -1;
+                slice_delay(w.run, r->slice, retry_ms);
             } else {
-                change_state(&w, (uint32_t)bit, STATE_DOUBT);
+                change_state(s, &w, (uint32_t)bit, STATE_DOUBT);
                 in_doubt |= UINT64_C(1) << bit;
             }
         }
@@ -609,7 +519,7 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
         /* What a finished lease says nothing about may have been sent: in doubt, not lost. */
         for (uint32_t bit = 0; bit < w.state_count; bit++)
             if ((lease->row.mask >> bit & 1) != 0 && w.states[bit] == STATE_LEASED) {
-                change_state(&w, bit, STATE_DOUBT);
+                change_state(s, &w, bit, STATE_DOUBT);
                 in_doubt |= UINT64_C(1) << bit;
             }
         if (lease_end(s, t, lease, err) != 0)
@@ -632,7 +542,7 @@ int scheduler_settle(struct scheduler *s, struct store_txn *t, uint64_t batch_id
     uint8_t state = w.states[bit];
     if (state != STATE_LEASED && state != STATE_DOUBT && state != STATE_PENDING)
         return 0;
-    change_state(&w, bit, STATE_SENT);
+    note_sent(s, &w, bit, false);
     return states_put(t, batch_id, w.slice, w.states, w.state_count, err);
 }
 
@@ -647,17 +557,19 @@ int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t bat
     return 0;
 }
 
-/* -------- what people ask for -------- */
-
-int scheduler_control(struct scheduler *s, struct store_txn *t, const struct record_control *r,
-                      enum answer_verdict *verdict, uint32_t *count, struct buf *words,
-                      struct err *err)
+void scheduler_hold(struct scheduler *s, const struct record_held *r)
 {
-    (void)s, (void)t, (void)r, (void)err;
-    *verdict = ANSWER_REFUSED;
-    *count = 0;
-    buf_add_str(words, "not understood");
-    return 0;
+    if (r->reason >= HOLD_QUOTA && r->reason <= HOLD_SENDER)
+        gates_hold(s->gates, r->domain, (enum hold_reason)r->reason, r->for_ms, r->words);
+}
+
+int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,
+                       struct slice address, enum reputation_kind kind, struct err *err)
+{
+    if (reputation_excludes(address))
+        return 0;
+    reputation_add(s->reputation, domain, kind, 1, clock_wall_ms());
+    return gates_judge(s->gates, t, domain, err);
 }
 
 /* -------- the dead and the doubtful -------- */
@@ -702,14 +614,13 @@ static int bury(struct scheduler *s, struct store_txn *t, struct lease *lease, s
             if ((row->mask >> bit & 1) == 0 || w.states[bit] != STATE_LEASED)
                 continue;
             if ((started >> bit & 1) != 0) {
-                change_state(&w, bit, STATE_DOUBT);
+                change_state(s, &w, bit, STATE_DOUBT);
                 in_doubt |= UINT64_C(1) << bit;
             } else {
-                change_state(&w, bit, STATE_PENDING);
+                if (change_to_unsent(s, t, &w, bit, err) != 0)
+                    return -1;
             }
         }
-        if (w.run->cursor > row->slice)
-            w.run->cursor = row->slice;
         if (states_put(t, row->batch_id, row->slice, w.states, w.state_count, err) != 0 ||
             (in_doubt != 0 && doubt_begin(s, t, w.run, row->slice, in_doubt, err) != 0))
             return -1;
@@ -797,11 +708,10 @@ int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err
         if (w.run != NULL && states_get(t, row.batch_id, row.slice, w.states, &w.state_count)) {
             for (uint32_t bit = 0; bit < w.state_count; bit++)
                 if ((row.mask >> bit & 1) != 0 && w.states[bit] == STATE_DOUBT) {
-                    change_state(&w, bit, STATE_PENDING);
-                    again++;
+                    if (change_to_unsent(s, t, &w, bit, err) != 0)
+                        return -1;
+                    again += w.states[bit] == STATE_PENDING;
                 }
-            if (w.run->cursor > row.slice)
-                w.run->cursor = row.slice;
             if (again != 0)
                 log_warn("batch %016llx: %u sends without an answer or an event within the doubt "
                          "window are repeated",
@@ -853,21 +763,6 @@ int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned slices, 
 
 /* -------- the end of a transaction -------- */
 
-static void drop_settled_runs(struct scheduler *s)
-{
-    for (size_t i = 0; i < BUCKETS; i++)
-        for (struct run **at = &s->buckets[i]; *at != NULL;) {
-            struct run *run = *at;
-            if (run->active) {
-                at = &run->next;
-                continue;
-            }
-            *at = run->next;
-            free(run);
-            s->run_count--;
-        }
-}
-
 int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
 {
     for (size_t i = 0; i < s->active_count;) {
@@ -890,6 +785,6 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
             run->books_changed = false;
         }
     if (s->run_count > s->active_count + RUNS_KEPT)
-        drop_settled_runs(s);
-    return 0;
+        runs_drop_settled(s);
+    return reputation_flush(s->reputation, t, err);
 }

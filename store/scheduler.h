@@ -19,6 +19,7 @@
 #include "shm/child.h"
 #include "shm/record.h"
 #include "store/batch_write.h"
+#include "store/reputation.h"
 
 struct scheduler;
 
@@ -44,6 +45,16 @@ int scheduler_settle(struct scheduler *s, struct store_txn *t, uint64_t batch_id
 /* A stored event, for the batch's books. severity: enum event_severity. */
 int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
                           uint32_t event_type, uint32_t severity, struct err *err);
+
+/* A hard bounce or a complaint has come back from this address: for the guards. */
+int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,
+                       struct slice address, enum reputation_kind kind, struct err *err);
+
+/* A sender's news of what SES will not take for a while. */
+void scheduler_hold(struct scheduler *s, const struct record_held *r);
+
+/* The lane of a batch. */
+uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch_id);
 
 /* What a person asks for (enum control_verb). *words: what was done or why not, for that person;
  * STATUS: a JSON object. */

@@ -43,6 +43,10 @@ static const char *const db_names[DB_COUNT] = {
     [DB_SUPPRESSIONS] = "suppressions",
     [DB_LIFTED] = "lifted",
     [DB_DEADLETTERS] = "deadletters",
+    [DB_UNHEARD] = "unheard",
+    [DB_REPUTATION] = "reputation",
+    [DB_SOFT_BOUNCES] = "soft_bounces",
+    [DB_GATES] = "gates",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

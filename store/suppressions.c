@@ -7,7 +7,9 @@
 
 enum {
     ENTRY_VERSION = 1,
-    ENTRY_MEMBERS = 5,
+    ENTRY_MEMBERS = 6,
+    ENTRY_MEMBERS_UNTAGGED = 5, /* rows of before there were tags */
+    SOFT_BOUNCES_MAX = 1000,
 
     TAIL_BYTES = 8, /* hash in place of what is too long for a key */
 };
@@ -39,13 +41,16 @@ static void key_address(struct key *k, struct slice address)
 static bool entry_read(struct slice value, struct suppression_entry *entry)
 {
     struct unpack u = unpack_over(value);
+    uint32_t members = unpack_array(&u);
 
-    if (unpack_array(&u) != ENTRY_MEMBERS || unpack_u64(&u) != ENTRY_VERSION)
+    if ((members != ENTRY_MEMBERS && members != ENTRY_MEMBERS_UNTAGGED) ||
+        unpack_u64(&u) != ENTRY_VERSION)
         return false;
     entry->address = unpack_str(&u);
     entry->code = unpack_str(&u);
     entry->text = unpack_str(&u);
     entry->created_us = unpack_u64(&u);
+    entry->tags = members == ENTRY_MEMBERS ? unpack_str(&u) : slice_none();
     return unpack_done(&u);
 }
 
@@ -78,6 +83,7 @@ int suppression_put(struct store_txn *t, struct slice domain, enum suppression l
     pack_str(&packed, entry->code);
     pack_str(&packed, entry->text);
     pack_u64(&packed, entry->created_us);
+    pack_bin(&packed, entry->tags);
     int rc = store_put(t, DB_SUPPRESSIONS, key_slice(&k), buf_slice(&packed), err);
     buf_fini(&packed);
     return rc;
@@ -121,6 +127,72 @@ void suppression_each(struct store_txn *t, struct slice domain, enum suppression
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
     }
     mdb_cursor_close(cursor);
+}
+
+bool suppression_concerns(const struct suppression_entry *entry, const struct slice *tags,
+                          size_t tag_count)
+{
+    struct unpack u = unpack_over(entry->tags);
+    bool concerned = entry->tags.len == 0;
+
+    for (uint32_t n = concerned ? 0 : unpack_array(&u); n > 0 && !concerned; n--) {
+        struct slice tag = unpack_str(&u);
+        for (size_t i = 0; i < tag_count; i++)
+            concerned = concerned || slice_eq_nocase(tag, tags[i]);
+    }
+    return concerned;
+}
+
+/* -------- soft bounces -------- */
+
+static struct key soft_key(uint32_t domain, struct slice address)
+{
+    struct key k = {.len = 0};
+
+    key_u32(&k, domain);
+    key_address(&k, address);
+    return k;
+}
+
+int soft_bounce_add(struct store_txn *t, struct slice domain, struct slice address, uint64_t now_us,
+                    unsigned limit, uint64_t window_us, struct err *err)
+{
+    uint32_t number = store_domain_intern(t, domain, err);
+    struct slice row = slice_none();
+    struct buf kept = {0};
+    int got;
+
+    if (number == 0)
+        return -1;
+    if (limit == 0)
+        return 0;
+    struct key k = soft_key(number, address), now = {.len = 0};
+    (void)store_get(t, DB_SOFT_BOUNCES, key_slice(&k), &row);
+    for (size_t at = 0; at + 8 <= row.len && at < SOFT_BOUNCES_MAX * 8; at += 8)
+        if (read_be(row.ptr + at, 8) + window_us > now_us)
+            buf_add(&kept, row.ptr + at, 8);
+    key_u64(&now, now_us);
+    buf_add_slice(&kept, key_slice(&now));
+    if (kept.len / 8 >= limit)
+        got = store_del(t, DB_SOFT_BOUNCES, key_slice(&k), err) == 0 ? 1 : -1;
+    else
+        got = store_put(t, DB_SOFT_BOUNCES, key_slice(&k), buf_slice(&kept), err);
+    buf_fini(&kept);
+    return got;
+}
+
+int soft_bounce_reset(struct store_txn *t, struct slice domain, struct slice address,
+                      struct err *err)
+{
+    uint32_t number = store_domain_find(t, domain);
+    struct slice row;
+
+    if (number == 0)
+        return 0;
+    struct key k = soft_key(number, address);
+    if (!store_get(t, DB_SOFT_BOUNCES, key_slice(&k), &row))
+        return 0;
+    return store_del(t, DB_SOFT_BOUNCES, key_slice(&k), err);
 }
 
 /* -------- what SES's own list is still to forget -------- */

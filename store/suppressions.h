@@ -2,7 +2,7 @@
  * store/suppressions.h - addresses a domain does not send to: bounces, unsubscribes, complaints.
  *
  * SHAPE   (domain, list, address folded to lower case) → packed [address as first written, code,
- * text, µs]. ENDS    Put and delete: the writer, in its write transaction. Look-ups: anyone.
+ * text, µs, tags]. ENDS    Put and delete: the writer, in its write transaction. Look-ups: anyone.
  */
 #ifndef STORE_SUPPRESSIONS_H
 #define STORE_SUPPRESSIONS_H
@@ -14,6 +14,7 @@
 struct suppression_entry {
     struct slice address, code, text;
     uint64_t created_us;
+    struct slice tags; /* unsubscribes: a packed array of text; empty = from everything */
 };
 
 /* false = not listed. */
@@ -24,6 +25,19 @@ int suppression_put(struct store_txn *t, struct slice domain, enum suppression l
 /* 1 deleted, 0 was not there, -1 failure. */
 int suppression_delete(struct store_txn *t, struct slice domain, enum suppression list,
                        struct slice address, struct err *err);
+
+/* Does the entry concern a message with these tags? (Mailgun: tags are alike whatever their case.)
+ */
+bool suppression_concerns(const struct suppression_entry *entry, const struct slice *tags,
+                          size_t tag_count);
+
+/* Counts a soft bounce. 1 when it is number `limit` within window_us since the last delivery (the
+ * count starts anew then), 0 when not yet, -1 failure. limit 0 = never. */
+int soft_bounce_add(struct store_txn *t, struct slice domain, struct slice address, uint64_t now_us,
+                    unsigned limit, uint64_t window_us, struct err *err);
+/* A delivery: the address works. */
+int soft_bounce_reset(struct store_txn *t, struct slice domain, struct slice address,
+                      struct err *err);
 
 /* Calls visit for the entries of one list in alphabetical order (of the folded address), those past
  * `after` (empty = from the start), until it answers false. */

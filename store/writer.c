@@ -69,7 +69,8 @@ struct writer {
     struct event *doorbell, *tick, *master, *term;
     struct store *store;
     struct scheduler *scheduler;
-    struct link *links; /* me->slot_count */
+    struct link *links;        /* me->slot_count */
+    struct store_txn *loading; /* while it opens */
     uint64_t last_batch_id;
     uint64_t readers_checked_mono_ms;
     struct arena arena; /* of one record */
@@ -205,6 +206,18 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
         return 0;
     }
 
+    if (r->claims.len == 0 && r->digest.len == CLAIM_BYTES) {
+        struct slice known;
+        int got = unheard_take(t, r->digest.ptr, clock_wall_us(), &w->arena, &known, err);
+        if (got > 0) {
+            log_info("%.*s: a repeated POST whose first answer nobody heard: %.*s",
+                     SLICE_ARGS(r->domain), SLICE_ARGS(known));
+            answer(w, l, r->request_id, r->generation, ANSWER_OK, known);
+        }
+        if (got != 0)
+            return got < 0 ? -1 : 0;
+    }
+
     uint8_t *duplicate = arena_alloc(&w->arena, r->recipient_count);
     uint32_t duplicates = find_duplicates(t, r, duplicate, &first);
     struct slice answer_id = r->answer_id, message_id = head.message_id, packed = r->head;
@@ -248,6 +261,18 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
     return 0;
 }
 
+static int apply_unheard(struct store_txn *t, const struct record_unheard *r, struct err *err)
+{
+    struct slice id = r->answer_id;
+
+    if (id.len > 2 && id.ptr[0] == '<')
+        id = slice_of(id.ptr + 1, id.len - 2);
+    /* Its ACCEPT came before; whether it was kept the store tells. */
+    if (r->digest.len != CLAIM_BYTES || batch_by_message_id(t, r->domain, id) == 0)
+        return 0;
+    return unheard_put(t, r->digest.ptr, r->answer_id, clock_wall_us(), err);
+}
+
 static int apply_seen(struct writer *w, struct store_txn *t, struct link *l,
                       const struct record_seen *r, struct err *err)
 {
@@ -289,6 +314,45 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
 
 /* -------- records from the pollers -------- */
 
+static int suppress(struct store_txn *t, const struct event *e, enum suppression list,
+                    struct slice code, struct slice text, uint64_t now_us, struct err *err)
+{
+    struct suppression_entry entry = {
+        .address = e->recipient, .code = code, .text = text, .created_us = now_us};
+
+    return suppression_put(t, e->domain, list, &entry, err);
+}
+
+/* What an event that is new means for its address and for its domain's good name. */
+static int apply_effects(struct writer *w, struct store_txn *t, const struct record_event *r,
+                         const struct event *e, uint64_t now_us, struct err *err)
+{
+    const struct config *config = w->me->config;
+
+    if (e->type == EVENT_DELIVERED && soft_bounce_reset(t, e->domain, e->recipient, err) != 0)
+        return -1;
+    if (r->bounce == BOUNCE_HARD &&
+        scheduler_feedback(w->scheduler, t, e->domain, e->recipient, REPUTATION_BOUNCED, err) != 0)
+        return -1;
+    if (e->type == EVENT_COMPLAINED && scheduler_feedback(w->scheduler, t, e->domain, e->recipient,
+                                                          REPUTATION_COMPLAINED, err) != 0)
+        return -1;
+    if (r->bounce == BOUNCE_SOFT) {
+        int got = soft_bounce_add(t, e->domain, e->recipient, now_us, config->guard.soft_bounces,
+                                  config->guard.soft_bounce_window_ms * 1000, err);
+        if (got < 0)
+            return -1;
+        if (got > 0)
+            return suppress(t, e, SUPPRESS_BOUNCE, SLICE("450"),
+                            SLICE("repeated temporary failures without a delivery between"), now_us,
+                            err);
+    }
+    if (r->suppress < SUPPRESS_BOUNCE || r->suppress > SUPPRESS_COMPLAINT)
+        return 0;
+    return suppress(t, e, (enum suppression)r->suppress, r->suppress_code, r->suppress_text, now_us,
+                    err);
+}
+
 static int apply_event(struct writer *w, struct store_txn *t, const struct record_event *r,
                        struct err *err)
 {
@@ -314,15 +378,7 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
     if (r->batch_id != 0 &&
         scheduler_count_event(w->scheduler, t, r->batch_id, e.type, (uint32_t)e.severity, err) != 0)
         return -1;
-    if (r->suppress < SUPPRESS_BOUNCE || r->suppress > SUPPRESS_COMPLAINT)
-        return 0;
-    struct suppression_entry entry = {
-        .address = e.recipient,
-        .code = r->suppress_code,
-        .text = r->suppress_text,
-        .created_us = now_us,
-    };
-    return suppression_put(t, e.domain, (enum suppression)r->suppress, &entry, err);
+    return apply_effects(w, t, r, &e, now_us, err);
 }
 
 static int apply_deadletter(struct store_txn *t, const struct record_deadletter *r, struct err *err)
@@ -347,9 +403,10 @@ static bool may_send(enum child_role role, enum record_kind kind)
 {
     switch (role) {
     case ROLE_HTTPD:
-        return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS;
+        return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
+               kind == RECORD_UNHEARD;
     case ROLE_SENDER:
-        return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
+        return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED || kind == RECORD_HELD;
     case ROLE_POLLER:
         return kind == RECORD_EVENT || kind == RECORD_DEADLETTER;
     case ROLE_WRITER:
@@ -372,6 +429,8 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_event event;
         struct record_deadletter deadletter;
         struct record_lifted lifted;
+        struct record_held held;
+        struct record_unheard unheard;
     } r;
     int got = 0;
 
@@ -394,6 +453,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
             return 0;
         got = apply_unsuppress(w, t, l, &r.unsuppress, err);
         break;
+    case RECORD_UNHEARD:
+        if (!record_unheard_decode(bytes, &r.unheard))
+            return 0;
+        got = apply_unheard(t, &r.unheard, err);
+        break;
     case RECORD_OUTCOMES:
         if (!record_outcomes_decode(bytes, &r.outcomes))
             return 0;
@@ -415,11 +479,15 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         got = lifted_delete(t, r.lifted.address, r.lifted.at_us, err);
         break;
     case RECORD_HELD:
+        if (!record_held_decode(bytes, &r.held))
+            return 0;
+        scheduler_hold(w->scheduler, &r.held);
+        break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:
     case RECORD_ANSWER:
     case RECORD_LEASE:
-        return 0; /* these go down, never up */
+        return 0; /* these go down, or another way */
     }
     return got < 0 ? -1 : 1;
 }
@@ -702,7 +770,7 @@ static int push_again(void *arg, const struct lease_row *row)
             .batch_id = row->batch_id,
             .slice = row->slice,
             .mask = row->mask,
-            .lane = LANE_NEWSLETTER,
+            .lane = scheduler_lane(w->scheduler, w->loading, row->batch_id),
         };
         buf_reset(&w->scratch);
         record_lease_encode(&w->scratch, &r);
@@ -731,8 +799,10 @@ static int writer_load(struct writer *w, struct err *err)
         }
         l->stored = l->applied;
     }
+    w->loading = t;
     if (w->scheduler != NULL)
         (void)lease_each(t, push_again, w);
+    w->loading = NULL;
     store_end_read(t);
     return w->scheduler == NULL ? -1 : 0;
 }

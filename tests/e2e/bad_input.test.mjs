@@ -129,6 +129,7 @@ describe('bad answers from AWS', () => {
     });
     await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
     const postern = await Postern.start({
+      sections: { sender: 'strategy = "simple"' },
       aws: `aws { region = "us-east-1" access_key_id = "k" secret_access_key = "s" ses_endpoint = "http://127.0.0.1:${port}" sqs_endpoint = "http://127.0.0.1:${port}" }
             queues { newsletter_events = "http://127.0.0.1:${port}/q" }`,
     });

@@ -129,6 +129,7 @@ describe('signatures', () => {
     const at = `http://127.0.0.1:${port}`;
     const postern = await Postern.start({
       sandbox: new Sandbox(sandbox.url),
+      sections: { sender: 'strategy = "simple"' }, // a call for each reader
       aws: `aws { region = "us-east-1" access_key_id = "sandbox" secret_access_key = "sandbox-secret-key" ses_endpoint = "${at}" sqs_endpoint = "${at}" }
             queues { newsletter_events = "${sandbox.url}/000000000000/newsletter-events-queue" }`,
     });

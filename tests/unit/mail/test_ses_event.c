@@ -282,6 +282,36 @@ static void a_bounce_long_after_the_sending_is_a_delayed_one(void **unused)
     done(&p);
 }
 
+static void only_what_a_mailbox_refused_for_now_is_a_soft_bounce(void **unused)
+{
+    static const struct {
+        const char *type, *sub, *status, *diagnostic;
+        enum ses_bounce bounce;
+    } cases[] = {
+        {"Permanent", "General", "5.1.1", NULL, SES_BOUNCE_HARD},
+        {"Permanent", "General", "5.7.1", "smtp; 554 5.7.1 spam", SES_BOUNCE_HARD},
+        {"Permanent", "OnAccountSuppressionList", NULL, NULL, SES_BOUNCE_NONE},
+        {"Permanent", "UnsubscribedRecipient", NULL, NULL, SES_BOUNCE_NONE},
+        {"Transient", "MailboxFull", NULL, NULL, SES_BOUNCE_SOFT},
+        {"Transient", "General", "4.4.7", "timed out", SES_BOUNCE_SOFT},
+        {"Transient", "General", NULL, "smtp; 451 try later", SES_BOUNCE_SOFT},
+        {"Transient", "General", NULL, NULL, SES_BOUNCE_NONE}, /* out of office */
+        {"Transient", "ContentRejected", "5.6.1", NULL, SES_BOUNCE_NONE},
+        {"Transient", "AttachmentRejected", "4.2.0", NULL, SES_BOUNCE_NONE},
+        {"Transient", "MessageTooLarge", "4.3.4", NULL, SES_BOUNCE_NONE},
+        {"Transient", "General", "4.7.1", "greylisted", SES_BOUNCE_NONE},
+        {"Undetermined", "Undetermined", NULL, NULL, SES_BOUNCE_NONE},
+    };
+    struct parsed p = {0};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        assert_int_equal(
+            bounce(&p, cases[i].type, cases[i].sub, cases[i].status, cases[i].diagnostic)->bounce,
+            cases[i].bounce);
+    done(&p);
+}
+
 static void bounces_are_judged_by_type_and_code(void **unused)
 {
     static const struct {
@@ -852,6 +882,7 @@ int main(void)
         cmocka_unit_test(a_hard_bounce_keeps_its_code_and_suppresses),
         cmocka_unit_test(a_bounce_long_after_the_sending_is_a_delayed_one),
         cmocka_unit_test(bounces_are_judged_by_type_and_code),
+        cmocka_unit_test(only_what_a_mailbox_refused_for_now_is_a_soft_bounce),
         cmocka_unit_test(complaints_suppress_unless_taken_back),
         cmocka_unit_test(what_ses_refuses_later_has_failed),
         cmocka_unit_test(a_delay_is_a_temporary_failure),

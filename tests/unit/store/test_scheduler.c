@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/pack.h"
 #include "mail/form.h"
@@ -29,6 +30,7 @@ enum { RECIPIENTS = 120, SENDER_GAUGE = 1 };
 struct world {
     char dir[64];
     struct config config;
+    struct config_domain domains[2];
     struct child me;
     struct child_slot slot;
     struct store *store;
@@ -76,6 +78,10 @@ static int set_up(void **state)
     (void)snprintf(w->dir, sizeof w->dir, "/tmp/postern-test-XXXXXX");
     assert_non_null(mkdtemp(w->dir));
     (void)snprintf(path, sizeof path, "%s/started", w->dir);
+    w->domains[0].name = mem_dup("mg.example.com", 15);
+    w->domains[1].name = mem_dup("two.example", 12);
+    w->config.domains = w->domains;
+    w->config.domain_count = 2;
     w->config.sender.doubt_window_ms = 0;
     w->config.sender.on_doubt = ON_DOUBT_RESEND;
     w->me = (struct child){
@@ -90,6 +96,7 @@ static int set_up(void **state)
     assert_non_null(w->me.gauges);
     assert_non_null(w->me.started);
     w->slot = (struct child_slot){.role = ROLE_SENDER, .index = 0, .gauge = SENDER_GAUGE};
+    w->me.gauges->bucket.per_s_milli = 1000000; /* as many leases as one likes */
     w->me.gauges->slots[SENDER_GAUGE].generation = 5;
     w->me.gauges->slots[SENDER_GAUGE].state = GAUGE_READY;
     w->store = store_open(w->dir, STORE_WRITE, &err);
@@ -109,6 +116,8 @@ static int tear_down(void **state)
     started_close(w->me.started);
     gauges_destroy(w->me.gauges);
     buf_fini(&w->claims);
+    free(w->domains[0].name);
+    free(w->domains[1].name);
     (void)snprintf(command, sizeof command, "rm -rf %s", w->dir);
     assert_int_equal(system(command), 0);
     free(w);
@@ -195,8 +204,8 @@ static bool grant(struct world *w, struct store_txn *t, struct record_lease *lea
     return got == 1;
 }
 
-static void report(struct world *w, struct store_txn *t, const struct record_lease *lease,
-                   uint64_t mask, enum outcome outcome, bool finished)
+static void report_after(struct world *w, struct store_txn *t, const struct record_lease *lease,
+                         uint64_t mask, enum outcome outcome, bool finished, uint64_t retry_ms)
 {
     struct buf results = {0};
     struct err err;
@@ -210,7 +219,7 @@ static void report(struct world *w, struct store_txn *t, const struct record_lea
         pack_u64(&results, (uint64_t)outcome);
         pack_u64(&results, outcome == OUTCOME_FAILED ? 554 : 0);
         pack_str(&results, SLICE("words"));
-        pack_u64(&results, 0);
+        pack_u64(&results, retry_ms);
     }
     struct record_outcomes r = {
         .generation = lease->generation,
@@ -222,6 +231,72 @@ static void report(struct world *w, struct store_txn *t, const struct record_lea
     };
     assert_int_equal(scheduler_outcomes(w->scheduler, t, 0, &r, &err), 0);
     buf_fini(&results);
+}
+
+static void report(struct world *w, struct store_txn *t, const struct record_lease *lease,
+                   uint64_t mask, enum outcome outcome, bool finished)
+{
+    report_after(w, t, lease, mask, outcome, finished, 0);
+}
+
+/* What a person asks; the words of the answer are checked where they matter. */
+static enum answer_verdict control(struct world *w, struct store_txn *t, enum control_verb verb,
+                                   uint64_t batch_id, const char *domain, uint32_t *count)
+{
+    struct record_control r = {
+        .verb = verb, .batch_id = batch_id, .domain = slice_str(domain == NULL ? "" : domain)};
+    enum answer_verdict verdict;
+    struct buf words = {0};
+    struct err err;
+
+    assert_int_equal(scheduler_control(w->scheduler, t, &r, &verdict, count, &words, &err), 0);
+    assert_true(words.len > 0);
+    buf_fini(&words);
+    return verdict;
+}
+
+static cJSON *status(struct world *w, struct store_txn *t)
+{
+    struct record_control r = {.verb = CONTROL_STATUS};
+    enum answer_verdict verdict;
+    struct buf words = {0};
+    struct err err;
+    uint32_t count;
+
+    assert_int_equal(scheduler_control(w->scheduler, t, &r, &verdict, &count, &words, &err), 0);
+    cJSON *tree = json_parse(buf_slice(&words));
+    assert_non_null(tree);
+    buf_fini(&words);
+    return tree;
+}
+
+/* The reason of the first hold, or "". */
+static void assert_held(struct world *w, struct store_txn *t, const char *domain,
+                        const char *reason)
+{
+    cJSON *tree = status(w, t);
+    const cJSON *hold = json_first(json_get(tree, "holds"));
+
+    if (reason == NULL) {
+        assert_null(hold);
+    } else {
+        assert_non_null(hold);
+        assert_true(slice_eq(json_get_text(hold, "domain"), slice_str(domain)));
+        assert_true(slice_eq(json_get_text(hold, "reason"), slice_str(reason)));
+    }
+    json_free(tree);
+}
+
+static void send_all(struct world *w, struct store_txn *t, uint32_t expected)
+{
+    struct record_lease lease;
+    uint32_t sent = 0;
+
+    while (grant(w, t, &lease)) {
+        report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+        sent += (uint32_t)__builtin_popcountll(lease.mask);
+    }
+    assert_int_equal(sent, expected);
 }
 
 /* Reads the books, and checks that they balance against a count of the states themselves. */
@@ -518,6 +593,308 @@ static void accepted_events_are_written_once_in_steps(void **state)
     assert_int_equal(count, RECIPIENTS);
 }
 
+static void a_slice_that_waits_holds_up_no_other(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+
+    uint64_t id = add_batch(w, t, 120, (struct options){.lane = LANE_NEWSLETTER});
+    assert_true(grant(w, t, &lease));
+    report_after(w, t, &lease, lease.mask, OUTCOME_RETRY, true, 300);
+    send_all(w, t, 70);
+    assert_int_equal(lease.slice, 0);
+    commit(w, t);
+    assert_int_equal(books_of(w, id).state[STATE_PENDING], 50);
+    usleep(310 * 1000);
+    t = begin(w);
+    send_all(w, t, 50);
+    commit(w, t);
+}
+
+static void newsletters_in_hand_are_bounded_and_links_go_past_them(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+    unsigned leases = 0;
+
+    w->me.gauges->bucket.per_s_milli = 14000;
+    (void)add_batch(w, t, 1000, (struct options){.lane = LANE_NEWSLETTER});
+    while (grant(w, t, &lease))
+        leases++;
+    assert_int_equal(leases, 2);
+    uint64_t link = add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(lease.batch_id, link);
+    assert_int_equal(lease.lane, LANE_TRANSACTIONAL);
+    commit(w, t);
+    reopen_scheduler(w); /* the lanes of leases are known after a restart too */
+    t = begin(w);
+    assert_int_equal(scheduler_lane(w->scheduler, t, link), LANE_TRANSACTIONAL);
+    (void)add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
+    assert_true(grant(w, t, &lease));
+    assert_false(grant(w, t, &lease));
+    commit(w, t);
+}
+
+static void a_paused_batch_waits_until_it_is_resumed(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+    uint32_t count;
+    uint64_t id = add_batch(w, t, 120, (struct options){.lane = LANE_NEWSLETTER});
+    uint64_t other = add_batch(w, t, 1, (struct options){.lane = LANE_NEWSLETTER});
+
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(control(w, t, CONTROL_PAUSE, id, NULL, &count), ANSWER_OK);
+    assert_int_equal(count, 70);
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    send_all(w, t, 1);
+    commit(w, t);
+    assert_int_equal(books_of(w, other).state[STATE_SENT], 1);
+    reopen_scheduler(w);
+    t = begin(w);
+    assert_false(grant(w, t, &lease));
+    assert_int_equal(control(w, t, CONTROL_RESUME, id, NULL, &count), ANSWER_OK);
+    assert_int_equal(control(w, t, CONTROL_RESUME, id, NULL, &count), ANSWER_REFUSED);
+    send_all(w, t, 70);
+    commit(w, t);
+    assert_int_equal(books_of(w, id).state[STATE_SENT], 120);
+    t = begin(w);
+    assert_int_equal(control(w, t, CONTROL_PAUSE, id, NULL, &count), ANSWER_REFUSED);
+    assert_int_equal(control(w, t, CONTROL_PAUSE, 4711, NULL, &count), ANSWER_NOT_FOUND);
+    store_abort(t);
+}
+
+static void what_is_cancelled_is_never_sent(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+    struct err err;
+    uint32_t count;
+    uint64_t owner, id = add_batch(w, t, 120, (struct options){.lane = LANE_NEWSLETTER});
+
+    assert_true(grant(w, t, &lease));
+    started_begin(w->me.started, 0, lease.cell, lease.lease_id);
+    started_mark(w->me.started, 0, lease.cell, 0x7);
+    report(w, t, &lease, 0x1, OUTCOME_SENT, false);
+    assert_int_equal(control(w, t, CONTROL_CANCEL, id, NULL, &count), ANSWER_OK);
+    assert_int_equal(count, 70);
+    assert_true(claim_get(t, w->claims.ptr, &owner)); /* sent: kept */
+    assert_false(claim_get(t, w->claims.ptr + 100 * CLAIM_BYTES, &owner));
+    report(w, t, &lease, 0x8, OUTCOME_RETRY, false);
+    assert_false(claim_get(t, w->claims.ptr + 3 * CLAIM_BYTES, &owner));
+    commit(w, t);
+    reopen_scheduler(w); /* and it stays so */
+    w->me.gauges->slots[SENDER_GAUGE].generation = 6;
+    t = begin(w);
+    assert_int_equal(scheduler_bury(w->scheduler, t, &w->slot, &err), 0);
+    assert_false(grant(w, t, &lease));
+    commit(w, t);
+    struct books b = books_of(w, id);
+    assert_int_equal(b.state[STATE_SENT], 1);
+    assert_int_equal(b.state[STATE_DOUBT], 2); /* started by the dead sender: an event may tell */
+    assert_int_equal(b.state[STATE_CANCELLED], 117);
+}
+
+static void only_what_failed_is_sent_again(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+    uint32_t count;
+    uint64_t owner, id = add_batch(w, t, 10, (struct options){.lane = LANE_NEWSLETTER});
+    const uint8_t *claims = w->claims.ptr;
+    struct err err;
+
+    assert_true(grant(w, t, &lease));
+    report(w, t, &lease, 0x00f, OUTCOME_FAILED, false);
+    report(w, t, &lease, 0x3f0, OUTCOME_SENT, true);
+    commit(w, t);
+    reopen_scheduler(w);
+    t = begin(w);
+    /* One of them was sent by a repeated POST meanwhile. */
+    assert_int_equal(claim_put(t, claims, 4711, &err), 0);
+    assert_int_equal(control(w, t, CONTROL_RESEND, id, NULL, &count), ANSWER_OK);
+    assert_int_equal(count, 3);
+    assert_true(claim_get(t, claims + CLAIM_BYTES, &owner));
+    assert_int_equal(owner, id);
+    commit(w, t);
+    reopen_scheduler(w);
+    t = begin(w);
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(lease.mask, 0x00e);
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    assert_int_equal(control(w, t, CONTROL_RESEND, id, NULL, &count), ANSWER_OK);
+    assert_int_equal(count, 0);
+    commit(w, t);
+    struct books b = books_of(w, id);
+    assert_int_equal(b.state[STATE_SENT], 9);
+    assert_int_equal(b.state[STATE_FAILED], 1);
+}
+
+static void a_paused_domain_keeps_its_links_and_blocks_nobody(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+    uint32_t count;
+
+    (void)add_batch(w, t, 60, (struct options){.lane = LANE_NEWSLETTER});
+    (void)add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
+    (void)add_batch(w, t, 20, (struct options){.lane = LANE_NEWSLETTER, .domain = "two.example"});
+    assert_int_equal(control(w, t, CONTROL_PAUSE, 0, "MG.example.com", &count), ANSWER_OK);
+    assert_int_equal(count, 60);
+    assert_int_equal(control(w, t, CONTROL_PAUSE, 0, "nobody.example", &count), ANSWER_NOT_FOUND);
+    send_all(w, t, 21);
+    assert_held(w, t, "mg.example.com", "paused");
+    commit(w, t);
+    reopen_scheduler(w);
+    t = begin(w);
+    assert_false(grant(w, t, &lease));
+    assert_int_equal(control(w, t, CONTROL_RESUME, 0, "mg.example.com", &count), ANSWER_OK);
+    assert_held(w, t, "", NULL);
+    send_all(w, t, 60);
+    commit(w, t);
+}
+
+static void what_ses_refuses_waits_as_senders_say(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_held held = {.domain = SLICE("mg.example.com"),
+                               .reason = HOLD_SENDER,
+                               .for_ms = 60000,
+                               .words = SLICE("not verified")};
+
+    (void)add_batch(w, t, 10, (struct options){.lane = LANE_TRANSACTIONAL});
+    (void)add_batch(w, t, 20, (struct options){.lane = LANE_NEWSLETTER, .domain = "two.example"});
+    scheduler_hold(w->scheduler, &held);
+    assert_held(w, t, "mg.example.com", "sender");
+    send_all(w, t, 20);
+    held.for_ms = 0;
+    scheduler_hold(w->scheduler, &held);
+    send_all(w, t, 10);
+    (void)add_batch(w, t, 10, (struct options){.lane = LANE_TRANSACTIONAL});
+    held = (struct record_held){.reason = HOLD_QUOTA, .for_ms = 100, .words = SLICE("quota")};
+    scheduler_hold(w->scheduler, &held);
+    assert_held(w, t, "", "quota");
+    send_all(w, t, 0);
+    usleep(110 * 1000); /* it ends by itself, should its end go unheard */
+    send_all(w, t, 10);
+    held = (struct record_held){.domain = SLICE("gossip.example"), .for_ms = 60000, .reason = 99};
+    scheduler_hold(w->scheduler, &held);
+    assert_held(w, t, "", NULL);
+    commit(w, t);
+}
+
+static void too_many_bounces_hold_a_domains_newsletters(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    const struct slice domain = SLICE("mg.example.com");
+    struct err err;
+    uint32_t count;
+
+    w->config.guard.bounce_warn_ppm = 50000;
+    w->config.guard.bounce_pause_ppm = 100000;
+    w->config.guard.complaint_pause_ppm = 20000;
+    w->config.guard.least = 100;
+    w->config.guard.window_ms = DAY_MS;
+    (void)add_batch(w, t, 100, (struct options){.lane = LANE_NEWSLETTER});
+    send_all(w, t, 100);
+    (void)add_batch(w, t, 7, (struct options){.lane = LANE_NEWSLETTER});
+    (void)add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
+    for (int i = 0; i < 30; i++)
+        assert_int_equal(scheduler_feedback(w->scheduler, t, domain,
+                                            SLICE("bounce@simulator.amazonses.com"),
+                                            REPUTATION_BOUNCED, &err),
+                         0);
+    for (int i = 0; i < 9; i++)
+        assert_int_equal(scheduler_feedback(w->scheduler, t, domain, SLICE("a@b.example"),
+                                            REPUTATION_BOUNCED, &err),
+                         0);
+    assert_held(w, t, "", NULL);
+    assert_int_equal(
+        scheduler_feedback(w->scheduler, t, domain, SLICE("a@b.example"), REPUTATION_BOUNCED, &err),
+        0);
+    assert_held(w, t, "mg.example.com", "bounces");
+    send_all(w, t, 1);
+    commit(w, t);
+    reopen_scheduler(w);
+    t = begin(w);
+    assert_held(w, t, "mg.example.com", "bounces");
+    send_all(w, t, 0);
+    /* A person takes the risk: what was is forgiven. */
+    assert_int_equal(control(w, t, CONTROL_RESUME, 0, "mg.example.com", &count), ANSWER_OK);
+    assert_int_equal(scheduler_feedback(w->scheduler, t, domain, SLICE("a@b.example"),
+                                        REPUTATION_COMPLAINED, &err),
+                     0);
+    send_all(w, t, 7);
+    commit(w, t);
+}
+
+static void a_domain_warms_up_day_by_day(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+
+    w->domains[0].warmup_first_day = 70;
+    w->domains[0].warmup_growth_ppm = 500000;
+    (void)add_batch(w, t, 200, (struct options){.lane = LANE_NEWSLETTER});
+    (void)add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
+    assert_true(grant(w, t, &lease)); /* the link: no newsletter */
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(__builtin_popcountll(lease.mask), 50);
+    struct record_lease second;
+    assert_true(grant(w, t, &second)); /* what is on its way counts */
+    assert_int_equal(__builtin_popcountll(second.mask), 19);
+    assert_false(grant(w, t, &second));
+    report(w, t, &lease, lease.mask, OUTCOME_RETRY, true);
+    commit(w, t);
+    t = begin(w);
+    assert_true(grant(w, t, &lease));
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    report(w, t, &second, second.mask, OUTCOME_SENT, true);
+    assert_held(w, t, "mg.example.com", "warm-up");
+    commit(w, t);
+    reopen_scheduler(w);
+    t = begin(w);
+    assert_held(w, t, "mg.example.com", "warm-up");
+    assert_false(grant(w, t, &lease));
+    store_abort(t);
+}
+
+static void status_tells_what_is_open(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+    uint64_t id = add_batch(w, t, 120, (struct options){.lane = LANE_NEWSLETTER});
+    char text[20];
+    int64_t open;
+
+    assert_true(grant(w, t, &lease));
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    cJSON *tree = status(w, t);
+    const cJSON *batch = json_first(json_get(tree, "batches"));
+    (void)snprintf(text, sizeof text, "%016llx", (unsigned long long)id);
+    assert_true(slice_eq(json_get_text(batch, "batch"), slice_str(text)));
+    assert_true(json_get_i64(batch, "open", &open));
+    assert_int_equal(open, 70);
+    assert_true(json_get_i64(batch, "eta_ms", &open));
+    assert_true(open > (int64_t)clock_wall_ms() - 1000);
+    const cJSON *processes = json_get(tree, "processes");
+    assert_int_equal(cJSON_GetArraySize(processes), 2);
+    json_free(tree);
+    store_abort(t);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -533,6 +910,16 @@ int main(void)
         TEST(transactional_mail_overtakes_and_later_mail_waits),
         TEST(domains_take_turns),
         TEST(accepted_events_are_written_once_in_steps),
+        TEST(a_slice_that_waits_holds_up_no_other),
+        TEST(newsletters_in_hand_are_bounded_and_links_go_past_them),
+        TEST(a_paused_batch_waits_until_it_is_resumed),
+        TEST(what_is_cancelled_is_never_sent),
+        TEST(only_what_failed_is_sent_again),
+        TEST(a_paused_domain_keeps_its_links_and_blocks_nobody),
+        TEST(what_ses_refuses_waits_as_senders_say),
+        TEST(too_many_bounces_hold_a_domains_newsletters),
+        TEST(a_domain_warms_up_day_by_day),
+        TEST(status_tells_what_is_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

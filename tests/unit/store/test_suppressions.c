@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/pack.h"
 #include "store/deadletters.h"
 #include "store/suppressions.h"
 
@@ -49,7 +50,10 @@ static int teardown(void **state)
 
 static void list_as(struct fixture *f, struct slice address, const char *code)
 {
-    struct suppression_entry e = {address, slice_str(code), SLICE("words"), 1764000000000000};
+    struct suppression_entry e = {.address = address,
+                                  .code = slice_str(code),
+                                  .text = SLICE("words"),
+                                  .created_us = 1764000000000000};
 
     assert_int_equal(suppression_put(f->t, DOMAIN, SUPPRESS_BOUNCE, &e, &f->err), 0);
 }
@@ -177,6 +181,51 @@ static void a_dead_letter_is_kept_once_and_listed_newest_first(void **state)
     assert_string_equal(s.codes, "b");
 }
 
+static void an_unsubscribe_from_a_tag_concerns_messages_with_it(void **state)
+{
+    struct fixture *f = *state;
+    struct suppression_entry entry = {.address = SLICE("a@b.example")}, got;
+    struct slice tags[] = {SLICE("weekly"), SLICE("Offers")};
+    struct buf packed = {0};
+
+    assert_int_equal(suppression_put(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, &entry, &f->err), 0);
+    assert_true(suppression_get(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, entry.address, &got));
+    assert_true(suppression_concerns(&got, tags, 2));
+    assert_true(suppression_concerns(&got, NULL, 0));
+    pack_array(&packed, 2);
+    pack_str(&packed, SLICE("offers"));
+    pack_str(&packed, SLICE("daily"));
+    entry.tags = buf_slice(&packed);
+    assert_int_equal(suppression_put(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, &entry, &f->err), 0);
+    assert_true(suppression_get(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, entry.address, &got));
+    assert_true(suppression_concerns(&got, tags, 2));
+    assert_false(suppression_concerns(&got, tags, 1));
+    assert_false(suppression_concerns(&got, NULL, 0));
+    buf_fini(&packed);
+}
+
+static void soft_bounces_count_until_a_delivery_or_the_window_ends(void **state)
+{
+    struct fixture *f = *state;
+    const struct slice address = SLICE("a@b.example"), other = SLICE("c@b.example");
+    const uint64_t window = 1000;
+
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 100, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 200, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, other, 250, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, SLICE("A@B.example"), 300, 3, window, &f->err),
+                     1);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 400, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 500, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_reset(f->t, DOMAIN, address, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 600, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 700, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 1650, 3, window, &f->err), 0);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, address, 1660, 3, window, &f->err), 1);
+    assert_int_equal(soft_bounce_add(f->t, DOMAIN, other, 1661, 0, window, &f->err), 0);
+    assert_int_equal(soft_bounce_reset(f->t, SLICE("never.example"), address, &f->err), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -187,6 +236,8 @@ int main(void)
         TEST(addresses_too_long_for_a_key_stay_apart),
         TEST(a_list_is_walked_in_alphabetical_order),
         TEST(a_dead_letter_is_kept_once_and_listed_newest_first),
+        TEST(an_unsubscribe_from_a_tag_concerns_messages_with_it),
+        TEST(soft_bounces_count_until_a_delivery_or_the_window_ends),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "mail/ses_address.h"
-#include "mail/ses_body.h"
+#include "mail/ses_mail.h"
 
 /* Ghost's newsletter as spec/ghost.md §2 shows it; each test changes what it is about. */
 struct newsletter {
@@ -23,6 +23,7 @@ struct newsletter {
     struct ses_setup setup;
     struct ses_scratch scratch;
     struct buf body;
+    struct ses_batch *batch;
     struct err err;
 };
 
@@ -54,6 +55,7 @@ static void setup(struct newsletter *n)
                                     .email_id = n->vars[0].value,
                                     .tags = n->tags,
                                     .tag_count = 2,
+                                    .recipient_count = 2,
                                     .batch_mode = true};
     n->content = (struct message_content){.from = slice_str(SENDER),
                                           .subject = SLICE("Hello <World> & friends"),
@@ -77,19 +79,28 @@ static void setup(struct newsletter *n)
         .batch_id = 0x1234, .configuration_set = SLICE("news"), .override_tracking = true};
 }
 
-static bool render(struct newsletter *n, uint64_t mask)
+static enum ses_way compile(struct newsletter *n)
 {
     for (size_t i = 0; i < 2; i++)
         for (size_t v = 0; v < n->readers[i].var_count; v++)
             render_keys_add(&n->keys, &n->arena, n->readers[i].vars[v].name);
-    struct ses_batch *b = ses_batch_compile(&n->head, &n->content, &n->keys, &n->setup, &n->arena);
+    n->batch = ses_batch_compile(&n->head, &n->content, &n->keys, &n->setup, &n->arena);
     buf_reset(&n->body);
-    return ses_batch_render(b, n->readers, 2, mask, 100, &n->scratch, &n->body, &n->err);
+    return ses_batch_way(n->batch);
+}
+
+/* The way the batch goes, and Raw where that does not do. */
+static enum ses_fit render(struct newsletter *n, uint64_t mask)
+{
+    enum ses_way way = compile(n);
+
+    assert_int_not_equal(way, SES_BULK);
+    return ses_render_one(n->batch, way, n->readers, 2, mask, 100, &n->scratch, &n->body, &n->err);
 }
 
 static cJSON *rendered(struct newsletter *n, uint64_t mask)
 {
-    if (!render(n, mask))
+    if (render(n, mask) != SES_FITS)
         fail_msg("refused: %s", n->err.text);
     cJSON *tree = json_parse(buf_slice(&n->body));
     if (tree == NULL)
@@ -252,34 +263,32 @@ static void what_ses_sets_itself_or_takes_once_is_not_doubled(void **state)
     teardown(&n, t);
 }
 
-static void a_header_beyond_what_ses_takes_refuses_that_mail(void **state)
+static void headers_beyond_what_ses_lists_go_raw(void **state)
 {
     static char wide[1001];
     struct newsletter n;
 
     (void)state;
-    memset(wide, 'x', 1000);
+    memset(wide, 'x', 871);
     setup(&n);
     header(&n, "X-Wide", wide);
-    assert_false(render(&n, 1));
-    assert_non_null(strstr(n.err.text, "X-Wide"));
+    assert_int_equal(render(&n, 1), SES_NEEDS_RAW);
     teardown(&n, NULL);
 
     setup(&n);
     for (int i = 0; i < 11; i++)
         header(&n, "X-More", "1");
-    assert_false(render(&n, 1));
-    assert_non_null(strstr(n.err.text, "15"));
+    assert_int_equal(render(&n, 1), SES_NEEDS_RAW);
     teardown(&n, NULL);
 
-    /* Fifteen are fine, and our own one gives way. */
+    /* No mail can hold it: a line of a mail ends at 998 bytes. */
     setup(&n);
-    for (int i = 0; i < 10; i++)
-        header(&n, "X-More", "1");
-    cJSON *t = rendered(&n, 1);
-    assert_int_equal(cJSON_GetArraySize(headers_of(t)), 15);
-    assert_null(named(headers_of(t), "X-Mailgun-Variables"));
-    teardown(&n, t);
+    memset(wide, 'x', 1000);
+    header(&n, "X-Wide", wide);
+    n.setup.always_raw = true;
+    assert_int_equal(render(&n, 1), SES_REFUSED);
+    assert_non_null(strstr(n.err.text, "X-Wide"));
+    teardown(&n, NULL);
 }
 
 static void a_transactional_mail_goes_to_all_as_written(void **state)
@@ -321,13 +330,20 @@ static void a_local_part_beyond_ascii_refuses_that_reader_only(void **state)
     n.readers[0].address = SLICE("jörg@example.net");
 
     (void)state;
-    assert_false(render(&n, 1));
+    assert_int_equal(render(&n, 1), SES_REFUSED);
     assert_non_null(strstr(n.err.text, "jörg@example.net"));
-    assert_true(render(&n, 2));
+    assert_int_equal(render(&n, 2), SES_FITS);
     teardown(&n, NULL);
 }
 
-static void attachments_and_own_message_ids_go_along(void **state)
+/* The Raw message of a rendered body, decoded. */
+static void raw_of(const cJSON *t, struct buf *mail)
+{
+    assert_non_null(text_at(t, "Content/Raw/Data"));
+    assert_true(text_from_base64(mail, slice_str(text_at(t, "Content/Raw/Data"))));
+}
+
+static void attachments_go_raw(void **state)
 {
     struct attachment files[] = {
         {.filename = SLICE("a.pdf"),
@@ -335,24 +351,129 @@ static void attachments_and_own_message_ids_go_along(void **state)
          .data = SLICE("abc")},
         {.filename = SLICE("i.png"), .content_id = SLICE("i.png"), .data = SLICE("\0\xff")}};
     struct newsletter n;
-    struct buf meta = {0};
+    struct buf meta = {0}, mail = {0};
     setup(&n);
     n.content.attachments = files;
     n.content.attachment_count = 2;
     n.head.message_id = SLICE("%recipient.message_id%");
     n.head.message_id_per_recipient = true;
+    n.setup.allow_bulk = true;
     cJSON *t = rendered(&n, 1);
 
     (void)state;
-    assert_string_equal(text_at(t, "Content/Simple/Attachments/0/FileName"), "a.pdf");
-    assert_string_equal(text_at(t, "Content/Simple/Attachments/0/RawContent"), "YWJj");
-    assert_string_equal(text_at(t, "Content/Simple/Attachments/1/ContentDisposition"), "INLINE");
-    assert_string_equal(text_at(t, "Content/Simple/Attachments/1/RawContent"), "AP8=");
+    raw_of(t, &mail);
+    const char *text = buf_cstr(&mail);
+    assert_non_null(strstr(text, "\r\nContent-Type: application/pdf\r\nContent-Disposition: "
+                                 "attachment;\r\n filename=\"a.pdf\"\r\n"));
+    assert_non_null(strstr(text, "\r\n\r\nYWJj\r\n"));
+    assert_non_null(strstr(text, "\r\nContent-ID: <i.png>\r\n"));
+    assert_non_null(strstr(text, "\r\n\r\nAP8=\r\n"));
+    assert_non_null(strstr(text, "\r\nTo: Reader00002@readers.example.net\r\n"));
+    assert_non_null(strstr(text, "\r\nSubject: Hello <World> & friends\r\n"));
+    assert_null(strstr(text, "Message-I"));
+    assert_string_equal(text_at(t, "FromEmailAddress"), ENCODED);
     text_from_base64(&meta, slice_str(named(json_get(t, "EmailTags"), "postern-meta")));
     assert_string_equal(buf_cstr(&meta),
                         "mg.example.com\nown.1@mg.example.com\nghost-email\nbulk-email");
     buf_fini(&meta);
+    buf_fini(&mail);
     teardown(&n, t);
+}
+
+static void the_cheapest_way_that_can_express_a_batch_is_taken(void **state)
+{
+    struct attachment file = {.filename = SLICE("a"), .data = SLICE("b")};
+    struct newsletter n;
+
+    (void)state;
+    setup(&n);
+    assert_int_equal(compile(&n), SES_SIMPLE);
+    teardown(&n, NULL);
+    setup(&n);
+    n.setup.allow_bulk = true;
+    assert_int_equal(compile(&n), SES_BULK);
+    teardown(&n, NULL);
+    setup(&n);
+    n.setup.allow_bulk = n.setup.always_raw = true;
+    assert_int_equal(compile(&n), SES_RAW);
+    teardown(&n, NULL);
+    setup(&n);
+    n.setup.allow_bulk = true;
+    n.content.batch_mode = n.head.batch_mode = false;
+    assert_int_equal(compile(&n), SES_SIMPLE);
+    teardown(&n, NULL);
+    setup(&n);
+    n.setup.allow_bulk = true;
+    n.content.amp_html = SLICE("<html amp4email></html>");
+    assert_int_equal(compile(&n), SES_RAW);
+    teardown(&n, NULL);
+    setup(&n);
+    n.setup.allow_bulk = true;
+    n.content.attachments = &file;
+    n.content.attachment_count = 1;
+    assert_int_equal(compile(&n), SES_RAW);
+    teardown(&n, NULL);
+}
+
+static uint64_t render_bulk(struct newsletter *n, uint64_t mask, unsigned most, uint64_t *apart)
+{
+    n->setup.allow_bulk = true;
+    assert_int_equal(compile(n), SES_BULK);
+    return ses_render_bulk(n->batch, n->readers, 2, mask, most, 100, &n->scratch, &n->body, apart);
+}
+
+static void a_bulk_call_holds_an_entry_for_each_reader(void **state)
+{
+    struct newsletter n;
+    uint64_t apart;
+    setup(&n);
+
+    (void)state;
+    assert_int_equal(render_bulk(&n, 3, 50, &apart), 3);
+    assert_int_equal(apart, 0);
+    cJSON *t = json_parse(buf_slice(&n.body));
+    assert_non_null(t);
+    const cJSON *entries = json_get(t, "BulkEmailEntries");
+    assert_int_equal(cJSON_GetArraySize(entries), 2);
+    assert_string_equal(text_at(t, "FromEmailAddress"), ENCODED);
+    assert_string_equal(text_at(entries, "0/Destination/ToAddresses/0"),
+                        "Reader00002@readers.example.net");
+    assert_string_equal(text_at(entries, "1/Destination/ToAddresses/0"), "b@readers.example.net");
+    const cJSON *second = cJSON_GetArrayItem(entries, 1);
+    assert_string_equal(named(json_get(second, "ReplacementTags"), "postern-rcpt"), "101");
+    assert_non_null(text_at(t, "DefaultContent/Template/TemplateContent/Subject"));
+    assert_non_null(text_at(t, "ConfigurationSetName"));
+    teardown(&n, t);
+
+    setup(&n);
+    assert_int_equal(render_bulk(&n, 3, 1, &apart), 1);
+    arena_fini(&n.arena);
+    n.arena = (struct arena){0};
+    n.keys = (struct render_keys){0};
+    assert_int_equal(render_bulk(&n, 2, 50, &apart), 2);
+    teardown(&n, NULL);
+}
+
+static void a_reader_that_no_entry_can_carry_goes_apart(void **state)
+{
+    static char wide[900];
+    struct newsletter n;
+    uint64_t apart;
+
+    (void)state;
+    memset(wide, 'x', sizeof wide - 1);
+    setup(&n);
+    header(&n, "X-Own", "%recipient.uuid%");
+    n.readers[1].vars[0].value = slice_str(wide);
+    assert_int_equal(render_bulk(&n, 3, 50, &apart), 1);
+    assert_int_equal(apart, 2);
+    teardown(&n, NULL);
+    setup(&n);
+    header(&n, "X-Own", "%recipient.uuid%");
+    n.readers[0].vars[0].value = SLICE("{{x}}"); /* what SES would make of it is not documented */
+    assert_int_equal(render_bulk(&n, 3, 50, &apart), 2);
+    assert_int_equal(apart, 1);
+    teardown(&n, NULL);
 }
 
 static void variables_in_the_header_are_ascii(void **state)
@@ -413,10 +534,13 @@ int main(void)
         cmocka_unit_test(headers_without_a_value_fall_out),
         cmocka_unit_test(an_unsubscribe_link_missing_for_one_reader_costs_its_header_only),
         cmocka_unit_test(what_ses_sets_itself_or_takes_once_is_not_doubled),
-        cmocka_unit_test(a_header_beyond_what_ses_takes_refuses_that_mail),
+        cmocka_unit_test(headers_beyond_what_ses_lists_go_raw),
         cmocka_unit_test(a_transactional_mail_goes_to_all_as_written),
         cmocka_unit_test(a_local_part_beyond_ascii_refuses_that_reader_only),
-        cmocka_unit_test(attachments_and_own_message_ids_go_along),
+        cmocka_unit_test(attachments_go_raw),
+        cmocka_unit_test(the_cheapest_way_that_can_express_a_batch_is_taken),
+        cmocka_unit_test(a_bulk_call_holds_an_entry_for_each_reader),
+        cmocka_unit_test(a_reader_that_no_entry_can_carry_goes_apart),
         cmocka_unit_test(variables_in_the_header_are_ascii),
         cmocka_unit_test(mailbox_lists_are_read_and_written),
     };

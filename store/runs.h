@@ -1,0 +1,118 @@
+/*
+ * store/runs.h - what store/scheduler.c and store/steering.c share and nobody else includes:
+ * batches in memory, and moving their recipients from state to state.
+ *
+ * SHAPE   A run is a batch that is known in memory: books, place, due time. It is active while it
+ *         has something to settle (a due row). Settled ones stay for a while for the books of late
+ *         events.
+ */
+#ifndef STORE_RUNS_H
+#define STORE_RUNS_H
+
+#include "base/arena.h"
+#include "shm/child.h"
+#include "store/batch_write.h"
+#include "store/gates.h"
+
+enum {
+    BUCKETS = 4096,
+    METER_SECONDS = 10, /* over which a rate is taken */
+};
+
+/* Recipients per second of late. */
+struct meter {
+    uint64_t second; /* monotonic, of the newest cell */
+    uint32_t cells[METER_SECONDS];
+};
+
+void meter_add(struct meter *m, uint32_t n);
+/* Recipients in the last METER_SECONDS whole seconds × 1000 / seconds. */
+uint64_t meter_rate_milli(const struct meter *m);
+
+struct run {
+    struct run *next; /* in its bucket */
+    uint64_t id;
+    uint64_t due_wall_ms;
+    uint64_t not_before_mono_ms;        /* nothing of it can go before */
+    uint64_t *slice_not_before_mono_ms; /* a sender asked for patience; NULL = for none */
+    uint32_t lane;
+    uint32_t recipient_count, slice_count;
+    uint32_t cursor; /* slices before it hold no pending recipient */
+    unsigned domain; /* index in scheduler.domains */
+    enum batch_mark mark;
+    struct books books;
+    bool books_changed;
+    bool active; /* in scheduler.active: has a due row */
+    struct meter meter;
+};
+
+struct lease {
+    bool held;
+    struct lease_row row; /* mask: what is still unanswered */
+    uint32_t lane;
+    uint64_t simulated; /* recipients that are SES's simulator: they count in no rate */
+};
+
+struct domain_turn {
+    struct slice name;  /* owned */
+    uint64_t served;    /* the turn at which it was served last */
+    uint32_t in_flight; /* recipients leased or in doubt */
+};
+
+struct scheduler {
+    const struct child *me;
+    struct run *buckets[BUCKETS];
+    size_t run_count;
+    struct run **active;
+    size_t active_count, active_cap;
+    struct domain_turn *domains;
+    size_t domain_count;
+    uint32_t *allowance; /* of one pick: per domain and lane */
+    uint64_t turn;
+    struct lease leases[STARTED_SENDERS][STARTED_CELLS];
+    unsigned lease_count[STARTED_SENDERS], newsletter_leases[STARTED_SENDERS];
+    uint64_t last_lease_id;
+    struct lease_row *doubts;
+    size_t doubt_count, doubt_cap;
+    uint64_t poller_generations;    /* the sum over all pollers: changes when one dies */
+    uint64_t pollers_since_mono_ms; /* when it changed last */
+    bool expanding;                 /* there may be rows in DB_EXPANDING */
+    struct reputation *reputation;
+    struct gates *gates;
+    struct arena arena; /* of one operation */
+};
+
+/* The run of a stored batch; NULL when the store has no such batch. */
+struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id);
+void run_activate(struct scheduler *s, struct run *run, uint64_t due_wall_ms, uint32_t lane);
+bool run_is_settled(const struct run *run);
+/* Frees those that are not active. */
+void runs_drop_settled(struct scheduler *s);
+void runs_close(struct scheduler *s);
+
+/* ---- one slice of a run ---- */
+
+struct slice_work {
+    struct run *run;
+    uint32_t slice;
+    struct message_head head;
+    struct recipient *recipients;
+    size_t recipient_count;
+    uint8_t states[SLICE_MAX];
+    uint32_t state_count;
+};
+
+/* Head and recipients, in the scheduler's arena. False when they cannot be read. */
+bool work_read(struct scheduler *s, struct store_txn *t, struct slice_work *w);
+/* Books and in-flight counts follow. Without writing: states_put() does. */
+void change_state(struct scheduler *s, struct slice_work *w, uint32_t bit, enum recipient_state to);
+/* Back to where it can be sent again; or cancelled, when its batch is. Uses the scheduler's arena.
+ */
+int change_to_unsent(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
+                     struct err *err);
+/* A recipient that ended before SES took it may be tried again by a repeated POST. After
+ * work_read(). */
+int work_release_claim(struct store_txn *t, const struct slice_work *w, uint32_t bit,
+                       struct err *err);
+
+#endif

@@ -1,0 +1,398 @@
+/*
+ * store/steering.c - what people ask of the scheduler: pause, resume, cancel, resend, and what it
+ * is doing.
+ */
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "mail/form.h"
+#include "store/runs.h"
+#include "store/scheduler.h"
+
+enum {
+    GATES_SHOWN = 64,
+    BATCHES_SHOWN = 200, /* an answer is one packet */
+};
+
+static uint32_t open_count(const struct run *run)
+{
+    return run->books.state[STATE_PENDING] + run->books.state[STATE_LEASED] +
+           run->books.state[STATE_DOUBT];
+}
+
+/* -------- batches -------- */
+
+/* Moves one recipient on: 1, or 0 when it stays, or -1. w->recipient_count is 0 when the stored
+ * recipients cannot be read. */
+typedef int changer(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
+                    struct err *err);
+
+/* All recipients in one state; *count is how many moved. */
+static int change_all(struct scheduler *s, struct store_txn *t, struct run *run,
+                      enum recipient_state from, changer *change, uint32_t *count, struct err *err)
+{
+    struct slice_work w = {.run = run};
+
+    for (w.slice = 0; w.slice < run->slice_count && run->books.state[from] > 0; w.slice++) {
+        uint32_t before = *count;
+        if (!states_get(t, run->id, w.slice, w.states, &w.state_count))
+            continue;
+        if (!work_read(s, t, &w))
+            w.recipient_count = 0;
+        for (uint32_t bit = 0; bit < w.state_count; bit++) {
+            if (w.states[bit] != from)
+                continue;
+            int got = change(s, t, &w, bit, err);
+            if (got < 0)
+                return -1;
+            *count += (uint32_t)got;
+        }
+        if (*count != before && states_put(t, run->id, w.slice, w.states, w.state_count, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int mark(struct store_txn *t, struct run *run, enum batch_mark to, struct err *err)
+{
+    run->mark = to;
+    return batch_mark_put(t, run->id, to, err);
+}
+
+static int cancel_one(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
+                      struct err *err)
+{
+    change_state(s, w, bit, STATE_CANCELLED);
+    return w->recipient_count > 0 && work_release_claim(t, w, bit, err) != 0 ? -1 : 1;
+}
+
+/* What SES may have stays as it is until it is known; the mark keeps it from being sent again. */
+static int cancel(struct scheduler *s, struct store_txn *t, struct run *run, uint32_t *count,
+                  struct err *err)
+{
+    if (mark(t, run, run_is_settled(run) ? run->mark : MARK_CANCELLED, err) != 0)
+        return -1;
+    return change_all(s, t, run, STATE_PENDING, cancel_one, count, err);
+}
+
+/* Its claim was given back when it failed: a repeated POST may have taken it over since. */
+static int resend_one(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
+                      struct err *err)
+{
+    struct buf claim = {0};
+    uint64_t owner;
+    int got = 1;
+
+    if (w->recipient_count == 0)
+        return 0;
+    struct submission one = {
+        .head = w->head, .recipients = &w->recipients[bit], .recipient_count = 1};
+    submission_claims(&one, &claim);
+    if (claim.len == CLAIM_BYTES) {
+        if (claim_get(t, claim.ptr, &owner) && owner != w->run->id)
+            got = 0;
+        else if (claim_put(t, claim.ptr, w->run->id, err) != 0)
+            got = -1;
+    }
+    buf_fini(&claim);
+    if (got == 1)
+        change_state(s, w, bit, STATE_PENDING);
+    return got;
+}
+
+static int resend(struct scheduler *s, struct store_txn *t, struct run *run, uint32_t *count,
+                  struct err *err)
+{
+    if (change_all(s, t, run, STATE_FAILED, resend_one, count, err) != 0)
+        return -1;
+    if (*count == 0)
+        return 0;
+    run->cursor = 0;
+    run->not_before_mono_ms = 0;
+    if (run->mark == MARK_CANCELLED && mark(t, run, MARK_NONE, err) != 0)
+        return -1;
+    if (run->active)
+        return 0;
+    run_activate(s, run, clock_wall_ms(), run->lane);
+    return due_put(t, run->due_wall_ms, run->id, run->lane, err);
+}
+
+static int control_batch(struct scheduler *s, struct store_txn *t, const struct record_control *r,
+                         enum answer_verdict *verdict, uint32_t *count, struct buf *words,
+                         struct err *err)
+{
+    struct run *run = run_get(s, t, r->batch_id);
+
+    *verdict = ANSWER_OK;
+    if (run == NULL) {
+        *verdict = ANSWER_NOT_FOUND;
+        buf_printf(words, "there is no batch %016" PRIx64, r->batch_id);
+        return 0;
+    }
+    switch ((enum control_verb)r->verb) {
+    case CONTROL_PAUSE:
+        if (run_is_settled(run) || run->mark == MARK_CANCELLED) {
+            *verdict = ANSWER_REFUSED;
+            buf_add_str(words, "nothing of it is left to send");
+            return 0;
+        }
+        *count = run->books.state[STATE_PENDING];
+        buf_printf(words, "paused; %" PRIu32 " recipients wait", *count);
+        return mark(t, run, MARK_PAUSED, err);
+    case CONTROL_RESUME:
+        if (run->mark != MARK_PAUSED) {
+            *verdict = ANSWER_REFUSED;
+            buf_add_str(words, "it is not paused");
+            return 0;
+        }
+        *count = run->books.state[STATE_PENDING];
+        buf_printf(words, "resumed; %" PRIu32 " recipients are left", *count);
+        return mark(t, run, MARK_NONE, err);
+    case CONTROL_CANCEL:
+        if (cancel(s, t, run, count, err) != 0)
+            return -1;
+        buf_printf(words,
+                   "cancelled for %" PRIu32 " recipients; %" PRIu32 " more are with SES already",
+                   *count, run->books.state[STATE_LEASED] + run->books.state[STATE_DOUBT]);
+        return 0;
+    case CONTROL_RESEND:
+        if (resend(s, t, run, count, err) != 0)
+            return -1;
+        buf_printf(words, "%" PRIu32 " recipients that had failed are sent again", *count);
+        return 0;
+    case CONTROL_STATUS:
+        break;
+    }
+    return 0;
+}
+
+/* -------- domains -------- */
+
+static int control_domain(struct scheduler *s, struct store_txn *t, const struct record_control *r,
+                          enum answer_verdict *verdict, uint32_t *count, struct buf *words,
+                          struct err *err)
+{
+    const struct config_domain *d = config_domain_find(s->me->config, r->domain);
+    int got;
+
+    *verdict = ANSWER_OK;
+    if (d == NULL) {
+        *verdict = ANSWER_NOT_FOUND;
+        buf_printf(words, "%.*s is no configured domain", SLICE_ARGS(r->domain));
+        return 0;
+    }
+    struct slice domain = slice_str(d->name);
+    for (size_t i = 0; i < s->active_count; i++) {
+        struct run *run = s->active[i];
+        if (run->lane != LANE_NEWSLETTER || !slice_eq(s->domains[run->domain].name, domain))
+            continue;
+        if (r->verb != CONTROL_CANCEL)
+            *count += run->books.state[STATE_PENDING];
+        else if (cancel(s, t, run, count, err) != 0)
+            return -1;
+    }
+    switch ((enum control_verb)r->verb) {
+    case CONTROL_PAUSE:
+        buf_printf(words, "newsletters of %s are paused; %" PRIu32 " recipients wait", d->name,
+                   *count);
+        return gates_pause(s->gates, t, domain, err);
+    case CONTROL_RESUME:
+        got = gates_resume(s->gates, t, domain, err);
+        if (got == 0) {
+            *verdict = ANSWER_REFUSED;
+            buf_printf(words, "nothing holds the newsletters of %s", d->name);
+        } else {
+            buf_printf(words, "newsletters of %s are sent again; %" PRIu32 " recipients are left",
+                       d->name, *count);
+        }
+        return got < 0 ? -1 : 0;
+    case CONTROL_CANCEL:
+        buf_printf(words, "cancelled for %" PRIu32 " recipients of %s", *count, d->name);
+        return 0;
+    case CONTROL_RESEND:
+        *verdict = ANSWER_REFUSED;
+        buf_add_str(words, "say which batch is to be sent again");
+        return 0;
+    case CONTROL_STATUS:
+        break;
+    }
+    return 0;
+}
+
+/* -------- status -------- */
+
+/* What a person can do about it. */
+static void put_mend(struct buf *to, const struct gate *gate)
+{
+    switch (gate->reason) {
+    case GATE_QUOTA:
+        buf_add_str(to, "wait, or ask AWS for a higher daily quota");
+        return;
+    case GATE_ACCOUNT:
+        buf_add_str(to, "see the SES console: account dashboard");
+        return;
+    case GATE_SENDER:
+        buf_add_str(to, "verify the domain in SES, and allow ses:SendEmail for it");
+        return;
+    case GATE_PAUSED:
+    case GATE_BOUNCES:
+    case GATE_COMPLAINTS:
+        buf_printf(to, "postern domains resume %.*s", SLICE_ARGS(gate->domain));
+        return;
+    case GATE_WARM_UP:
+        buf_add_str(to, "wait, or raise warmup_first_day and reload");
+        return;
+    case GATE_OPEN:
+        return;
+    }
+}
+
+static uint64_t end_of(const struct scheduler *s, const struct gate *gate, uint64_t need)
+{
+    uint64_t frees = gate->reason != GATE_QUOTA
+                         ? 0
+                         : reputation_frees_wall_ms(s->reputation, need, clock_wall_ms());
+
+    return frees > gate->until_wall_ms ? frees : gate->until_wall_ms;
+}
+
+static void put_holds(const struct scheduler *s, struct buf *to)
+{
+    struct gate list[GATES_SHOWN];
+    struct buf mend = {0};
+    size_t count = gates_list(s->gates, list, GATES_SHOWN);
+
+    json_put_name(to, "holds");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i < count; i++) {
+        buf_add_str(to, i == 0 ? "{" : ",{");
+        json_put_str(to, "domain", list[i].domain);
+        json_put_str(to, "reason", slice_str(gate_reason_name(list[i].reason)));
+        json_put_str(to, "words", list[i].words);
+        json_put_u64(to, "since_ms", list[i].since_wall_ms);
+        json_put_u64(to, "until_ms", end_of(s, &list[i], 1));
+        buf_reset(&mend);
+        put_mend(&mend, &list[i]);
+        json_put_str(to, "mend", buf_slice(&mend));
+        buf_add_byte(to, '}');
+    }
+    buf_add_byte(to, ']');
+    buf_fini(&mend);
+}
+
+static void put_batch(struct scheduler *s, struct store_txn *t, const struct run *run,
+                      struct buf *to)
+{
+    uint64_t now = clock_wall_ms(), rate = meter_rate_milli(&run->meter), eta = 0;
+    struct message_head head;
+    struct slice packed, subject = slice_none();
+    const char *why = "";
+    struct gate gate;
+
+    arena_reset(&s->arena);
+    if (batch_head(t, run->id, &packed) && message_head_unpack(packed, &s->arena, &head))
+        subject = head.subject;
+    if (run->mark == MARK_PAUSED) {
+        why = "paused";
+    } else if (run->mark == MARK_CANCELLED) {
+        why = "cancelled";
+    } else if (gates_closed(s->gates, s->domains[run->domain].name, (enum lane)run->lane, &gate)) {
+        why = gate_reason_name(gate.reason);
+        eta = end_of(s, &gate, open_count(run));
+    } else if (run->due_wall_ms > now) {
+        why = "scheduled";
+        eta = run->due_wall_ms;
+    } else if (rate > 0) {
+        eta = now + (uint64_t)open_count(run) * 1000000 / rate;
+    }
+    buf_printf(to, "{\"batch\":\"%016" PRIx64 "\"", run->id);
+    json_put_str(to, "domain", s->domains[run->domain].name);
+    json_put_str(to, "subject", subject);
+    json_put_str(to, "lane",
+                 run->lane == LANE_NEWSLETTER ? SLICE("newsletter") : SLICE("transactional"));
+    json_put_u64(to, "due_ms", run->due_wall_ms);
+    json_put_u64(to, "accepted", run->books.accepted);
+    json_put_u64(to, "open", open_count(run));
+    json_put_u64(to, "rate_per_s", rate / 1000);
+    json_put_u64(to, "eta_ms", eta);
+    json_put_bool(to, "paused", run->mark == MARK_PAUSED);
+    json_put_str(to, "why", slice_str(why));
+    buf_add_byte(to, '}');
+}
+
+static void put_processes(const struct scheduler *s, struct buf *to)
+{
+    static const char *const roles[] = {"writer", "httpd", "sender", "poller", "sandbox"};
+    static const char *const states[] = {"down", "starting", "ready", "leaving"};
+
+    json_put_name(to, "processes");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i <= s->me->slot_count; i++) {
+        const struct child_slot self = {.role = ROLE_WRITER, .gauge = s->me->gauge};
+        const struct child_slot *slot = i == 0 ? &self : &s->me->slots[i - 1];
+        const struct gauge_slot *g = &s->me->gauges->slots[slot->gauge];
+        uint32_t state = atomic_load(&g->state);
+        buf_printf(to, "%s{\"name\":\"%s %u\"", to->ptr[to->len - 1] == '[' ? "" : ",",
+                   roles[slot->role], slot->index);
+        json_put_u64(to, "pid", atomic_load(&g->pid));
+        json_put_str(to, "state", slice_str(states[state <= GAUGE_LEAVING ? state : 0]));
+        json_put_u64(to, "restarts", atomic_load(&g->restarts));
+        buf_add_byte(to, '}');
+    }
+    buf_add_byte(to, ']');
+}
+
+static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
+{
+    struct gauges *g = s->me->gauges;
+    uint32_t share = atomic_load(&g->throttle_share);
+    uint64_t open = 0;
+
+    buf_add_byte(to, '{');
+    json_put_u64(to, "rate_per_s", atomic_load(&g->bucket.per_s_milli) / 1000);
+    json_put_u64(to, "rate_share", share == 0 ? 1000 : share);
+    json_put_u64(to, "account_rate_per_s", atomic_load(&g->account_rate_milli) / 1000);
+    json_put_u64(to, "quota_max_24h", atomic_load(&g->quota_max_24h));
+    json_put_u64(to, "quota_sent_24h", atomic_load(&g->quota_sent_24h));
+    json_put_u64(to, "throttled", atomic_load(&g->throttled_count));
+    json_put_u64(to, "sent", atomic_load(&g->sent_count));
+    for (size_t i = 0; i < s->active_count; i++)
+        open += open_count(s->active[i]);
+    json_put_u64(to, "open", open);
+    json_put_u64(to, "batches_open", s->active_count);
+    put_holds(s, to);
+    json_put_name(to, "batches");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i < s->active_count && i < BATCHES_SHOWN; i++) {
+        if (i > 0)
+            buf_add_byte(to, ',');
+        put_batch(s, t, s->active[i], to);
+    }
+    buf_add_byte(to, ']');
+    put_processes(s, to);
+    buf_add_byte(to, '}');
+}
+
+int scheduler_control(struct scheduler *s, struct store_txn *t, const struct record_control *r,
+                      enum answer_verdict *verdict, uint32_t *count, struct buf *words,
+                      struct err *err)
+{
+    *count = 0;
+    *verdict = ANSWER_OK;
+    if (r->verb == CONTROL_STATUS) {
+        put_status(s, t, words);
+        return 0;
+    }
+    if (r->verb < CONTROL_STATUS || r->verb > CONTROL_RESEND) {
+        *verdict = ANSWER_REFUSED;
+        buf_add_str(words, "not understood: is this postern older or newer than the running one?");
+        return 0;
+    }
+    int got = r->batch_id != 0 ? control_batch(s, t, r, verdict, count, words, err)
+                               : control_domain(s, t, r, verdict, count, words, err);
+    if (got == 0 && *verdict == ANSWER_OK)
+        log_info("asked for by a person: %.*s", SLICE_ARGS(buf_slice(words)));
+    return got;
+}
