@@ -264,14 +264,6 @@ bool expanding_first(struct store_txn *t, uint64_t *batch_id, uint32_t *slice)
     return found;
 }
 
-int expanding_set(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct err *err)
-{
-    struct key k = key_of(batch_id), row = {.len = 0};
-
-    key_u32(&row, slice);
-    return store_put(t, DB_EXPANDING, key_slice(&k), key_slice(&row), err);
-}
-
 int expanding_del(struct store_txn *t, uint64_t batch_id, struct err *err)
 {
     struct key k = key_of(batch_id);

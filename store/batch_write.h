@@ -76,9 +76,8 @@ int due_put(struct store_txn *t, uint64_t due_wall_ms, uint64_t batch_id, uint32
             struct err *err);
 int due_del(struct store_txn *t, uint64_t due_wall_ms, uint64_t batch_id, struct err *err);
 
-/* Batches whose `accepted` events are still to be written, with the next slice. */
+/* Batches whose `accepted` events are still to be written, from this slice on. */
 bool expanding_first(struct store_txn *t, uint64_t *batch_id, uint32_t *slice);
-int expanding_set(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct err *err);
 int expanding_del(struct store_txn *t, uint64_t batch_id, struct err *err);
 
 struct lease_row {

@@ -22,7 +22,7 @@ enum store_db {
     DB_LEASES,       /* sender, lease id → generation, cell, batch, slice, mask */
     DB_CLAIMS,       /* claim (16 bytes) → batch id */
     DB_MESSAGE_IDS,  /* hash of (domain, message id) → batch id */
-    DB_EXPANDING,    /* batch id → next slice whose `accepted` events are to be written */
+    DB_EXPANDING,    /* batch id → first slice whose `accepted` events are to be written */
     DB_EVENTS,       /* domain, ts, event id → ses_us, packed event */
     DB_EVENT_IDS,    /* event id → ts */
     DB_BY_TAG,       /* domain, tag hash, type, ts, event id → "" */

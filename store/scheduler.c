@@ -728,34 +728,56 @@ int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err
 
 /* -------- accepted events -------- */
 
-int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned slices, struct err *err)
+/* All recipients of the batch from w->slice on that are its own, one behind the other; *count. */
+static struct recipient *own_recipients(struct scheduler *s, struct store_txn *t,
+                                        struct slice_work *w, size_t *count)
 {
-    uint64_t batch_id;
-    struct slice_work w = {0};
+    struct run *run = w->run;
+    struct recipient *all = arena_array(&s->arena, run->recipient_count, sizeof *all);
 
-    for (; slices > 0 && s->expanding; slices--) {
+    *count = 0;
+    for (; w->slice < run->slice_count; w->slice++) {
+        struct recipient *list;
+        struct slice packed;
+        size_t n;
+        if (!states_get(t, run->id, w->slice, w->states, &w->state_count) ||
+            !batch_recipients(t, run->id, w->slice, &packed) ||
+            !recipients_unpack(packed, &s->arena, &list, &n) || n < w->state_count)
+            continue;
+        for (uint32_t i = 0; i < w->state_count && *count < run->recipient_count; i++)
+            if (w->states[i] != STATE_DUPLICATE)
+                all[(*count)++] = list[i];
+    }
+    return all;
+}
+
+static int expand_one(struct scheduler *s, struct store_txn *t, struct slice_work *w,
+                      struct err *err)
+{
+    struct slice packed;
+    size_t count;
+
+    if (w->run == NULL || w->slice >= w->run->slice_count)
+        return 0;
+    uint32_t first = w->slice * SLICE_MAX;
+    arena_reset(&s->arena);
+    if (!batch_head(t, w->run->id, &packed) || !message_head_unpack(packed, &s->arena, &w->head))
+        return 0;
+    const struct recipient *all = own_recipients(s, t, w, &count);
+    return event_put_accepted(t, &w->head, w->run->id, first, all, count, clock_wall_us(), err);
+}
+
+int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned batches, struct err *err)
+{
+    for (; batches > 0 && s->expanding; batches--) {
+        struct slice_work w = {0};
+        uint64_t batch_id;
         if (!expanding_first(t, &batch_id, &w.slice)) {
             s->expanding = false;
             break;
         }
         w.run = run_get(s, t, batch_id);
-        if (w.run == NULL || w.slice >= w.run->slice_count) {
-            if (expanding_del(t, batch_id, err) != 0)
-                return -1;
-            continue;
-        }
-        if (states_get(t, batch_id, w.slice, w.states, &w.state_count) && work_read(s, t, &w)) {
-            for (uint32_t i = 0; i < w.state_count; i++) {
-                struct event e;
-                if (w.states[i] == STATE_DUPLICATE)
-                    continue;
-                own_event_accepted(&e, &w.head, &w.recipients[i], batch_id, w.slice * SLICE_MAX + i,
-                                   &s->arena);
-                if (put_own_event(t, w.run, &e, err) != 0)
-                    return -1;
-            }
-        }
-        if (expanding_set(t, batch_id, w.slice + 1, err) != 0)
+        if (expand_one(s, t, &w, err) != 0 || expanding_del(t, batch_id, err) != 0)
             return -1;
     }
     return s->expanding ? 1 : 0;

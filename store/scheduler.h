@@ -71,9 +71,8 @@ bool scheduler_has_dead(const struct scheduler *s, const struct child_slot *send
 int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err *err);
 bool scheduler_doubt_is_due(struct scheduler *s);
 
-/* Writes some of the `accepted` events still owed (at most `slices` slices); 1 when more are left.
- */
-int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned slices, struct err *err);
+/* Writes the `accepted` events still owed, of at most so many batches; 1 when more may be left. */
+int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned batches, struct err *err);
 
 /* Writes changed books, drops what is settled. Last thing before the commit. */
 int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err);

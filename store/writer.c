@@ -6,12 +6,13 @@
  * are answers and leases pushed. Everything that arrives while a turn waits for the disk is the
  * next turn's group.
  *
- * It wakes for four reasons, one callback each:
+ * It wakes for these reasons, one callback each:
  *
  *   on_doorbell   somebody pushed a record, or died   a hint: may be late, lost or spurious
- *   on_tick       TICK_MS have gone by                the guarantee behind that hint; due times;
- * doubt on_master     the control socket is at its end    the master is gone: leave at once on_term
- * SIGTERM                             apply what has arrived, then leave
+ *   on_tick       TICK_MS have gone by                the guarantee behind that hint; due times
+ *   on_request    a person has asked for something    store/control.h
+ *   on_master     the control socket is at its end    the master is gone: leave at once
+ *   on_term       SIGTERM                             apply what has arrived, then leave
  *
  * CRASH  Before the commit: nothing happened, and the successor reads the same records again. After
  *        the commit and before the release: the successor finds the rings' positions in the store
@@ -36,6 +37,7 @@
 #include "mail/event.h"
 #include "shm/record.h"
 #include "store/batch_write.h"
+#include "store/control.h"
 #include "store/deadletters.h"
 #include "store/events.h"
 #include "store/scheduler.h"
@@ -46,8 +48,7 @@ enum {
     TURN_BYTES = 16 * 1024 * 1024, /* of records in one transaction: bounds its time and memory */
     TURN_RECORDS = 4000,
     TURN_LEASES = 64,
-    EXPAND_BUSY = 1, /* slices of `accepted` events a turn: the next POST waits for the turn */
-    EXPAND_IDLE = 6, /* and when there is nothing else to do */
+    EXPAND_BATCHES = 1, /* whose `accepted` events are written in a turn: the next POST waits */
     SWEEP_READERS_MS = 5000,
 };
 
@@ -67,6 +68,7 @@ struct writer {
     const struct child *me;
     struct event_base *base;
     struct event *doorbell, *tick, *master, *term;
+    struct control *control; /* NULL when its socket cannot be: people are not heard then */
     struct store *store;
     struct scheduler *scheduler;
     struct link *links;        /* me->slot_count */
@@ -606,6 +608,24 @@ static int bury_dead_senders(struct writer *w, struct store_txn *t, struct err *
     return 0;
 }
 
+/* What people ask for over the control socket. */
+static int obey(struct writer *w, struct store_txn *t, struct err *err)
+{
+    struct record_control r;
+
+    while (control_next(w->control, &r)) {
+        enum answer_verdict verdict;
+        uint32_t count;
+        buf_reset(&w->scratch);
+        if (scheduler_control(w->scheduler, t, &r, &verdict, &count, &w->scratch, err) != 0)
+            return -1;
+        control_answer(w->control, &(struct record_controlled){.verdict = (uint32_t)verdict,
+                                                               .text = buf_slice(&w->scratch),
+                                                               .count = count});
+    }
+    return 0;
+}
+
 static int fill(struct writer *w, struct store_txn *t, struct budget *budget, struct err *err)
 {
     unsigned granted = 0;
@@ -618,10 +638,9 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
         return -1;
     if (scheduler_doubt_is_due(w->scheduler) && scheduler_expire_doubts(w->scheduler, t, err) != 0)
         return -1;
-    if (grant(w, t, &granted, err) != 0)
+    if (obey(w, t, err) != 0 || grant(w, t, &granted, err) != 0)
         return -1;
-    bool busy = granted != 0 || budget->records != TURN_RECORDS;
-    int more = scheduler_expand(w->scheduler, t, busy ? EXPAND_BUSY : EXPAND_IDLE, err);
+    int more = scheduler_expand(w->scheduler, t, EXPAND_BATCHES, err);
     if (more < 0 || scheduler_flush(w->scheduler, t, err) != 0)
         return -1;
     if (more > 0 || granted == TURN_LEASES)
@@ -648,6 +667,7 @@ static void after_commit(struct writer *w)
         l->outbox_safe = l->outbox.len;
         outbox_push(l);
     }
+    control_send(w->control);
 }
 
 static bool has_work(struct writer *w)
@@ -659,7 +679,7 @@ static bool has_work(struct writer *w)
         if (l->broken_gen == 0 && ring_peek_from(l->slot->up, l->applied, &view) != RING_EMPTY)
             return true;
     }
-    return false;
+    return control_has_work(w->control);
 }
 
 /* One transaction. False: the process is to end. */
@@ -719,6 +739,14 @@ static void on_doorbell(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     take_turn(arg);
+}
+
+/* Somebody has asked for something. */
+static void on_request(void *arg)
+{
+    const struct writer *w = arg;
+
+    event_active(w->doorbell, EV_READ, 0);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -826,6 +854,10 @@ static int writer_open(struct writer *w, struct err *err)
         event_add(w->doorbell, NULL) != 0 || event_add(w->tick, &tick) != 0 ||
         event_add(w->master, NULL) != 0 || event_add(w->term, NULL) != 0)
         return err_set(err, ERR_SYSTEM, "the writer's events cannot be set up");
+    struct err why;
+    w->control = control_open(w->me->config->state_dir, w->base, on_request, w, &why);
+    if (w->control == NULL)
+        log_err(&why, "postern's subcommands cannot reach this Postern; it works on");
     event_active(w->doorbell, EV_READ, 0); /* whatever waits already */
     return 0;
 }
@@ -842,6 +874,7 @@ static void writer_close(struct writer *w)
     free_event(w->tick);
     free_event(w->master);
     free_event(w->term);
+    control_close(w->control);
     if (w->base != NULL)
         event_base_free(w->base);
     scheduler_close(w->scheduler);

@@ -563,7 +563,7 @@ static void domains_take_turns(void **state)
     assert_int_equal(order[3], two);
 }
 
-static void accepted_events_are_written_once_in_steps(void **state)
+static void accepted_events_are_written_once_a_batch_at_a_time(void **state)
 {
     struct world *w = *state;
     struct store_txn *t = begin(w);
@@ -573,6 +573,7 @@ static void accepted_events_are_written_once_in_steps(void **state)
     uint32_t count = 0;
 
     (void)add_batch(w, t, RECIPIENTS, (struct options){.lane = LANE_NEWSLETTER});
+    (void)add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
     assert_int_equal(scheduler_expand(w->scheduler, t, 1, &err), 1);
     commit(w, t);
     reopen_scheduler(w);
@@ -590,7 +591,7 @@ static void accepted_events_are_written_once_in_steps(void **state)
                      0);
     store_end_read(t);
     buf_fini(&items);
-    assert_int_equal(count, RECIPIENTS);
+    assert_int_equal(count, RECIPIENTS + 1);
 }
 
 static void a_slice_that_waits_holds_up_no_other(void **state)
@@ -909,7 +910,7 @@ int main(void)
         TEST(test_mode_sends_nothing_and_says_delivered),
         TEST(transactional_mail_overtakes_and_later_mail_waits),
         TEST(domains_take_turns),
-        TEST(accepted_events_are_written_once_in_steps),
+        TEST(accepted_events_are_written_once_a_batch_at_a_time),
         TEST(a_slice_that_waits_holds_up_no_other),
         TEST(newsletters_in_hand_are_bounded_and_links_go_past_them),
         TEST(a_paused_batch_waits_until_it_is_resumed),
