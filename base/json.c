@@ -65,6 +65,14 @@ const cJSON *json_first(const cJSON *array_or_object)
                : NULL;
 }
 
+void json_put_tree(struct buf *to, const cJSON *tree)
+{
+    char *text = cJSON_PrintUnformatted(tree);
+
+    buf_add_str(to, text == NULL ? "null" : text);
+    cJSON_free(text);
+}
+
 #define BYTES_OF(c) (UINT64_C(0x0101010101010101) * (c))
 
 /* Has none of the eight bytes (a word, in any order) to be looked at: no control byte, quote,

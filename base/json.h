@@ -26,6 +26,8 @@ bool json_get_bool(const cJSON *object, const char *name, bool absent);
 /* Array elements: for (const cJSON *e = json_first(array); e != NULL; e = e->next). */
 const cJSON *json_first(const cJSON *array_or_object);
 
+/* Appends the tree as JSON on one line. */
+void json_put_tree(struct buf *to, const cJSON *tree);
 /* Appends "…" with quotes; control bytes, quote and backslash escaped; UTF-8 goes as it is, bytes
  * that are no UTF-8 become U+FFFD. */
 void json_put_text(struct buf *to, struct slice s);

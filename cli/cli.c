@@ -10,7 +10,13 @@ static const struct {
     int (*run)(const struct cli_options *o);
     const char *help;
 } commands[] = {
-    {"batches", cli_batches, "batches with their books: accepted, sent, failed, pending; --watch"},
+    {"status", cli_status, "what Postern is doing: rate, quota, holds, processes; --watch, --json"},
+    {"batches", cli_batches,
+     "[ID] books, rate and time left of each batch; --watch draws progress\n"
+     "                           pause|resume|cancel|resend ID: resend what had failed"},
+    {"domains", cli_domains,
+     "sent, bounce and complaint shares, what is held\n"
+     "                           pause|resume|cancel NAME: the domain's newsletters"},
     {"events", cli_events, "the newest events, as the API gives them"},
     {"deadletters", cli_deadletters, "messages from SES that were not understood, and why"},
 };

@@ -2,8 +2,10 @@
  * cli/cli.h - the subcommands: what people ask of a Postern that runs, or of its state directory.
  *
  * ENDS    Their own process, started from a shell. They read the store read-only, beside the
- * running processes, and never write it. ERRORS  Exit status 0: done. 1: not so (nothing found, the
- * books do not balance). 2: wrong use or no access; the reason is on standard error.
+ *         running processes, and never write it: what is to change, the running writer is asked for
+ *         (store/control.h).
+ * ERRORS  Exit status 0: done. 1: not so (nothing found, refused, nothing runs, the books do not
+ *         balance). 2: wrong use or no access. The reason is on standard error.
  */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H

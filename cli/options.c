@@ -16,6 +16,8 @@ static const char *value_of(int argc, char **argv, int *at)
 
 bool cli_options_read(int argc, char **argv, struct cli_options *o)
 {
+    size_t words = 0;
+
     *o = (struct cli_options){.config_path = "proxy.conf", .limit = LIMIT_ABSENT};
     for (int i = 1; i < argc; i++) {
         const char *value = "";
@@ -41,11 +43,11 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
         } else if (argv[i][0] == '-') {
             (void)fprintf(stderr, "postern %s: unknown option %s\n", argv[0], argv[i]);
             return false;
-        } else if (o->word != NULL) {
-            (void)fprintf(stderr, "postern %s: one word at most, not '%s' too\n", argv[0], argv[i]);
+        } else if (words + 1 == CLI_WORDS_MAX) {
+            (void)fprintf(stderr, "postern %s: '%s' is one word too many\n", argv[0], argv[i]);
             return false;
         } else {
-            o->word = argv[i];
+            o->words[words++] = argv[i];
         }
         if (value == NULL)
             return false;
@@ -53,18 +55,24 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
     return true;
 }
 
-struct store *cli_store_open(const struct cli_options *o, struct config **config)
+struct config *cli_config_load(const struct cli_options *o)
 {
     struct buf mistakes = {0};
+    struct config *config = config_load(o->config_path, &mistakes);
+
+    if (config == NULL)
+        (void)fprintf(stderr, "%s\n", buf_cstr(&mistakes));
+    buf_fini(&mistakes);
+    return config;
+}
+
+struct store *cli_store_open(const struct cli_options *o, struct config **config)
+{
     struct err err;
 
-    *config = config_load(o->config_path, &mistakes);
-    if (*config == NULL) {
-        (void)fprintf(stderr, "%s\n", buf_cstr(&mistakes));
-        buf_fini(&mistakes);
+    *config = cli_config_load(o);
+    if (*config == NULL)
         return NULL;
-    }
-    buf_fini(&mistakes);
     struct store *store = store_open((*config)->state_dir, STORE_READ, &err);
     if (store == NULL) {
         (void)fprintf(stderr, "postern: %s: %s\n", (*config)->state_dir, err.text);

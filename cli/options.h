@@ -6,7 +6,7 @@
  *   --watch          draw again until there is nothing left to wait for
  *   --limit N        at most so many rows
  *   --domain NAME    only this domain
- *   WORD             what the subcommand is about (a batch id, an address)
+ *   WORD …           what the subcommand is about: a batch id, a domain; before it a verb
  */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
@@ -14,10 +14,12 @@
 #include "base/config.h"
 #include "store/store.h"
 
+enum { CLI_WORDS_MAX = 3 };
 enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 
 struct cli_options {
-    const char *config_path, *domain, *word;
+    const char *config_path, *domain;
+    const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
     bool json, watch;
     uint32_t limit;
 };
@@ -25,6 +27,8 @@ struct cli_options {
 /* False: wrong use, said on standard error. */
 bool cli_options_read(int argc, char **argv, struct cli_options *o);
 
+/* NULL: said on standard error. */
+struct config *cli_config_load(const struct cli_options *o);
 /* The store of that configuration, read-only; NULL: said on standard error. *config is the
  * caller's. */
 struct store *cli_store_open(const struct cli_options *o, struct config **config);
@@ -32,5 +36,7 @@ struct store *cli_store_open(const struct cli_options *o, struct config **config
 int cli_batches(const struct cli_options *o);
 int cli_events(const struct cli_options *o);
 int cli_deadletters(const struct cli_options *o);
+int cli_domains(const struct cli_options *o);
+int cli_status(const struct cli_options *o);
 
 #endif

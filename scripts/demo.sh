@@ -55,7 +55,7 @@ awk -v n="$recipients" -v id="$id" -v domain="$domain" '
   }
   function reader(i) {
     if (i % 100 == 7) return "bounce" i "@readers.example.net"
-    if (i % 250 == 9) return "complaint" i "@readers.example.net"
+    if (i % 1000 == 9) return "complaint" i "@readers.example.net"
     return "reader" i "@readers.example.net"
   }
   BEGIN {

@@ -80,6 +80,11 @@ static struct entry *entry_of(struct gates *g, struct slice domain)
     return one;
 }
 
+static bool is_on(const struct closed *c, bool timed)
+{
+    return c->reason != GATE_OPEN && (!timed || c->until_mono_ms > clock_mono_ms());
+}
+
 static void close_gate(struct closed *c, enum gate_reason reason, struct slice words)
 {
     if (c->reason == GATE_OPEN)
@@ -200,9 +205,10 @@ int gates_resume(struct gates *g, struct store_txn *t, struct slice domain, stru
 {
     struct entry *e = entry_of(g, domain);
 
+    bool was_held = is_on(&e->held, true);
     e->held.reason = GATE_OPEN; /* whoever asks has mended it, or the next call tells */
     if (e->paused.reason == GATE_OPEN)
-        return 0;
+        return was_held ? 1 : 0;
     if (e->paused.reason != GATE_PAUSED)
         e->judged_from_wall_ms = (clock_wall_ms() / HOUR_MS + 1) * (uint64_t)HOUR_MS;
     e->paused.reason = GATE_OPEN;
@@ -320,11 +326,6 @@ static uint32_t warm_up_left(const struct gates *g, struct slice domain, uint32_
 }
 
 /* -------- questions -------- */
-
-static bool is_on(const struct closed *c, bool timed)
-{
-    return c->reason != GATE_OPEN && (!timed || c->until_mono_ms > clock_mono_ms());
-}
 
 static void describe(const struct entry *e, const struct closed *c, struct gate *gate)
 {

@@ -1,0 +1,75 @@
+#include "cli/request.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "store/control.h"
+
+uint32_t cli_verb(const char *word)
+{
+    static const struct {
+        const char *word;
+        enum control_verb verb;
+    } verbs[] = {{"pause", CONTROL_PAUSE},
+                 {"resume", CONTROL_RESUME},
+                 {"cancel", CONTROL_CANCEL},
+                 {"resend", CONTROL_RESEND}};
+
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (strcmp(verbs[i].word, word) == 0)
+            return verbs[i].verb;
+    return 0;
+}
+
+static void print_answer(const struct cli_options *o, const struct record_controlled *a)
+{
+    struct buf line = {0};
+
+    if (o->json) {
+        buf_add_byte(&line, '{');
+        json_put_bool(&line, "done", a->verdict == ANSWER_OK);
+        json_put_u64(&line, "recipients", a->count);
+        json_put_str(&line, "words", a->text);
+        buf_add_str(&line, "}\n");
+    } else {
+        buf_add_slice(&line, a->text);
+        buf_add_byte(&line, '\n');
+    }
+    (void)fwrite(line.ptr, 1, line.len, a->verdict == ANSWER_OK || o->json ? stdout : stderr);
+    buf_fini(&line);
+}
+
+int cli_ask(const struct cli_options *o, const struct config *config,
+            const struct record_control *r)
+{
+    struct record_controlled a = {0};
+    struct buf answer = {0};
+    struct err err;
+    int status;
+
+    if (control_ask(config->state_dir, r, &answer, &a, &err) != 0) {
+        (void)fprintf(stderr, "postern: %s\n", err.text);
+        status = err.code == ERR_NOT_FOUND ? CLI_NOT_SO : CLI_WRONG_USE;
+    } else {
+        print_answer(o, &a);
+        status = a.verdict == ANSWER_OK ? CLI_DONE : CLI_NOT_SO;
+    }
+    buf_fini(&answer);
+    return status;
+}
+
+cJSON *cli_status_get(const struct config *config, struct err *err)
+{
+    const struct record_control r = {.verb = CONTROL_STATUS};
+    struct record_controlled a;
+    struct buf answer = {0};
+    cJSON *tree = NULL;
+
+    if (control_ask(config->state_dir, &r, &answer, &a, err) == 0) {
+        tree = json_parse(a.text);
+        if (tree == NULL)
+            (void)err_set(err, ERR_NETWORK, "Postern's answer is not understood");
+    }
+    buf_fini(&answer);
+    return tree;
+}

@@ -1,0 +1,25 @@
+/*
+ * cli/request.h - asking the running Postern (store/control.h) for what a subcommand wants.
+ *
+ * MEMORY  cli_status_get(): a tree that json_free() frees.
+ * ERRORS  In words on standard error; the exit status tells the rest (cli/cli.h).
+ */
+#ifndef CLI_REQUEST_H
+#define CLI_REQUEST_H
+
+#include "base/json.h"
+#include "cli/options.h"
+#include "shm/record.h"
+
+/* The verb of a word (pause, resume, cancel, resend); 0 = none of them. */
+uint32_t cli_verb(const char *word);
+
+/* Asks, prints the answer (a line, or JSON with --json): the exit status. */
+int cli_ask(const struct cli_options *o, const struct config *config,
+            const struct record_control *r);
+
+/* What the running Postern is doing; NULL when none runs or it does not answer. Then *err says
+ * which, ERR_NOT_FOUND or ERR_NETWORK. */
+cJSON *cli_status_get(const struct config *config, struct err *err);
+
+#endif

@@ -1,0 +1,134 @@
+/*
+ * postern status: what the running Postern is doing: how fast it sends and may send, what is held
+ * and what mends it, and its processes.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/options.h"
+#include "cli/page.h"
+#include "cli/request.h"
+
+enum { WATCH_MS = 500, BAR_CELLS = 30, NAME_COLUMNS = 14 };
+
+static uint64_t number_of(const cJSON *object, const char *name)
+{
+    int64_t value;
+
+    return json_get_i64(object, name, &value) && value > 0 ? (uint64_t)value : 0;
+}
+
+static void put_sending(struct buf *to, const cJSON *s)
+{
+    uint64_t rate = number_of(s, "rate_per_s"), account = number_of(s, "account_rate_per_s"),
+             share = number_of(s, "rate_share"), quota = number_of(s, "quota_max_24h");
+
+    buf_add_str(to, "rate        ");
+    if (rate == 0 && account == 0) {
+        buf_add_str(to, "not known yet: nothing is sent");
+    } else {
+        page_number(to, rate, 0);
+        buf_add_str(to, " recipients/s");
+        if (account > 0) {
+            buf_add_str(to, " of the account's ");
+            page_number(to, account, 0);
+        }
+        if (share < 1000)
+            buf_printf(to, ", slowed down to %" PRIu64 " %% as SES throttles", share / 10);
+    }
+    if (quota > 0) {
+        buf_add_str(to, "\nquota       ");
+        page_bar(to, number_of(s, "quota_sent_24h"), quota, BAR_CELLS);
+        buf_add_byte(to, ' ');
+        page_number(to, number_of(s, "quota_sent_24h"), 0);
+        buf_add_str(to, " of ");
+        page_number(to, quota, 0);
+        buf_add_str(to, " in 24 h");
+    }
+    buf_add_str(to, "\nto send     ");
+    page_number(to, number_of(s, "open"), 0);
+    buf_add_str(to, " recipients of ");
+    page_number(to, number_of(s, "batches_open"), 0);
+    buf_add_str(to, " batches\nsent        ");
+    page_number(to, number_of(s, "sent"), 0);
+    buf_add_str(to, " since the start; throttled ");
+    page_number(to, number_of(s, "throttled"), 0);
+    buf_add_str(to, "\n");
+}
+
+static void put_holds(struct buf *to, const cJSON *s)
+{
+    uint64_t now = clock_wall_ms();
+
+    for (const cJSON *h = json_first(json_get(s, "holds")); h != NULL; h = h->next) {
+        struct slice domain = json_get_text(h, "domain"), mend = json_get_text(h, "mend");
+        uint64_t until = number_of(h, "until_ms");
+        buf_printf(to, "held        %.*s: %.*s: %.*s",
+                   SLICE_ARGS(domain.len == 0 ? SLICE("the account") : domain),
+                   SLICE_ARGS(json_get_text(h, "reason")), SLICE_ARGS(json_get_text(h, "words")));
+        if (until > now) {
+            buf_add_str(to, "; until ");
+            page_time(to, until, now);
+        }
+        if (mend.len > 0)
+            buf_printf(to, "\n            → %.*s", SLICE_ARGS(mend));
+        buf_add_byte(to, '\n');
+    }
+}
+
+static void put_processes(struct buf *to, const cJSON *s)
+{
+    buf_add_byte(to, '\n');
+    page_column(to, SLICE("process"), NAME_COLUMNS);
+    buf_printf(to, "%8s  %-10s%8s\n", "pid", "state", "restarts");
+    for (const cJSON *p = json_first(json_get(s, "processes")); p != NULL; p = p->next) {
+        page_column(to, json_get_text(p, "name"), NAME_COLUMNS);
+        buf_printf(to, "%8" PRIu64 "  ", number_of(p, "pid"));
+        page_column(to, json_get_text(p, "state"), 10);
+        buf_printf(to, "%8" PRIu64 "\n", number_of(p, "restarts"));
+    }
+}
+
+static int show_once(const struct config *config, const struct cli_options *o, struct page *page)
+{
+    struct buf text = {0};
+    struct err err;
+    cJSON *s = cli_status_get(config, &err);
+
+    if (s == NULL) {
+        (void)fprintf(stderr, "postern status: %s\n", err.text);
+        return err.code == ERR_NOT_FOUND ? CLI_NOT_SO : CLI_WRONG_USE;
+    }
+    if (o->json) {
+        json_put_tree(&text, s);
+        (void)printf("%s\n", buf_cstr(&text));
+    } else {
+        put_sending(&text, s);
+        put_holds(&text, s);
+        put_processes(&text, s);
+        page_draw(page, &text);
+    }
+    buf_fini(&text);
+    json_free(s);
+    return CLI_DONE;
+}
+
+int cli_status(const struct cli_options *o)
+{
+    const struct timespec pause = {.tv_nsec = WATCH_MS * 1000000L};
+    struct page page = {.on_terminal = isatty(STDOUT_FILENO) != 0};
+    struct config *config = cli_config_load(o);
+
+    if (config == NULL)
+        return CLI_WRONG_USE;
+    int status = show_once(config, o, &page);
+    while (o->watch && page.on_terminal && status == CLI_DONE) {
+        (void)nanosleep(&pause, NULL);
+        status = show_once(config, o, &page);
+    }
+    config_free(config);
+    return status;
+}
