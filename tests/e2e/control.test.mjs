@@ -1,0 +1,230 @@
+// What people steer and what guards hold: pause, resume, cancel, resend; bounce and complaint shares; warm-up; soft
+// bounces. Whatever is done, the books balance and nobody gets a mail twice.
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { after, describe, it } from 'node:test';
+import { Postern, audit, binary, domain, isSettled, jsonLines, key, newsletterForm, readers, stopAll, waitFor } from './harness.mjs';
+
+after(stopAll);
+
+const quiet = { bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, delivery_delay_ms_max: 100 };
+const other = 'mg2.example.com';
+const both = { [domain]: [key], [other]: [key] };
+
+const bookOf = (p, id) => jsonLines(p.cli('batches', id, '--json'))[0];
+const batchIds = (p) => p.batches().map((b) => b.batch);
+/** The batch that a POST has made. */
+async function accept(p, form, options) {
+  const before = new Set(batchIds(p));
+  const res = await p.post(form, options);
+  assert.equal(res.status, 200, await res.text());
+  return batchIds(p).find((id) => !before.has(id));
+}
+const transactional = (to, name = domain) => {
+  const body = new URLSearchParams({ to, from: `desk@${name}`, subject: 'Your link', text: 'x' });
+  return { body };
+};
+async function sendSingle(p, to, name = domain) {
+  const before = new Set(batchIds(p));
+  const res = await p.request('POST', `/v3/${name}/messages`, transactional(to, name));
+  assert.equal(res.status, 200, await res.text());
+  return batchIds(p).find((id) => !before.has(id));
+}
+const settled = (p, id) => waitFor(`batch ${id} to settle`, () => isSettled([bookOf(p, id)]), 60000, 100);
+const idle = (p, id) => waitFor('leases to end', () => bookOf(p, id).leased + bookOf(p, id).doubt === 0, 30000, 100);
+const status = (p) => JSON.parse(p.cli('status', '--json'));
+const holds = (p) => status(p).holds.map((h) => `${h.domain}: ${h.reason}`);
+/** Exit status and what was said, whatever it was. */
+function say(p, ...args) {
+  const [command, ...rest] = args;
+  const got = spawnSync(binary, [command, '-c', p.confFile, ...rest], { encoding: 'utf8' });
+  return { status: got.status, text: (got.stdout + got.stderr).trim() };
+}
+
+async function checked(p, form, addresses) {
+  const report = await audit(p, p.sandbox, addresses.map((a) => `${form.emailId} ${a}`));
+  assert.equal(report.duplicates, 0);
+  assert.equal(report.unaccounted, 0);
+  return report;
+}
+
+describe('a batch', () => {
+  it('is paused, resumed, cancelled; others go on', async () => {
+    const p = await Postern.start({ sections: { sender: 'max_rate = "150"' } });
+    await p.sandbox.set(quiet);
+    const to = readers(900);
+    const form = newsletterForm(to);
+    const id = await accept(p, form);
+    await waitFor('the first mails', () => bookOf(p, id).sent > 0, 20000, 20);
+    const live = bookOf(p, id);
+    assert.ok(live['eta-ms'] >= 0 && live.why === '');
+    assert.match(say(p, 'batches', 'pause', id).text, /^paused; \d+ recipients wait$/);
+    await idle(p, id);
+    const sent = bookOf(p, id).sent;
+    assert.ok(sent < 900);
+
+    const second = newsletterForm(readers(200, 'second'));
+    const secondId = await accept(p, second);
+    await settled(p, secondId); // a hundred more would have gone meanwhile
+    assert.equal(bookOf(p, id).sent, sent);
+    assert.equal(bookOf(p, id).why, 'paused');
+    assert.match(p.cli('batches', id), /paused/);
+
+    await p.stop(); // the wish outlives a restart
+    await p.launch();
+    await p.sandbox.set(quiet);
+    assert.equal(bookOf(p, id).why, 'paused');
+    assert.deepEqual(say(p, 'batches', 'resume', id).status, 0);
+    assert.equal(say(p, 'batches', 'resume', id).status, 1);
+    await waitFor('it to go on', () => bookOf(p, id).sent > sent, 20000, 20);
+    assert.match(say(p, 'batches', 'cancel', id).text, /^cancelled for \d+ recipients/);
+    await settled(p, id);
+    const end = bookOf(p, id);
+    assert.equal(end.sent + end.cancelled, 900);
+    assert.ok(end.cancelled > 0);
+    assert.equal(say(p, 'batches', 'pause', id).status, 1);
+    await p.stop();
+  });
+
+  it('of which some failed at SES is sent again to those only', async () => {
+    const p = await Postern.start({ sections: { sender: 'strategy = "simple"' } }); // a call for each reader
+    await p.sandbox.set({ ...quiet, fail_rate: 5000, fail_status: 400 });
+    const to = readers(300);
+    const form = newsletterForm(to);
+    const id = await accept(p, form);
+    await settled(p, id);
+    const failed = bookOf(p, id).failed;
+    assert.ok(failed > 0);
+    await p.sandbox.set({ fail_rate: 0 });
+    assert.equal(say(p, 'batches', 'resend', id).text, `${failed} recipients that had failed are sent again`);
+    await settled(p, id);
+    const end = bookOf(p, id);
+    assert.equal(end.failed, 0);
+    assert.equal(end.sent, 300);
+    assert.equal((await checked(p, form, to)).missing, 0);
+    assert.match(say(p, 'batches', 'resend', id).text, /^0 recipients/);
+    await p.stop();
+  });
+});
+
+describe('a domain', () => {
+  it("is paused: its single mails and the other domain's newsletters go on", async () => {
+    const p = await Postern.start({ domains: both });
+    await p.sandbox.set(quiet);
+    assert.equal(say(p, 'domains', 'pause', 'MG.example.com').status, 0);
+    const form = newsletterForm(readers(100));
+    const id = await accept(p, form);
+    const otherId = await accept(p, newsletterForm(readers(100), { domain: other }), { domain: other });
+    const single = await sendSingle(p, 'one@readers.example.net');
+    await settled(p, otherId);
+    await settled(p, single);
+    assert.equal(bookOf(p, id).pending, 100);
+    assert.equal(bookOf(p, id).why, 'paused');
+    assert.deepEqual(holds(p), [`${domain}: paused`]);
+    assert.match(p.cli('domains'), /mg\.example\.com .*held: paused/);
+    assert.match(p.cli('status'), /held +mg\.example\.com: paused/);
+    assert.equal(say(p, 'domains', 'resume', domain).status, 0);
+    await settled(p, id);
+    assert.equal((await checked(p, form, readers(100))).missing, 0);
+    assert.equal(say(p, 'domains', 'resume', domain).text, `nothing holds the newsletters of ${domain}`);
+    assert.equal(say(p, 'domains', 'pause', 'nobody.example').status, 1);
+    await p.stop();
+  });
+
+  it('that bounces too much is held until a person resumes it', async () => {
+    const p = await Postern.start({ domains: both, sections: { guard: 'least = 50\nbounce_warn = "2%"\nbounce_pause = "5%"' } });
+    await p.sandbox.set(quiet);
+    const first = await accept(p, newsletterForm([...readers(180), ...readers(20, 'bounce')]));
+    await settled(p, first);
+    await waitFor('the guard', () => holds(p).includes(`${domain}: bounces`), 30000);
+    assert.match(p.log(), /hard bounces of \d+ recipients sent/);
+    const form = newsletterForm(readers(50, 'next'));
+    const next = await accept(p, form);
+    const otherId = await accept(p, newsletterForm(readers(50, 'o'), { domain: other }), { domain: other });
+    const single = await sendSingle(p, 'two@readers.example.net');
+    await settled(p, single);
+    await settled(p, otherId);
+    assert.equal(bookOf(p, next).pending, 50);
+    const [d] = jsonLines(p.cli('domains', domain, '--json'));
+    assert.equal(d.held, 'bounces');
+    assert.equal(d['hard-bounces'], 20);
+    assert.equal(d.mend, `postern domains resume ${domain}`);
+    assert.equal(say(p, ...d.mend.split(' ').slice(1)).status, 0);
+    await settled(p, next);
+    assert.equal((await checked(p, form, readers(50, 'next'))).missing, 0);
+    await p.stop();
+  });
+
+  it("counts SES's mailbox simulator nowhere", async () => {
+    const p = await Postern.start({ sections: { guard: 'least = 1\nbounce_pause = "1%"' } });
+    await p.sandbox.set(quiet);
+    const to = Array.from({ length: 20 }, (_, i) => `bounce+${i}@simulator.amazonses.com`);
+    const id = await accept(p, newsletterForm([...to, ...readers(20)]));
+    await waitFor('the bounces', () => bookOf(p, id)['failed-permanent'] === 20, 30000);
+    assert.deepEqual(holds(p), []);
+    assert.equal(jsonLines(p.cli('domains', '--json'))[0].sent, 20);
+    await p.stop();
+  });
+
+  it('that warms up sends its share of the day and no more', async () => {
+    const p = await Postern.start({ domains: {}, sections: {
+      [`domain "${domain}"`]: `api_keys = {"${key}"}\nnewsletter_configuration_set = "ghost-mailgun-proxy-set"\nwarmup_first_day = 120`,
+    } });
+    await p.sandbox.set(quiet);
+    const form = newsletterForm(readers(300));
+    const id = await accept(p, form);
+    await waitFor("the day's share", () => bookOf(p, id).sent === 120 && bookOf(p, id).leased === 0, 30000, 100);
+    const single = await sendSingle(p, 'three@readers.example.net');
+    await settled(p, single);
+    assert.equal(bookOf(p, id).sent, 120);
+    assert.equal(bookOf(p, id).why, 'warm-up');
+    assert.deepEqual(holds(p), [`${domain}: warm-up`]);
+    assert.equal((await p.sandbox.stats()).accepted_recipients, 121);
+    await p.stop();
+  });
+});
+
+describe('an address', () => {
+  it('that bounces softly again and again is suppressed; a delivery between counts anew', async () => {
+    const p = await Postern.start({ sections: { guard: 'soft_bounces = 2' } });
+    await p.sandbox.set(quiet);
+    const to = ['softbounce1@readers.example.net', 'good@readers.example.net'];
+    for (let issue = 1; issue <= 3; issue++) {
+      const id = await accept(p, newsletterForm(to));
+      await settled(p, id);
+      await waitFor('its outcomes', () => {
+        const b = bookOf(p, id);
+        return b.delivered + b['failed-temporary'] + b['failed-permanent'] >= 2;
+      }, 30000, 100);
+      const b = bookOf(p, id);
+      assert.deepEqual([b.sent, b.suppressed, b['failed-temporary']], issue < 3 ? [2, 0, 1] : [1, 1, 0]);
+    }
+    const res = await p.request('GET', `/v3/${domain}/bounces/${to[0]}`);
+    assert.equal(res.status, 200);
+    assert.match((await res.json()).error, /repeated temporary failures/);
+    assert.equal((await p.request('GET', `/v3/${domain}/bounces/${to[1]}`)).status, 404);
+    await p.stop();
+  });
+});
+
+describe('the command line', () => {
+  it('says what is wrong with a request, and that nothing runs', async () => {
+    const p = await Postern.start();
+    await p.sandbox.set(quiet);
+    assert.deepEqual(say(p, 'batches', 'pause', '00000000000000ff'), { status: 1, text: 'there is no batch 00000000000000ff' });
+    assert.equal(say(p, 'batches', 'pause').status, 2);
+    assert.equal(say(p, 'batches', 'pause', 'xyz').status, 2);
+    assert.equal(say(p, 'batches', '00000000000000ff').status, 1);
+    assert.equal(say(p, 'batches', 'a', 'b', 'c').status, 2);
+    assert.equal(say(p, 'domains', 'resend', domain).status, 1);
+    const id = await accept(p, newsletterForm(readers(10)));
+    assert.match(execFileSync(binary, ['batches', '-c', p.confFile, '--watch', id], { encoding: 'utf8' }), /delivered .*10 of 10/);
+    const s = status(p);
+    assert.ok(s.processes.some((one) => one.name === 'writer 0' && one.state === 'ready'));
+    await p.stop();
+    const got = say(p, 'status');
+    assert.equal(got.status, 1);
+    assert.match(got.text, /is not running/);
+    assert.equal(say(p, 'batches').status, 0);
+  });
+});
