@@ -12,15 +12,13 @@
 #include "base/pack.h"
 #include "sender/compiled.h"
 #include "sender/holds.h"
+#include "sender/rate.h"
 #include "shm/record.h"
 
 enum {
     TRANSIENT_BASE_MS = 100,
     THROTTLE_BASE_MS = 500,
     BACKOFF_CAP_MS = 20000,
-    SLOW_DOWN_EVERY_MS = 1000, /* answers of one burst count as one */
-    SHARE_FULL = 1000,
-    SHARE_FLOOR = 50,
     RESULT_TEXT_MAX = 500,
     BODY_KEPT_BYTES = 512 << 10,
     WHOLE_SECOND_MILLI = 1000,
@@ -71,7 +69,7 @@ struct outbox {
     unsigned send_count, newsletter_max; /* places; those that newsletters may fill */
     unsigned newsletters;                /* filled by them now */
     struct holds *holds;
-    uint64_t slowed_mono_ms, complained_mono_ms;
+    uint64_t complained_mono_ms;
     uint64_t wake_mono_ms; /* the earliest thing to wait for, found by the pump */
     uint64_t random;
     bool leaving, writer_is_behind, broken;
@@ -291,24 +289,6 @@ static uint64_t jitter(struct outbox *o, uint64_t base_ms, unsigned tries)
     return 1 + o->random % most;
 }
 
-/* Multiplicative decrease, felt by all senders. */
-static void slow_down(struct outbox *o, uint64_t now)
-{
-    _Atomic uint32_t *share = &o->me->gauges->throttle_share;
-    uint32_t old = atomic_load(share), lower;
-
-    atomic_fetch_add(&o->me->gauges->throttled_count, 1);
-    if (o->slowed_mono_ms != 0 && now - o->slowed_mono_ms < SLOW_DOWN_EVERY_MS)
-        return;
-    o->slowed_mono_ms = now;
-    do {
-        lower = (old == 0 ? SHARE_FULL : old) * 7 / 10;
-        if (lower < SHARE_FLOOR)
-            lower = SHARE_FLOOR;
-    } while (!atomic_compare_exchange_weak(share, &old, lower));
-    log_info("SES throttles: down to %" PRIu32 "/1000 of the rate", lower);
-}
-
 /* How long this lease must wait; 0 = not at all. */
 static uint64_t held_ms(const struct outbox *o, const struct lease *l, uint64_t now)
 {
@@ -398,7 +378,7 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
     case AWS_THROTTLED:
         if (!s->borrowed) {
             base_ms = THROTTLE_BASE_MS;
-            slow_down(o, now);
+            atomic_fetch_add(&o->me->gauges->throttled_count, (uint64_t)__builtin_popcountll(bits));
         }
         break;
     case AWS_TRANSIENT:
@@ -574,7 +554,7 @@ static bool take_tokens(struct outbox *o, uint32_t n, bool may_borrow, uint64_t 
 {
     struct gauge_bucket *b = &o->me->gauges->bucket;
     uint64_t per_s = atomic_load(&b->per_s_milli) / WHOLE_SECOND_MILLI;
-    uint64_t burst = per_s / 20; /* 50 ms of the rate */
+    uint64_t burst = per_s * (1000 - RATE_MARGIN) / 1000; /* no second sees more than the rate */
 
     if (burst < n)
         burst = n;

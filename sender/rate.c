@@ -13,6 +13,7 @@ struct rate {
     struct aws_client *client;
     bool asking, refused, told;
     uint64_t ask_mono_ms, pause_ms;
+    uint64_t steered_mono_ms, throttled, sent; /* counts of then */
 };
 
 uint64_t rate_allowed(const struct config *config, uint64_t account_rate_milli, bool refused)
@@ -42,6 +43,8 @@ struct rate *rate_create(const struct child *me, struct aws_client *client)
     r->me = me;
     r->client = client;
     r->pause_ms = RATE_READ_AGAIN_MS;
+    r->throttled = atomic_load(&me->gauges->throttled_count);
+    r->sent = atomic_load(&me->gauges->sent_count);
     return r;
 }
 
@@ -52,12 +55,13 @@ void rate_destroy(struct rate *r)
 
 unsigned rate_entries_max(uint64_t rate_milli)
 {
+    static const unsigned sizes[] = {50, 25, 10, 5, 2}; /* a full slice makes calls of one size */
     uint64_t rate = rate_milli / 1000;
 
-    for (uint64_t entries = RATE_ENTRIES_MAX; entries > 1; entries--) {
-        uint64_t calls = rate * RATE_MARGIN / 1000 / entries + 1; /* that any second can see */
-        if (calls * entries <= rate)
-            return (unsigned)entries;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        uint64_t calls = rate * RATE_MARGIN / 1000 / sizes[i] + 1; /* that any second can see */
+        if (calls * sizes[i] <= rate)
+            return sizes[i];
     }
     return 1;
 }
@@ -76,15 +80,36 @@ static void publish(const struct rate *r)
     atomic_store(&g->bucket.per_s_milli, base * share / 1000 + (base != 0 && base * share < 1000));
 }
 
-/* Additive increase. Losing the race against a sender that slows down is right. */
-static void recover(const struct rate *r)
+uint32_t rate_share_next(uint32_t share, uint64_t refused, uint64_t taken)
 {
-    uint32_t share = atomic_load(&r->me->gauges->throttle_share);
+    if (refused == 0)
+        return share + RATE_RECOVERY < 1000 ? share + RATE_RECOVERY : 1000;
+    uint64_t cut = refused * 1000 / (refused + taken);
+    uint64_t next = share * (1000 - (cut < RATE_CUT_MOST ? cut : RATE_CUT_MOST)) / 1000;
+    return next < RATE_SHARE_LEAST ? RATE_SHARE_LEAST : (uint32_t)next;
+}
 
-    if (share != 0 && share < 1000)
-        (void)atomic_compare_exchange_strong(&r->me->gauges->throttle_share, &share,
-                                             share + RATE_RECOVERY < 1000 ? share + RATE_RECOVERY
-                                                                          : 1000);
+/* Additive increase, and a decrease in proportion to what all senders saw refused. */
+static void steer(struct rate *r)
+{
+    struct gauges *g = r->me->gauges;
+    uint64_t now = clock_mono_ms();
+    uint64_t throttled = atomic_load(&g->throttled_count), sent = atomic_load(&g->sent_count);
+    uint32_t share = atomic_load(&g->throttle_share);
+
+    if (now - r->steered_mono_ms < RATE_STEER_MS)
+        return;
+    if (share == 0 || share > 1000)
+        share = 1000;
+    uint32_t next = rate_share_next(share, throttled - r->throttled, sent - r->sent);
+    if (next < share)
+        log_info("SES refused %" PRIu64 " of %" PRIu64 " recipients for the rate: down to %" PRIu32
+                 "/1000 of it",
+                 throttled - r->throttled, throttled - r->throttled + sent - r->sent, next);
+    atomic_store(&g->throttle_share, next);
+    r->throttled = throttled;
+    r->sent = sent;
+    r->steered_mono_ms = now;
 }
 
 static void note(struct rate *r, const struct ses_account *a)
@@ -148,6 +173,6 @@ void rate_tick(struct rate *r)
                                 .arg = r,
                             });
     }
-    recover(r);
+    steer(r);
     publish(r);
 }

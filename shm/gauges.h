@@ -47,10 +47,10 @@ struct gauges {
     _Atomic uint32_t entries_max;
     /* sender 0, from GetAccount */
     _Atomic uint64_t account_rate_milli, quota_max_24h, quota_sent_24h, account_read_wall_ms;
-    /* senders, when SES throttles: the share of the rate in use, in 1/1000 (AIMD); 0 is read as
-     * 1000 */
+    /* sender 0, when SES throttles: the share of the rate in use, in 1/1000; 0 is read as 1000 */
     _Atomic uint32_t throttle_share;
-    _Atomic uint64_t throttled_count, sent_count; /* added to by senders */
+    /* added to by senders: recipients refused for the rate, recipients taken */
+    _Atomic uint64_t throttled_count, sent_count;
     _Atomic uint64_t writer_commits, writer_records;
 };
 
