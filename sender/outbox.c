@@ -21,7 +21,7 @@ enum {
     BACKOFF_CAP_MS = 20000,
     RESULT_TEXT_MAX = 500,
     BODY_KEPT_BYTES = 512 << 10,
-    WHOLE_SECOND_MILLI = 1000,
+    NS_PER_MS = 1000000,
     COMPLAIN_EVERY_MS = 10000,
 };
 
@@ -553,19 +553,14 @@ static bool load(struct outbox *o, struct lease *l, uint64_t now)
 static bool take_tokens(struct outbox *o, uint32_t n, bool may_borrow, uint64_t now)
 {
     struct gauge_bucket *b = &o->me->gauges->bucket;
-    uint64_t per_s = atomic_load(&b->per_s_milli) / WHOLE_SECOND_MILLI;
-    uint64_t burst = per_s * (1000 - RATE_MARGIN) / 1000; /* no second sees more than the rate */
+    uint64_t slack_ns = (uint64_t)RATE_SLACK_MS * NS_PER_MS;
 
-    if (burst < n)
-        burst = n;
-    if (may_borrow)
-        burst += per_s + LEASE_RECIPIENTS_MAX;
-    if (burst > UINT32_MAX)
-        burst = UINT32_MAX;
-    uint64_t wait_ns = bucket_take(b, n, (uint32_t)burst, clock_mono_ns());
+    if (may_borrow && atomic_load(&b->per_s_milli) != 0)
+        slack_ns += bucket_cost_ns(b, LEASE_RECIPIENTS_MAX) + 1000 * NS_PER_MS;
+    uint64_t wait_ns = bucket_take(b, n, slack_ns, clock_mono_ns());
     if (wait_ns == 0)
         return true;
-    uint64_t wait_ms = wait_ns / 1000000;
+    uint64_t wait_ms = wait_ns / NS_PER_MS;
     wake_at(o, now + 1 + (wait_ms < CHILD_TICK_MS ? wait_ms : CHILD_TICK_MS));
     return false;
 }

@@ -21,6 +21,8 @@ enum {
     RATE_RECOVERY = 10,   /* of throttle_share's 1000, each time without throttling */
     RATE_CUT_MOST = 500,  /* the same, each time with */
     RATE_SHARE_LEAST = 50,
+    RATE_SLACK_MS =
+        5, /* a timer that rings late loses nothing; the rest of the margin is the network's */
     RATE_MARGIN = 980, /* of 1000 of the account's: calls never arrive as evenly as they left */
 };
 

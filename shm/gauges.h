@@ -57,9 +57,12 @@ struct gauges {
 struct gauges *gauges_create(struct err *err);
 void gauges_destroy(struct gauges *g);
 
-/* Senders: takes n recipients out of the bucket. Returns 0 when taken, else the time to wait in
- * nanoseconds before trying again (nothing taken). burst: recipients that may go at once. */
-uint64_t bucket_take(struct gauge_bucket *b, uint32_t n, uint32_t burst, uint64_t now_mono_ns);
+/* How long n recipients take at this rate; UINT64_MAX = the rate is not known. */
+uint64_t bucket_cost_ns(const struct gauge_bucket *b, uint32_t n);
+/* Senders: takes n recipients out of the bucket, when all taken before are paid for but for
+ * slack_ns at most. Returns 0 when taken, else the time to wait in nanoseconds before trying again
+ * (nothing taken). What nobody took in time is lost beyond the slack. */
+uint64_t bucket_take(struct gauge_bucket *b, uint32_t n, uint64_t slack_ns, uint64_t now_mono_ns);
 /* Puts back n that were taken and not used. */
 void bucket_give(struct gauge_bucket *b, uint32_t n);
 

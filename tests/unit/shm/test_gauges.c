@@ -30,13 +30,30 @@ static void the_bucket_keeps_the_rate_over_time(void **unused)
 
     (void)unused;
     while (now_ns < end_ns) {
-        uint64_t wait_ns = bucket_take(&b, 1, 2, now_ns);
+        uint64_t wait_ns = bucket_take(&b, 1, 5000000, now_ns);
         if (wait_ns == 0)
             taken++;
         else
             now_ns += wait_ns;
     }
-    assert_in_range(taken, 1400, 1403); /* 14 a second for 100 s, and the burst */
+    assert_in_range(taken, 1400, 1402); /* 14 a second for 100 s */
+}
+
+static void a_taker_that_comes_late_catches_up_within_the_slack(void **unused)
+{
+    struct gauge_bucket b = {.per_s_milli = 50000};
+    uint64_t now_ns = 1000000000, taken = 0;
+    const uint64_t end_ns = now_ns + UINT64_C(10000000000);
+
+    (void)unused;
+    while (now_ns < end_ns) {
+        uint64_t wait_ns = bucket_take(&b, 1, 5000000, now_ns);
+        if (wait_ns == 0)
+            taken++;
+        else
+            now_ns += wait_ns + 1500000; /* its timer is slow */
+    }
+    assert_in_range(taken, 498, 502);
 }
 
 static void an_unknown_rate_gives_nothing_and_a_burst_is_bounded(void **unused)
@@ -45,14 +62,15 @@ static void an_unknown_rate_gives_nothing_and_a_burst_is_bounded(void **unused)
     unsigned at_once = 0;
 
     (void)unused;
-    assert_true(bucket_take(&b, 1, 5, 1) > 0);
+    const uint64_t slack_ns = UINT64_C(4000000000);
+    assert_true(bucket_take(&b, 1, slack_ns, 1) > 0);
     b.per_s_milli = 1000;
-    while (bucket_take(&b, 1, 5, 1000) == 0)
+    while (bucket_take(&b, 1, slack_ns, 1000) == 0)
         at_once++;
     assert_int_equal(at_once, 5);
-    assert_true(bucket_take(&b, 50, 5, UINT64_C(10000000000)) ==
-                0); /* more than a burst, when full */
-    assert_true(bucket_take(&b, 1, 5, UINT64_C(10000000000)) > UINT64_C(40000000000));
+    /* more than the slack, once all is paid for */
+    assert_true(bucket_take(&b, 50, slack_ns, UINT64_C(10000000000)) == 0);
+    assert_true(bucket_take(&b, 1, slack_ns, UINT64_C(10000000000)) > UINT64_C(40000000000));
 }
 
 static struct gauge_bucket shared_bucket = {.per_s_milli = 2000000000};
@@ -62,7 +80,7 @@ static void *take_many(void *unused)
 {
     (void)unused;
     for (int i = 0; i < 50000; i++)
-        if (bucket_take(&shared_bucket, 1, 1, 1000000) == 0)
+        if (bucket_take(&shared_bucket, 1, 0, 1000000) == 0)
             atomic_fetch_add(&taken_in_all, 1);
     return NULL;
 }
@@ -165,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_bucket_keeps_the_rate_over_time),
+        cmocka_unit_test(a_taker_that_comes_late_catches_up_within_the_slack),
         cmocka_unit_test(an_unknown_rate_gives_nothing_and_a_burst_is_bounded),
         cmocka_unit_test(two_takers_do_not_share_a_token),
         cmocka_unit_test(marks_outlive_the_process_and_name_their_lease),
