@@ -82,6 +82,8 @@ static bool is_method_allowed(const struct exchange *x)
         return method == EVHTTP_REQ_GET;
     case ROUTE_SUPPRESSION:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE;
+    case ROUTE_SUPPRESSIONS:
+        return method == EVHTTP_REQ_POST;
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:
         break;
@@ -148,6 +150,9 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_SUPPRESSION:
         suppressions_handle(x);
+        return;
+    case ROUTE_SUPPRESSIONS:
+        suppressions_add(x);
         return;
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:

@@ -68,9 +68,9 @@ static void route_resource(struct route *r, const struct slice *segments, size_t
         return;
     }
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        if (count == 2 && slice_eq(segments[0], slice_str(lists[i].name))) {
-            r->kind = ROUTE_SUPPRESSION;
-            r->allow = "GET, DELETE";
+        if (slice_eq(segments[0], slice_str(lists[i].name))) {
+            r->kind = count == 2 ? ROUTE_SUPPRESSION : ROUTE_SUPPRESSIONS;
+            r->allow = count == 2 ? "GET, DELETE" : "POST";
             r->list = lists[i].list;
             r->leaf = leaf;
             return;
@@ -123,6 +123,8 @@ const char *route_name(const struct route *route)
         return "events";
     case ROUTE_SUPPRESSION:
         return "suppression";
+    case ROUTE_SUPPRESSIONS:
+        return "suppressions";
     }
     return "(unknown)";
 }

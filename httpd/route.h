@@ -17,7 +17,8 @@ enum route_kind {
     ROUTE_HEALTH,
     ROUTE_MESSAGES,
     ROUTE_EVENTS,
-    ROUTE_SUPPRESSION, /* one address of a list */
+    ROUTE_SUPPRESSION,  /* one address of a list */
+    ROUTE_SUPPRESSIONS, /* a list */
 };
 
 struct route {

@@ -55,5 +55,6 @@ void health_handle(struct exchange *x);
 void messages_handle(struct exchange *x);
 void events_handle(struct exchange *x);
 void suppressions_handle(struct exchange *x);
+void suppressions_add(struct exchange *x);
 
 #endif

@@ -90,12 +90,17 @@ static void suppressions_delete(struct exchange *x)
         return;
     }
     pack_domains(&domains, x);
+    struct slice query = x->query, name, value, tag = slice_none();
+    while (x->route.list == SUPPRESS_UNSUBSCRIBE && query_next(&query, &x->arena, &name, &value))
+        if (slice_eq(name, SLICE("tag")))
+            tag = value;
     const struct record_unsuppress record = {
         .request_id = id,
         .generation = s->me->generation,
         .domains = buf_slice(&domains),
         .list = (uint32_t)x->route.list,
         .address = x->route.leaf,
+        .tag = tag,
     };
     buf_reset(&s->record);
     record_unsuppress_encode(&s->record, &record);
@@ -105,6 +110,21 @@ static void suppressions_delete(struct exchange *x)
         inbox_forget(s->inbox, id);
         service_refuse(x, pushed);
     }
+}
+
+static void put_tags(struct buf *to, struct slice tags)
+{
+    struct unpack u = unpack_over(tags);
+
+    buf_add_byte(to, '[');
+    if (tags.len == 0)
+        json_put_text(to, SLICE("*"));
+    for (uint32_t n = tags.len == 0 ? 0 : unpack_array(&u), i = 0; i < n; i++) {
+        if (i > 0)
+            buf_add_byte(to, ',');
+        json_put_text(to, unpack_str(&u));
+    }
+    buf_add_byte(to, ']');
 }
 
 static void put_entry(struct buf *to, enum suppression list, const struct suppression_entry *entry)
@@ -119,7 +139,7 @@ static void put_entry(struct buf *to, enum suppression list, const struct suppre
     }
     if (list == SUPPRESS_UNSUBSCRIBE) {
         json_put_name(to, "tags");
-        buf_add_str(to, "[\"*\"]");
+        put_tags(to, entry->tags);
     }
     date_put_rfc1123(&date, entry->created_us, "UTC");
     json_put_str(to, "created_at", buf_slice(&date));

@@ -36,6 +36,7 @@ enum record_kind {
     RECORD_CONTROL,
     RECORD_CONTROLLED,
     RECORD_UNHEARD,
+    RECORD_SUPPRESS,
 };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
@@ -75,7 +76,17 @@ enum record_kind {
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domains, REQUIRED) /* packed array of text; the first is the one in the path */     \
     F(4, u32, list, REQUIRED)     /* enum suppression */                                           \
-    F(5, text, address, REQUIRED)
+    F(5, text, address, REQUIRED)                                                                  \
+    F(6, text, tag, OPTIONAL) /* unsubscribes: only from this tag; "*" or empty = from all */
+
+/* httpd → writer: put these addresses on the domain's list. */
+#define SUPPRESS(F)                                                                                \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, u32, list, REQUIRED)     /* enum suppression */                                           \
+    F(5, text, entries, REQUIRED) /* packed array of [address, code, text, µs, tags]; tags: a     \
+                                     packed array of text, or empty = everything */
 
 /* writer → httpd. generation: of the httpd asked by; another one's answer is dropped. */
 #define ANSWER(F)                                                                                  \
@@ -205,6 +216,7 @@ RECORD_STRUCT(accept, ACCEPT)
 RECORD_STRUCT(unheard, UNHEARD)
 RECORD_STRUCT(seen, SEEN)
 RECORD_STRUCT(unsuppress, UNSUPPRESS)
+RECORD_STRUCT(suppress, SUPPRESS)
 RECORD_STRUCT(answer, ANSWER)
 RECORD_STRUCT(lease, LEASE)
 RECORD_STRUCT(outcomes, OUTCOMES)

@@ -143,6 +143,81 @@ bool suppression_concerns(const struct suppression_entry *entry, const struct sl
     return concerned;
 }
 
+/* Appends the packed tags but one, and counts them. */
+static uint32_t copy_tags(struct buf *to, struct slice tags, struct slice but)
+{
+    struct unpack u = unpack_over(tags);
+    uint32_t kept = 0;
+
+    for (uint32_t n = tags.len == 0 ? 0 : unpack_array(&u); n > 0; n--) {
+        struct slice tag = unpack_str(&u);
+        if (!unpack_ok(&u))
+            break;
+        if (slice_eq_nocase(tag, but))
+            continue;
+        pack_str(to, tag);
+        kept++;
+    }
+    return kept;
+}
+
+int unsubscribe_put(struct store_txn *t, struct slice domain, const struct suppression_entry *entry,
+                    struct err *err)
+{
+    struct suppression_entry old, both = *entry;
+    struct unpack u = unpack_over(entry->tags);
+    struct buf tags = {0}, packed = {0};
+    uint32_t count = 0;
+
+    if (!suppression_get(t, domain, SUPPRESS_UNSUBSCRIBE, entry->address, &old))
+        return suppression_put(t, domain, SUPPRESS_UNSUBSCRIBE, entry, err);
+    both.address = old.address; /* as first written */
+    both.created_us = old.created_us;
+    if (entry->tags.len == 0 || old.tags.len == 0) {
+        both.tags = slice_none();
+    } else {
+        count = copy_tags(&tags, old.tags, slice_none());
+        for (uint32_t n = unpack_array(&u); n > 0; n--) {
+            struct slice tag = unpack_str(&u);
+            if (suppression_concerns(&old, &tag, 1))
+                continue;
+            pack_str(&tags, tag);
+            count++;
+        }
+        pack_array(&packed, count);
+        buf_add_slice(&packed, buf_slice(&tags));
+        both.tags = buf_slice(&packed);
+    }
+    int rc = suppression_put(t, domain, SUPPRESS_UNSUBSCRIBE, &both, err);
+    buf_fini(&tags);
+    buf_fini(&packed);
+    return rc;
+}
+
+int unsubscribe_delete_tag(struct store_txn *t, struct slice domain, struct slice address,
+                           struct slice tag, struct err *err)
+{
+    struct suppression_entry entry;
+    struct buf tags = {0}, packed = {0};
+    int rc;
+
+    if (!suppression_get(t, domain, SUPPRESS_UNSUBSCRIBE, address, &entry) || entry.tags.len == 0 ||
+        !suppression_concerns(&entry, &tag, 1))
+        return 0;
+    uint32_t left = copy_tags(&tags, entry.tags, tag);
+    if (left == 0) {
+        rc = suppression_delete(t, domain, SUPPRESS_UNSUBSCRIBE, address, err);
+    } else {
+        pack_array(&packed, left);
+        buf_add_slice(&packed, buf_slice(&tags));
+        entry.tags = buf_slice(&packed);
+        rc = suppression_put(t, domain, SUPPRESS_UNSUBSCRIBE, &entry, err) == 0 ? 1 : -1;
+    }
+    buf_fini(&tags);
+    buf_fini(&packed);
+    return rc;
+}
+
 /* -------- soft bounces -------- */
 
 static struct key soft_key(uint32_t domain, struct slice address)

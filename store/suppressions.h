@@ -23,6 +23,13 @@ bool suppression_get(struct store_txn *t, struct slice domain, enum suppression 
 int suppression_put(struct store_txn *t, struct slice domain, enum suppression list,
                     const struct suppression_entry *entry, struct err *err);
 /* 1 deleted, 0 was not there, -1 failure. */
+/* As suppression_put(), but for an unsubscribe that is there already: its tags and the new ones. */
+int unsubscribe_put(struct store_txn *t, struct slice domain, const struct suppression_entry *entry,
+                    struct err *err);
+/* Takes one tag off an unsubscribe, and the entry with the last one: 1, 0 when it did not hold that
+ * tag, -1. Of an entry for everything no single tag can be taken. */
+int unsubscribe_delete_tag(struct store_txn *t, struct slice domain, struct slice address,
+                           struct slice tag, struct err *err);
 int suppression_delete(struct store_txn *t, struct slice domain, enum suppression list,
                        struct slice address, struct err *err);
 

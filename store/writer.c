@@ -34,6 +34,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pack.h"
+#include "mail/address.h"
 #include "mail/event.h"
 #include "shm/record.h"
 #include "store/batch_write.h"
@@ -292,7 +293,8 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
                             const struct record_unsuppress *r, struct err *err)
 {
     struct unpack u = unpack_over(r->domains);
-    bool found = false;
+    bool found = false, by_tag = r->list == SUPPRESS_UNSUBSCRIBE && r->tag.len > 0 &&
+                                 !slice_eq(r->tag, SLICE("*"));
 
     if (r->list < SUPPRESS_BOUNCE || r->list > SUPPRESS_COMPLAINT) {
         answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such list"));
@@ -300,17 +302,47 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
     }
     for (uint32_t n = unpack_array(&u); n > 0; n--) {
         struct slice domain = unpack_str(&u);
-        int got = suppression_delete(t, domain, (enum suppression)r->list, r->address, err);
+        int got = by_tag
+                      ? unsubscribe_delete_tag(t, domain, r->address, r->tag, err)
+                      : suppression_delete(t, domain, (enum suppression)r->list, r->address, err);
         if (got < 0)
             return -1;
         found = found || got > 0;
     }
-    /* Whether we knew it or not: SES has a list of its own. A complaint taken back alone leaves
-     * SES's entry; a person who lifts a suppression takes back the bounce first. */
-    if (r->list == SUPPRESS_BOUNCE && lifted_put(t, r->address, clock_wall_us(), err) != 0)
+    /* Whether we knew it or not: SES has a list of its own, of bounces and complaints. */
+    if (r->list != SUPPRESS_UNSUBSCRIBE && lifted_put(t, r->address, clock_wall_us(), err) != 0)
         return -1;
     answer(w, l, r->request_id, r->generation, found ? ANSWER_OK : ANSWER_NOT_FOUND,
            (struct slice){0});
+    return 0;
+}
+
+static int apply_suppress(struct writer *w, struct store_txn *t, struct link *l,
+                          const struct record_suppress *r, struct err *err)
+{
+    enum { MEMBERS = 5 };
+    struct unpack u = unpack_over(r->entries);
+    bool known = r->list >= SUPPRESS_BOUNCE && r->list <= SUPPRESS_COMPLAINT;
+
+    for (uint32_t n = known ? unpack_array(&u) : 0; n > 0; n--) {
+        known = unpack_array(&u) == MEMBERS;
+        struct suppression_entry entry = {.address = unpack_str(&u)};
+        entry.code = unpack_str(&u);
+        entry.text = unpack_str(&u);
+        entry.created_us = unpack_u64(&u);
+        entry.tags = unpack_str(&u);
+        if (!known || !unpack_ok(&u) || !address_is_valid(entry.address)) {
+            known = false;
+            break;
+        }
+        int got = r->list == SUPPRESS_UNSUBSCRIBE
+                      ? unsubscribe_put(t, r->domain, &entry, err)
+                      : suppression_put(t, r->domain, (enum suppression)r->list, &entry, err);
+        if (got != 0)
+            return -1;
+    }
+    answer(w, l, r->request_id, r->generation, known ? ANSWER_OK : ANSWER_REFUSED,
+           known ? slice_none() : SLICE("the entries cannot be read"));
     return 0;
 }
 
@@ -406,7 +438,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     switch (role) {
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
-               kind == RECORD_UNHEARD;
+               kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED || kind == RECORD_HELD;
     case ROLE_POLLER:
@@ -427,6 +459,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_accept accept;
         struct record_seen seen;
         struct record_unsuppress unsuppress;
+        struct record_suppress suppress;
         struct record_outcomes outcomes;
         struct record_event event;
         struct record_deadletter deadletter;
@@ -454,6 +487,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_unsuppress_decode(bytes, &r.unsuppress))
             return 0;
         got = apply_unsuppress(w, t, l, &r.unsuppress, err);
+        break;
+    case RECORD_SUPPRESS:
+        if (!record_suppress_decode(bytes, &r.suppress))
+            return 0;
+        got = apply_suppress(w, t, l, &r.suppress, err);
         break;
     case RECORD_UNHEARD:
         if (!record_unheard_decode(bytes, &r.unheard))

@@ -207,6 +207,52 @@ describe('an address', () => {
   });
 });
 
+describe('suppressions put in by a client', () => {
+  const outcome = async (p, to, extra = {}) => {
+    const form = newsletterForm(to, extra);
+    const id = await accept(p, form);
+    await settled(p, id);
+    return bookOf(p, id);
+  };
+  const failures = async (p) => (await p.walk('event=failed&ascending=yes')).map((e) => `${e.recipient} ${e['delivery-status'].code} ${e.severity}`);
+
+  it('cost no call, and fail with 605, 606 or 607; unsubscribes go by tag', async () => {
+    const p = await Postern.start();
+    await p.sandbox.set(quiet);
+    const call = async (method, pathname, body, type) => {
+      const res = await p.request(method, `/v3/${domain}/${pathname}`, { body, headers: type ? { 'Content-Type': type } : {} });
+      return [res.status, (await res.json()).message];
+    };
+    const json = (value) => [JSON.stringify(value), 'application/json'];
+    assert.deepEqual(await call('POST', 'bounces', new URLSearchParams({ address: 'B@readers.example.net' })), [200, 'Address has been added to the bounces table']);
+    assert.deepEqual(await call('POST', 'complaints', ...json([{ address: 'c@readers.example.net' }, { address: 'c2@readers.example.net' }])), [200, '2 complaint addresses have been added to the complaints table']);
+    assert.deepEqual(await call('POST', 'unsubscribes', new URLSearchParams([['address', 'u@readers.example.net'], ['tag', 'offers']])), [200, 'Address has been added to the unsubscribes table']);
+    assert.deepEqual(await call('POST', 'unsubscribes', ...json([{ address: 'all@readers.example.net' }])), [200, '1 addresses have been added to the unsubscribes table']);
+    assert.deepEqual(await call('POST', 'bounces', new URLSearchParams({ code: '550' })), [400, 'Missing mandatory parameter: address']);
+    assert.deepEqual(await call('POST', 'bounces', ...json(Array(1001).fill({ address: 'x@y.example' }))), [400, 'Batch size should be less than 1000']);
+    assert.deepEqual(await call('POST', 'bounces', '{', 'application/json'), [400, 'Invalid JSON']);
+    assert.equal((await call('POST', 'bounces', ...json([{ address: 'no address' }])))[0], 400);
+    const record = await (await p.request('GET', `/v3/${domain}/unsubscribes/u@readers.example.net`)).json();
+    assert.deepEqual(record.tags, ['offers']);
+
+    const to = ['b', 'c', 'u', 'all', 'fine'].map((name) => `${name}@readers.example.net`);
+    let b = await outcome(p, to, { tags: ['News'] });
+    assert.deepEqual([b.sent, b.suppressed], [2, 3]);
+    b = await outcome(p, to, { tags: ['news', 'OFFERS'] });
+    assert.deepEqual([b.sent, b.suppressed], [1, 4]);
+    assert.equal((await p.sandbox.stats()).accepted_recipients, 3);
+    await waitFor('the events', async () => (await failures(p)).length === 7);
+    assert.deepEqual([...new Set(await failures(p))].sort(), [`${to[3]} 606 permanent`, `${to[0]} 605 permanent`, `${to[1]} 607 permanent`, `${to[2]} 606 permanent`].sort());
+
+    assert.deepEqual(await call('DELETE', 'unsubscribes/u@readers.example.net?tag=news'), [404, 'Unsubscribe event for this tag does not exist']);
+    assert.deepEqual(await call('DELETE', 'unsubscribes/u@readers.example.net?tag=offers'), [200, 'Unsubscribe event has been removed']);
+    for (const one of ['bounces/b', 'complaints/c', 'unsubscribes/all']) assert.equal((await call('DELETE', `${one}@readers.example.net`))[0], 200);
+    b = await outcome(p, to, { tags: ['news', 'offers'] });
+    assert.deepEqual([b.sent, b.suppressed], [5, 0]);
+    await p.stop();
+  });
+});
+
 describe('the command line', () => {
   it('says what is wrong with a request, and that nothing runs', async () => {
     const p = await Postern.start();

@@ -27,6 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(accept);
     TRY(seen);
     TRY(unsuppress);
+    TRY(suppress);
     TRY(answer);
     TRY(lease);
     TRY(outcomes);

@@ -28,7 +28,7 @@ static void each_resource_is_found_under_three_versions(void **unused)
         {"/v3/example.com/bounces/a@b", ROUTE_SUPPRESSION},
         {"/v3/example.com/complaints/a@b/", ROUTE_SUPPRESSION},
         {"/v3/example.com/unsubscribes/a@b", ROUTE_SUPPRESSION},
-        {"/v3/example.com/bounces", ROUTE_NOT_FOUND},
+        {"/v3/example.com/bounces", ROUTE_SUPPRESSIONS},
         {"/v3/example.com/messages//", ROUTE_NOT_FOUND},
         {"//v3/example.com/messages", ROUTE_NOT_FOUND},
         {"/v3//messages", ROUTE_NOT_FOUND},

@@ -226,11 +226,59 @@ static void soft_bounces_count_until_a_delivery_or_the_window_ends(void **state)
     assert_int_equal(soft_bounce_reset(f->t, SLICE("never.example"), address, &f->err), 0);
 }
 
+static void unsubscribe(struct fixture *f, const char *const *tags, size_t count)
+{
+    struct buf packed = {0};
+    if (count > 0)
+        pack_array(&packed, count);
+    for (size_t i = 0; i < count; i++)
+        pack_str(&packed, slice_str(tags[i]));
+    struct suppression_entry e = {.address = SLICE("Ann@example.net"), .tags = buf_slice(&packed)};
+    assert_int_equal(unsubscribe_put(f->t, DOMAIN, &e, &f->err), 0);
+    buf_fini(&packed);
+}
+
+static bool concerns(struct fixture *f, const char *tag)
+{
+    struct suppression_entry e;
+    struct slice tags[] = {slice_str(tag)};
+
+    return suppression_get(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, SLICE("ann@example.net"), &e) &&
+           suppression_concerns(&e, tags, 1);
+}
+
+static void unsubscribes_gather_tags_and_lose_them_one_by_one(void **state)
+{
+    struct fixture *f = *state;
+    const struct slice ann = SLICE("ANN@example.net");
+
+    unsubscribe(f, (const char *const[]){"news"}, 1);
+    unsubscribe(f, (const char *const[]){"NEWS", "offers"}, 2);
+    assert_true(concerns(f, "news") && concerns(f, "Offers"));
+    assert_false(concerns(f, "other"));
+    assert_int_equal(unsubscribe_delete_tag(f->t, DOMAIN, ann, SLICE("other"), &f->err), 0);
+    assert_int_equal(unsubscribe_delete_tag(f->t, DOMAIN, ann, SLICE("News"), &f->err), 1);
+    assert_false(concerns(f, "news"));
+    assert_true(concerns(f, "offers"));
+    assert_int_equal(unsubscribe_delete_tag(f->t, DOMAIN, ann, SLICE("offers"), &f->err), 1);
+    assert_false(concerns(f, "offers"));
+    assert_int_equal(unsubscribe_delete_tag(f->t, DOMAIN, ann, SLICE("offers"), &f->err), 0);
+
+    unsubscribe(f, (const char *const[]){"news"}, 1);
+    unsubscribe(f, NULL, 0); /* from everything */
+    assert_true(concerns(f, "whatever"));
+    unsubscribe(f, (const char *const[]){"news"}, 1);
+    assert_true(concerns(f, "whatever"));
+    assert_int_equal(unsubscribe_delete_tag(f->t, DOMAIN, ann, SLICE("news"), &f->err), 0);
+    store_abort(f->t);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(unsubscribes_gather_tags_and_lose_them_one_by_one),
         TEST(an_address_is_found_in_any_case_and_kept_as_written),
         TEST(deleting_twice_says_so),
         TEST(addresses_too_long_for_a_key_stay_apart),
