@@ -67,7 +67,7 @@ static uint64_t read_envelope(struct unpack *u)
     bool version = unpack_u64(u) == RECORD_VERSION;
     uint64_t kind = unpack_u64(u);
 
-    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_CONTROLLED
+    return shape && version && unpack_ok(u) && kind >= RECORD_ACCEPT && kind <= RECORD_KIND_LAST
                ? kind
                : 0;
 }

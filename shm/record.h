@@ -38,6 +38,7 @@ enum record_kind {
     RECORD_UNHEARD,
     RECORD_SUPPRESS,
 };
+enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */

@@ -1,7 +1,8 @@
 // Repeats, lost answers, throttling, server errors: nobody is missing, nobody gets it twice.
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { after, describe, it } from 'node:test';
-import { Postern, audit, isSettled, newsletterForm, readers, startSandbox, stopAll, waitFor } from './harness.mjs';
+import { Postern, audit, domain, isSettled, key, newsletterForm, readers, startSandbox, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
 
@@ -53,6 +54,41 @@ describe('a repeated POST', () => {
     assert.notEqual(ids[0], ids[1]);
     await settled(postern);
     assert.equal((await postern.sandbox.stats()).accepted_recipients, 2);
+    await postern.stop();
+  });
+});
+
+/** Sends the whole request and leaves without waiting for the answer. */
+function postAndLeave(port, form) {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(port, '127.0.0.1');
+    socket.on('error', reject);
+    socket.on('close', resolve);
+    socket.write(
+      `POST /v3/${domain}/messages HTTP/1.1\r\nHost: x\r\nAuthorization: Basic ${Buffer.from(`api:${key}`).toString('base64')}\r\n` +
+        `Content-Type: multipart/form-data; boundary=${form.boundary}\r\nContent-Length: ${form.body.length}\r\n\r\n`,
+    );
+    socket.write(form.body, () => setTimeout(() => socket.destroy(), 300)); // httpd has handed it over by then, as a rule
+  });
+}
+
+describe('a POST without email-id whose answer nobody heard', () => {
+  it('is the same mail when it comes again, once', async () => {
+    const postern = await Postern.start({ sections: { httpd: 'children = 1' } });
+    await postern.sandbox.set(quiet);
+    const form = newsletterForm(readers(1), { emailId: '' });
+    const writer = JSON.parse(postern.cli('status', '--json')).processes.find((one) => one.name === 'writer 0').pid;
+    process.kill(writer, 'SIGSTOP');
+    await postAndLeave(postern.port, form);
+    process.kill(writer, 'SIGCONT');
+    const [first] = await waitFor('the batch', () => postern.batches().length === 1 && postern.batches());
+    const again = (await (await postern.post(form)).json()).id;
+    assert.equal(again, `<${first['message-id']}>`);
+    const third = (await (await postern.post(form)).json()).id; // that answer was heard: a new mail
+    assert.notEqual(third, again);
+    await settled(postern);
+    assert.equal((await postern.sandbox.stats()).accepted_recipients, 2);
+    assert.doesNotMatch(postern.log(), /not understood/);
     await postern.stop();
   });
 });
