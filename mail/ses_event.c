@@ -387,33 +387,71 @@ static void permanent(struct ses_event *e, const char *reason)
     e->event.reason = slice_str(reason);
 }
 
-/* A hard bounce says that the mailbox does not exist; a refusal of content or a full mailbox does
- * not. */
-static bool is_about_the_mailbox(const struct ses_event *e)
+static bool holds_one_of(struct slice text, const char *const *words, size_t count)
 {
-    struct slice code = e->event.status.enhanced_code;
-    int32_t smtp = e->event.status.code;
-
-    if (code.len >= 3 && (slice_starts(code, SLICE("5.1")) || slice_eq(code, SLICE("5.0.0"))))
-        return true;
-    if (code.len >= 3 && (slice_eq(code, SLICE("5.2.1")) || slice_starts(code, SLICE("5.4"))))
-        return true;
-    return code.len == 0 && (smtp == 550 || smtp == 551 || smtp == 553);
+    for (size_t i = 0; i < count; i++)
+        if (slice_find_nocase(text, slice_str(words[i])) != SIZE_MAX)
+            return true;
+    return false;
 }
 
-/* Neither a refusal of this mail's content or size nor an automatic answer (out of office), which
- * SES reports as a transient bounce without any status of a mail server. */
+/* The mail, its sender or its way was refused, not the mailbox, whatever the code says. */
+static bool is_about_the_mail(struct slice words)
+{
+    static const char *const those[] = {"spam",       "content",      "policy",
+                                        "blocked",    "blacklist",    "blocklist",
+                                        "block list", "black list",   "reputation",
+                                        "virus",      "malware",      "authentication",
+                                        "dmarc",      "dkim",         "spf ",
+                                        "rate limit", "too large",    "message size",
+                                        "quota",      "mailbox full", "mailbox is full",
+                                        "over limit"};
+
+    return holds_one_of(words, those, sizeof those / sizeof those[0]);
+}
+
+static bool is_full(const struct ses_event *e, struct slice sub)
+{
+    static const char *const those[] = {"mailbox full", "mailbox is full", "over quota",
+                                        "quota exceeded", "insufficient storage"};
+
+    return slice_eq(sub, SLICE("MailboxFull")) ||
+           slice_ends_nocase(e->event.status.enhanced_code, SLICE(".2.2")) ||
+           holds_one_of(e->event.status.message, those, sizeof those / sizeof those[0]);
+}
+
+/* A hard bounce says that the mailbox does not exist. Not so a refusal of content or of the sender,
+ * a full mailbox, or a way that is not there today. SOURCE RFC 3463. */
+static bool is_about_the_mailbox(const struct ses_event *e)
+{
+    struct slice code = e->event.status.enhanced_code, words = e->event.status.message;
+    int32_t smtp = e->event.status.code;
+
+    if (slice_eq(code, SLICE("5.1.7")) || slice_eq(code, SLICE("5.1.8"))) /* the sender's address */
+        return false;
+    if (slice_starts(code, SLICE("5.1")) || slice_eq(code, SLICE("5.2.1")) ||
+        slice_eq(code, SLICE("5.4.4"))) /* unable to route: no such domain */
+        return true;
+    /* Nothing certain: then the words decide. */
+    bool vague =
+        code.len == 0 ? smtp == 550 || smtp == 551 || smtp == 553 : slice_eq(code, SLICE("5.0.0"));
+    return vague && !is_about_the_mail(words);
+}
+
+/* Neither a refusal of this mail's content or size nor a full mailbox nor an automatic answer (out
+ * of office), which SES reports as a transient bounce without any status of a mail server. */
 static bool is_soft(const struct ses_event *e, struct slice sub)
 {
     if (slice_eq(sub, SLICE("ContentRejected")) || slice_eq(sub, SLICE("AttachmentRejected")) ||
         slice_eq(sub, SLICE("MessageTooLarge")))
         return false;
+    if (is_full(e, sub) || is_about_the_mail(e->event.status.message))
+        return false;
     if (slice_starts(e->event.status.enhanced_code, SLICE("5.6")) ||
         slice_starts(e->event.status.enhanced_code, SLICE("5.7")) ||
         slice_starts(e->event.status.enhanced_code, SLICE("4.7")))
         return false;
-    return slice_eq(sub, SLICE("MailboxFull")) || e->event.status.enhanced_code.len > 0 ||
-           e->event.status.message.len > 0;
+    return e->event.status.enhanced_code.len > 0 || e->event.status.message.len > 0;
 }
 
 static void judge_bounce(struct reading *r, struct ses_event *e)

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "mail/ses_address.h"
 #include "mail/ses_event.h"
 #include "poller/queue.h"
 #include "shm/record.h"
@@ -63,28 +64,57 @@ static void leave(struct poller *p, enum child_exit verdict)
 
 /* -------- from an event to records -------- */
 
-/* The index of the recipient that SES names. We know it by its tag, unless one call had several. */
-static bool find_recipient(struct store_txn *t, struct ses_event *e,
-                           const struct message_head *head, struct arena *a, struct recipient *one)
+/* Is this our recipient in SES's spelling? (Domains beyond ASCII went out as Punycode.) */
+static bool is_address_of(const struct recipient *r, struct slice address, struct buf *scratch)
 {
-    struct slice packed;
-    struct recipient *list;
-    size_t count;
+    if (slice_eq_nocase(r->address, address))
+        return true;
+    buf_reset(scratch);
+    return ses_mailbox_encode(scratch, slice_none(), r->address) &&
+           slice_eq_nocase(buf_slice(scratch), address);
+}
 
-    if (!e->has_recipient || e->recipient >= head->recipient_count ||
-        !batch_recipients(t, e->batch_id, e->recipient / MESSAGE_SLICE, &packed))
-        return false;
-    if (head->batch_mode || e->destinations <= 1)
-        return recipients_unpack_one(packed, e->recipient % MESSAGE_SLICE, a, one);
-    if (!recipients_unpack(packed, a, &list, &count))
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (slice_eq_nocase(list[i].address, e->address)) {
-            e->recipient = e->recipient / MESSAGE_SLICE * MESSAGE_SLICE + (uint32_t)i;
+/* Looks for the address that SES names among a batch's recipients: all of them, or those that are
+ * copied with each mail. */
+static bool find_by_address(struct store_txn *t, struct ses_event *e,
+                            const struct message_head *head, struct arena *a, struct buf *scratch,
+                            struct recipient *one)
+{
+    for (uint32_t slice = 0; slice * MESSAGE_SLICE < head->recipient_count; slice++) {
+        struct slice packed;
+        struct recipient *list;
+        size_t count;
+        if (!batch_recipients(t, e->batch_id, slice, &packed) ||
+            !recipients_unpack(packed, a, &list, &count))
+            continue;
+        for (size_t i = 0; i < count; i++) {
+            if ((head->batch_mode && list[i].kind == RECIPIENT_TO) ||
+                !is_address_of(&list[i], e->address, scratch))
+                continue;
+            e->recipient = slice * MESSAGE_SLICE + (uint32_t)i;
             *one = list[i];
             return true;
         }
+    }
     return false;
+}
+
+/* The recipient that SES's event is about. The tag names the first one of the call; an event about
+ * another is one of a copy's, or of a mail with several recipients. */
+static bool find_recipient(struct store_txn *t, struct ses_event *e,
+                           const struct message_head *head, struct arena *a, struct recipient *one)
+{
+    struct buf scratch = {0};
+    struct slice packed;
+
+    if (!e->has_recipient || e->recipient >= head->recipient_count ||
+        !batch_recipients(t, e->batch_id, e->recipient / MESSAGE_SLICE, &packed) ||
+        !recipients_unpack_one(packed, e->recipient % MESSAGE_SLICE, a, one))
+        return false;
+    bool found = e->address.len == 0 || is_address_of(one, e->address, &scratch) ||
+                 find_by_address(t, e, head, a, &scratch, one) || e->destinations <= 1;
+    buf_fini(&scratch);
+    return found;
 }
 
 /* Adds what the store knows. False when no configured domain owns the event. */

@@ -26,7 +26,7 @@ static const char *const kind_names[KINDS] = {"Send",   "Delivery", "Bounce",
 struct mail {
     unsigned users;       /* steps that refer to it */
     struct buf set;       /* configuration set */
-    struct buf mail_json; /* "mail":{…} without destination, with everything else */
+    struct buf mail_json; /* "mail":{… with all destinations, the brace left open */
     struct buf message_id;
 };
 
@@ -191,7 +191,8 @@ static void put_part(struct buf *to, const struct step *s, uint64_t random)
                    "smtp; 550 5.1.1 The email account that you tried to reach does not exist");
         break;
     case SOFT_BOUNCE:
-        put_bounce(to, s, "Transient", "MailboxFull", "4.2.2", "smtp; 452 4.2.2 Mailbox full");
+        put_bounce(to, s, "Transient", "General", "4.4.7",
+                   "smtp; 451 4.4.7 The server did not answer in time");
         break;
     case SUPPRESSED:
         put_bounce(to, s, "Permanent", "OnAccountSuppressionList", NULL, NULL);
@@ -269,10 +270,7 @@ static void publish(struct cloud_events *e, const struct step *s)
 
     buf_printf(&json, "{\"eventType\":\"%s\",", name);
     buf_add_slice(&json, buf_slice(&s->mail->mail_json));
-    json_put_name(&json, "destination");
-    buf_add_byte(&json, '[');
-    json_put_text(&json, slice_str(s->recipient));
-    buf_add_str(&json, "]}");
+    buf_add_byte(&json, '}');
     put_part(&json, s, next_random(e));
     buf_add_str(&json, "}\n");
 
@@ -327,6 +325,12 @@ static void put_mail(struct mail *m, const struct cloud_mail *mail, const struct
                SLICE_ARGS(from_domain));
     json_put_str(to, "sendingAccountId", slice_str(c->account));
     json_put_str(to, "messageId", mail->message_id);
+    json_put_name(to, "destination");
+    for (size_t i = 0; i < mail->recipient_count; i++) {
+        buf_add_str(to, i == 0 ? "[" : ",");
+        json_put_text(to, mail->recipients[i]);
+    }
+    buf_add_str(to, mail->recipient_count > 0 ? "]" : "[]");
     json_put_bool(to, "headersTruncated", false);
     json_put_name(to, "headers");
     buf_add_slice(to, mail->headers_json.len > 0 ? mail->headers_json : SLICE("[]"));
@@ -374,7 +378,7 @@ static enum kind kind_by_name(struct slice local, bool simulator)
 }
 
 static void decide(struct cloud_events *e, struct mail *m, const struct cloud_mail *mail,
-                   struct slice address)
+                   struct slice address, bool first)
 {
     const struct cloud_options *o = &e->cloud->options;
     size_t at = slice_rfind_byte(address, '@');
@@ -388,7 +392,8 @@ static void decide(struct cloud_events *e, struct mail *m, const struct cloud_ma
     enum kind fate = simulator || o->local_parts ? kind_by_name(local, simulator) : KINDS;
     bool named = fate != KINDS || simulator;
 
-    later(e, m, address, SEND, now_ms);
+    if (first) /* one for the whole mail, as SES does */
+        later(e, m, address, SEND, now_ms);
     if (!simulator && cloud_ses_suppressed(e->cloud->ses, address) != NULL)
         fate = SUPPRESSED;
     else if (!named && chance(e, o->bounce_rate))
@@ -428,7 +433,7 @@ void cloud_events_mail(struct cloud_events *e, const struct cloud_mail *mail)
                                 mail->recipients[i]};
         digest_sha256_parts(parts, 3, hash);
         memcpy(&e->random, hash, sizeof e->random);
-        decide(e, m, mail, mail->recipients[i]);
+        decide(e, m, mail, mail->recipients[i], i == 0);
     }
     mail_release(m);
     arm(e);

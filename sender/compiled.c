@@ -82,6 +82,7 @@ struct survey {
     struct render_keys *keys;
     struct recipient *others;
     size_t other_count, other_cap;
+    struct ses_scratch scratch;
 };
 
 /* A reader who stands on one of the domain's lists gets no copy either. */
@@ -99,7 +100,11 @@ static bool is_suppressed(const struct survey *v, const struct recipient *r)
 
 static void remember_other(struct survey *v, const struct recipient *r)
 {
+    struct err why;
+
     if (v->one->content.batch_mode && (r->kind == RECIPIENT_TO || is_suppressed(v, r)))
+        return;
+    if (!ses_recipient_fits(r, &v->scratch, &why)) /* fails by itself, and costs nobody else */
         return;
     if (v->other_count == v->other_cap) {
         v->other_cap = v->other_cap == 0 ? 16 : v->other_cap * 2;
@@ -146,6 +151,7 @@ static bool survey_recipients(struct survey *v)
     if (v->other_count > 0)
         memcpy(kept, v->others, v->other_count * sizeof *kept);
     free(v->others);
+    ses_scratch_fini(&v->scratch);
     one->setup.others = kept;
     one->setup.other_count = v->other_count;
     return ok;

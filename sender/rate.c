@@ -84,8 +84,8 @@ uint32_t rate_share_next(uint32_t share, uint64_t refused, uint64_t taken)
 {
     if (refused == 0)
         return share + RATE_RECOVERY < 1000 ? share + RATE_RECOVERY : 1000;
-    uint64_t cut = refused * 1000 / (refused + taken);
-    uint64_t next = share * (1000 - (cut < RATE_CUT_MOST ? cut : RATE_CUT_MOST)) / 1000;
+    uint64_t cut = refused * 500 / (refused + taken);
+    uint64_t next = share * (1000 - cut) / 1000;
     return next < RATE_SHARE_LEAST ? RATE_SHARE_LEAST : (uint32_t)next;
 }
 

@@ -18,12 +18,11 @@ enum {
     RATE_READ_AGAIN_MAX_MS = 60000, /* … this */
     RATE_WHEN_REFUSED_MILLI = 1000, /* when SES will not tell and the configuration does not say */
     RATE_STEER_MS = 1000, /* how often the share of the rate in use follows what SES says */
-    RATE_RECOVERY = 10,   /* of throttle_share's 1000, each time without throttling */
-    RATE_CUT_MOST = 500,  /* the same, each time with */
+    RATE_RECOVERY = 20,   /* of throttle_share's 1000, each time without throttling */
     RATE_SHARE_LEAST = 50,
     RATE_SLACK_MS =
         5, /* a timer that rings late loses nothing; the rest of the margin is the network's */
-    RATE_MARGIN = 980, /* of 1000 of the account's: calls never arrive as evenly as they left */
+    RATE_MARGIN = 985, /* of 1000 of the account's: calls never arrive as evenly as they left */
 };
 
 /* How many recipients one bulk call may have, so that no second sees more than the rate, wherever
@@ -35,8 +34,8 @@ unsigned rate_entries_max(uint64_t rate_milli);
 uint64_t rate_allowed(const struct config *config, uint64_t account_rate_milli, bool refused);
 
 /* The next share (of 1000) when SES refused so many recipients for the rate and took so many since
- * the last. It falls by the part that was refused: a call or two out of step cost little, a rate
- * that others use too is found within seconds. */
+ * the last. It falls by half of the part that was refused: a call or two out of step cost little, a
+ * rate that others use too is found within seconds. */
 uint32_t rate_share_next(uint32_t share, uint64_t refused, uint64_t taken);
 
 struct rate;

@@ -253,6 +253,29 @@ describe('suppressions put in by a client', () => {
   });
 });
 
+describe('copies', () => {
+  it('go with each mail; what becomes of a copy is booked on its own address', async () => {
+    const p = await Postern.start();
+    await p.sandbox.set(quiet);
+    const to = readers(4);
+    const cc = ['bounce@simulator.amazonses.com', 'archive@readers.example.net', 'jörg@readers.example.net'];
+    const form = newsletterForm(to, { extra: cc.map((address) => ['cc', address]) });
+    const id = await accept(p, form);
+    await settled(p, id);
+    await waitFor('the events', async () => (await p.walk('event=delivered')).filter((e) => e.recipient === cc[1]).length === 4 && (await p.walk('event=failed')).length >= 5, 30000);
+    const delivered = await p.walk('event=delivered&ascending=yes');
+    const failed = await p.walk('event=failed&ascending=yes');
+    assert.deepEqual(delivered.filter((e) => to.includes(e.recipient)).map((e) => e.recipient).sort(), to);
+    assert.deepEqual([...new Set(failed.map((e) => e.recipient))].sort(), [cc[0], cc[2]]);
+    assert.equal(bookOf(p, id).sent, 6); // the reader whom SES cannot take fails alone
+    assert.equal(bookOf(p, id).failed, 1);
+    const next = await accept(p, newsletterForm(to));
+    await settled(p, next);
+    assert.equal(bookOf(p, next).sent, 4);
+    await p.stop();
+  });
+});
+
 describe('the command line', () => {
   it('says what is wrong with a request, and that nothing runs', async () => {
     const p = await Postern.start();

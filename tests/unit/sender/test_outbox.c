@@ -576,7 +576,7 @@ static void the_rate_is_the_accounts_or_what_the_configuration_says(void **state
 
     (void)state;
     c.sender.rate_kind = RATE_AUTO;
-    assert_int_equal(rate_allowed(&c, 14000, false), 13720); /* with a margin */
+    assert_int_equal(rate_allowed(&c, 14000, false), 13790); /* with a margin */
     assert_int_equal(rate_allowed(&c, 0, false), 0);
     assert_int_equal(rate_allowed(&c, 0, true), 1000);
     c.sender.rate_kind = RATE_FIXED;
@@ -593,7 +593,7 @@ static void the_share_falls_by_what_was_refused_and_recovers_slowly(void **state
 {
     (void)state;
     assert_int_equal(rate_share_next(1000, 0, 500), 1000);
-    assert_int_equal(rate_share_next(1000, 1, 19), 950);
+    assert_int_equal(rate_share_next(1000, 1, 19), 975);
     assert_int_equal(rate_share_next(1000, 14, 0), 500);
     assert_int_equal(rate_share_next(60, 14, 0), RATE_SHARE_LEAST);
     assert_int_equal(rate_share_next(800, 0, 0), 800 + RATE_RECOVERY);
