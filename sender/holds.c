@@ -117,7 +117,7 @@ uint64_t holds_begin(struct holds *h, enum aws_reaction reaction, struct slice d
                      struct slice words, uint64_t now)
 {
     bool account = reaction != AWS_HOLD_SENDER;
-    uint64_t ms = reaction == AWS_QUOTA ? HOLDS_QUOTA_MS : HOLDS_MS;
+    uint64_t ms = h->me->config->sender.hold_ms;
     size_t i = account ? 0 : place_of(h, domain);
     struct hold *one = &h->list[i];
 

@@ -1,9 +1,9 @@
 /*
  * sender/holds.h - what SES will not take for a while: a domain's mail, or all of the account's.
  *
- * SHAPE   A hold has an end. After it one call goes as a probe; only when SES has taken it is the
- *         hold over, else a new one begins. The writer hears of each (HELD) and grants nothing
- *         meanwhile; what people see of holds comes from there.
+ * SHAPE   A hold lasts for sender.hold. After it one call goes as a probe; only when SES has taken
+ *         it is the hold over, else a new one begins. The writer hears of each (HELD) and grants
+ *         nothing meanwhile; what people see of holds comes from there.
  * ENDS    One per sender. Two senders learn of the same trouble one call apart.
  * UNITS   Monotonic milliseconds.
  */
@@ -14,11 +14,7 @@
 #include "shm/child.h"
 #include "shm/record.h"
 
-enum {
-    HOLDS_MS = 60000, /* account or sender refused: pause before the next probe */
-    HOLDS_QUOTA_MS = 60000,
-    HOLDS_PROBE_MS = 250, /* holds_wait_ms() while a probe is out */
-};
+enum { HOLDS_PROBE_MS = 250 }; /* holds_wait_ms() while a probe is out */
 
 struct holds;
 

@@ -45,6 +45,7 @@ static void a_minimal_file_has_the_defaults(void **unused)
     assert_string_equal(c->listen[0].port, "8025");
     assert_int_equal(c->httpd.max_body_bytes, 32 << 20);
     assert_int_equal(c->sender.doubt_window_ms, 600000);
+    assert_int_equal(c->sender.hold_ms, 60000);
     assert_int_equal(c->sender.rate_kind, RATE_AUTO);
     assert_int_equal(config_visibility_s(c), 120);
     assert_non_null(config_domain_find(c, SLICE("MG.Example.COM")));
@@ -59,7 +60,8 @@ static void every_setting_is_read(void **unused)
     struct config *c = load(
         "listen = {\"[::1]:80\", \"*:8080\"}\ngrace = \"5s\"\nlog { level = warn format = json }\n"
         "httpd { children = 4 max_body = \"1M\" }\n"
-        "sender { max_rate = \"50%\" on_doubt = hold doubt_window = \"90s\" connections = 7 }\n"
+        "sender { max_rate = \"50%\" on_doubt = hold doubt_window = \"90s\" connections = 7 "
+        "hold = \"5m\" }\n"
         "domain \"A.Example.com\" { api_keys = {\"k1\", \"k2\"} newsletter_configuration_set = set "
         "}\n"
         "sandbox { enabled = true listen = \"127.0.0.1:9\" }\n",
@@ -77,6 +79,7 @@ static void every_setting_is_read(void **unused)
     assert_int_equal(c->sender.rate_kind, RATE_SHARE);
     assert_int_equal(c->sender.rate_percent, 50);
     assert_int_equal(c->sender.on_doubt, ON_DOUBT_HOLD);
+    assert_int_equal(c->sender.hold_ms, 300000);
     assert_int_equal(c->domains[0].api_keys.count, 2);
     assert_string_equal(c->domains[0].name, "a.example.com");
     assert_string_equal(c->domains[0].newsletter_configuration_set, "set");

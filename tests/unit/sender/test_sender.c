@@ -151,6 +151,7 @@ static void post_open(struct post *p)
     p->config.user = empty;
     p->config.sender.connections = 16;
     p->config.sender.strategy = STRATEGY_SIMPLE;
+    p->config.sender.hold_ms = 60000;
     p->slot = (struct child_slot){.role = ROLE_SENDER, .gauge = 1};
     p->slot.up = ring_create(1 << 16, &err);
     p->slot.down = ring_create(1 << 16, &err);
