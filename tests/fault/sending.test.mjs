@@ -1,0 +1,549 @@
+// Whatever SES, the network or the machine does while mail is sent: everybody gets it once, the books balance.
+//
+// Against an AWS that is not ours (fake_aws.mjs) and counts what each address was accepted for. Every scenario ends
+// in settledWell(): nobody missing, nobody twice, nothing pending, leased or in doubt, nothing unaccounted for.
+//
+// SEED repeats a run's random choices.
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, describe, it } from 'node:test';
+import { Postern, binary, domain, isSettled, jsonLines, key, newsletterForm, readers, sleep, stopAll, waitFor } from '../e2e/harness.mjs';
+import { FakeAws } from './fake_aws.mjs';
+
+const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+const fakes = new Set();
+console.log(`seed ${seed}`);
+
+after(async () => {
+  await stopAll();
+  await Promise.all([...fakes].map((aws) => aws.stop()));
+});
+
+async function startAws(trouble = {}) {
+  const aws = await FakeAws.start({ seed, trouble: { longPollMs: 1000, ...trouble } });
+  fakes.add(aws);
+  return aws;
+}
+
+const awsSection = (aws, keys = 'access_key_id = "AKIDFAKE" secret_access_key = "secret"') =>
+  `aws { region = "us-east-1" ${keys} ses_endpoint = "${aws.url}" sqs_endpoint = "${aws.url}" }
+   queues { newsletter_events = "${aws.queueUrl}" }`;
+
+/** A Postern on this AWS. sender: settings of its section. */
+function startPostern(aws, { sender = {}, keys, ...options } = {}) {
+  const settings = { doubt_window: '8s', hold: '1s', ...sender };
+  const text = Object.entries(settings).map(([name, value]) => `${name} = "${value}"`).join('\n');
+  return Postern.start({ aws: awsSection(aws, keys), sections: { sender: text }, ...options });
+}
+
+/** postern batches, without keeping this process, and so AWS, from its work. */
+function booksOf(postern) {
+  return new Promise((resolve, reject) =>
+    execFile(binary, ['batches', '-c', postern.confFile, '--json', '--limit', '100000'], { maxBuffer: 1 << 28 }, (e, stdout) =>
+      e && !stdout ? reject(e) : resolve(jsonLines(stdout)),
+    ),
+  );
+}
+
+const waitForBooks = (postern, what, check, ms = 90000) =>
+  waitFor(what, async () => { const books = await booksOf(postern).catch(() => []); return books.length > 0 && check(books) && books; }, ms, 200);
+const sum = (books, name) => books.reduce((total, b) => total + b[name], 0);
+const keysOf = (form, addresses) => addresses.map((a) => `${form.emailId} ${a}`);
+
+async function postWell(postern, form, options) {
+  const res = await postern.post(form, options);
+  assert.equal(res.status, 200);
+  return (await res.json()).id;
+}
+
+/** expected: the "email-id address" that SES is to have accepted. Answers the books. */
+async function settledWell(postern, aws, expected, { ms = 90000, failed = 0, suppressed = 0 } = {}) {
+  const books = await waitForBooks(postern, 'the books', isSettled, ms).catch(async (e) => {
+    throw new Error(`${e.message}: ${JSON.stringify(await booksOf(postern))} seed ${seed}, ${postern.dir}`);
+  });
+  const wanted = new Set(expected);
+  const found = {
+    missing: [...wanted].filter((name) => !aws.counts.has(name)).length,
+    duplicates: [...aws.counts.values()].filter((n) => n > 1).length,
+    unexpected: [...aws.counts.keys()].filter((name) => !wanted.has(name)).length,
+    unaccounted: books.reduce((total, b) => total + Math.abs(b.unaccounted), 0),
+    off: sum(books, 'accepted') - sum(books, 'sent') - sum(books, 'failed') - sum(books, 'suppressed') - sum(books, 'cancelled'),
+    failed: sum(books, 'failed'),
+    suppressed: sum(books, 'suppressed'),
+  };
+  assert.deepEqual(found, { missing: 0, duplicates: 0, unexpected: 0, unaccounted: 0, off: 0, failed, suppressed }, `seed ${seed}, ${postern.dir}`);
+  assert.equal(aws.brokenBy, undefined);
+  return books;
+}
+
+async function end(postern, aws) {
+  assert.deepEqual(await postern.stop(), { code: 0, signal: null }, postern.dir);
+  fakes.delete(aws);
+  await aws.stop();
+}
+
+/** Events through the API, once there are as many. */
+const eventsOf = (postern, query, count, options) =>
+  waitFor(
+    `${count} × ${query}`,
+    async () => {
+      const list = await postern.walk(`limit=300&ascending=yes&begin=${Math.floor(Date.now() / 1000) - 3600}&${query}`, options);
+      return list.length >= count && list;
+    },
+    30000,
+    300,
+  );
+
+function pidsOf(postern) {
+  return [postern.child.pid, ...postern.children()];
+}
+
+function transactionalForm(to, subject) {
+  const boundary = '----transactional';
+  const fields = { from: `News <noreply@${domain}>`, to, subject, text: 'Your sign-in link', html: '<p>Your sign-in link</p>' };
+  const parts = Object.entries(fields).map(([n, v]) => `--${boundary}\r\nContent-Disposition: form-data; name="${n}"\r\n\r\n${v}\r\n`);
+  return { boundary, body: Buffer.from(`${parts.join('')}--${boundary}--\r\n`) };
+}
+
+/** Bulk calls, and a call for each reader. */
+const bothWays = (name, test) => {
+  for (const strategy of ['auto', 'simple']) it(`${name} (${strategy})`, () => test(strategy));
+};
+
+describe('sending', { concurrency: 5 }, () => {
+  // ---- what SES answers ----
+
+  bothWays('throttled at a hard rate of 100 a second: nobody is lost or failed', async (strategy) => {
+    const aws = await startAws({ rate: 100, toldRate: 100 });
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const to = readers(600);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await settledWell(postern, aws, keysOf(form, to));
+    const share = aws.throttled / aws.asked;
+    console.log(`${strategy}: ${aws.throttled} of ${aws.asked} recipients throttled (${(share * 100).toFixed(1)} %)`);
+    assert.ok(share < 0.1);
+    await end(postern, aws);
+  });
+
+  bothWays('throttled below the rate that SES told', async (strategy) => {
+    const aws = await startAws({ rate: 150, toldRate: 1000 });
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const to = readers(600);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await settledWell(postern, aws, keysOf(form, to));
+    console.log(`${strategy}, told too much: ${aws.throttled} of ${aws.asked} recipients throttled`);
+    assert.ok(aws.throttled > 0);
+    await end(postern, aws);
+  });
+
+  bothWays('bursts of 500 and 503', async (strategy) => {
+    const aws = await startAws({ fail: 0.3 });
+    const postern = await startPostern(aws, { sender: { strategy, max_rate: '600' } });
+    const to = readers(600);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await waitFor('some mail', () => aws.accepted.length > 100);
+    aws.set({ failStatus: 500 });
+    await waitFor('more mail', () => aws.accepted.length > 300);
+    aws.set({ fail: 0 });
+    await settledWell(postern, aws, keysOf(form, to));
+    assert.ok(aws.calls.refused > 0);
+    await end(postern, aws);
+  });
+
+  it('entries of a bulk call are judged one by one', async () => {
+    const seen = new Map();
+    const once = ['ACCOUNT_THROTTLED', 'TRANSIENT_FAILURE', 'ACCOUNT_DAILY_QUOTA_EXCEEDED', 'ACCOUNT_SENDING_PAUSED', 'ACCOUNT_SUSPENDED',
+      'CONFIGURATION_SET_SENDING_PAUSED', 'CONFIGURATION_SET_NOT_FOUND', 'CONFIGURATION_SET_DOES_NOT_EXIST', 'INVALID_SENDING_POOL_NAME', 'MAIL_FROM_DOMAIN_NOT_VERIFIED'];
+    const forGood = ['MESSAGE_REJECTED', 'FAILED', 'INVALID_PARAMETER', 'INVALID_PARAMETER_VALUE', 'TEMPLATE_NOT_FOUND', 'TEMPLATE_DOES_NOT_EXIST', 'SOMETHING_NEW'];
+    const to = readers(200);
+    const statuses = new Map(to.map((a, i) => [a, [...once, ...forGood, 'SUCCESS', 'SUCCESS', 'SUCCESS'][i % 20]]));
+    const aws = await startAws({
+      entry: (address) => {
+        const status = statuses.get(address);
+        const before = seen.get(address) ?? 0;
+        seen.set(address, before + 1);
+        return before > 0 && once.includes(status) ? undefined : status;
+      },
+    });
+    const postern = await startPostern(aws);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    const good = to.filter((a) => !forGood.includes(statuses.get(a)));
+    await settledWell(postern, aws, keysOf(form, good), { failed: to.length - good.length });
+    const failed = await eventsOf(postern, 'event=failed', to.length - good.length);
+    assert.equal(failed.length, to.length - good.length);
+    for (const e of failed) {
+      assert.ok(forGood.includes(statuses.get(e.recipient)), e.recipient);
+      assert.equal(e.severity, 'permanent');
+      assert.match(JSON.stringify(e['delivery-status']), new RegExp(`${statuses.get(e.recipient)} for ${e.recipient}`));
+      assert.equal(seen.get(e.recipient), 1, 'refused for good: not asked again');
+    }
+    await end(postern, aws);
+  });
+
+  bothWays('a batch that SES refuses fails with its words, and costs no other', async (strategy) => {
+    const aws = await startAws({ refuse: (subject) => subject === 'Bad' && 'Template contains unsupported operations.' });
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const [bad, good] = [newsletterForm(readers(120, 'bad'), { subject: 'Bad' }), newsletterForm(readers(120, 'good'))];
+    await Promise.all([postWell(postern, bad), postWell(postern, good)]);
+    const books = await settledWell(postern, aws, keysOf(good, readers(120, 'good')), { failed: 120 });
+    assert.equal(books.find((b) => b['email-id'] === bad.emailId).failed, 120);
+    const failed = await eventsOf(postern, 'event=failed', 120);
+    assert.equal(failed.length, 120);
+    for (const e of failed) {
+      assert.match(JSON.stringify(e['delivery-status']), /Template contains unsupported operations\./);
+      assert.equal(e['user-variables']['email-id'], bad.emailId);
+    }
+    // What failed before reaching SES may be tried again.
+    aws.set({ refuse: undefined });
+    await postWell(postern, bad);
+    await settledWell(postern, aws, [...keysOf(good, readers(120, 'good')), ...keysOf(bad, readers(120, 'bad'))], { failed: 120 });
+    await end(postern, aws);
+  });
+
+  // ---- holds ----
+
+  bothWays('the daily quota is spent: the rest waits, and goes on when it frees', async (strategy) => {
+    const aws = await startAws({ quota: 170 });
+    const postern = await startPostern(aws, { sender: { strategy, max_rate: '1000' } });
+    const to = readers(400);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await waitForBooks(postern, 'the rest to be parked', ([b]) => b.sent === 170 && b.pending === 230);
+    const refused = aws.calls.refused;
+    await sleep(3000); // three times hold
+    const [parked] = await booksOf(postern);
+    assert.equal(parked.failed, 0);
+    assert.equal(parked.sent, 170);
+    assert.ok(aws.calls.refused - refused <= 2 * 2 * 3, `${aws.calls.refused - refused} probes`);
+    aws.set({ quota: 100 });
+    await waitForBooks(postern, 'a little more', ([b]) => b.sent === 270);
+    aws.set({ quota: Infinity });
+    await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
+  for (const code of ['SendingPausedException', 'AccountSuspendedException'])
+    it(`${code}: all waits, and goes on when it ends`, async () => {
+      const aws = await startAws();
+      const postern = await startPostern(aws, { sender: { max_rate: '300' } });
+      const to = readers(300);
+      const form = newsletterForm(to);
+      await postWell(postern, form);
+      await waitFor('some mail', () => aws.accepted.length > 50);
+      aws.set({ account: code });
+      await waitForBooks(postern, 'all to be parked', ([b]) => b.pending > 0 && b.leased === 0);
+      const before = aws.accepted.length;
+      await sleep(2500);
+      assert.equal(aws.accepted.length, before);
+      aws.set({ account: undefined });
+      await settledWell(postern, aws, keysOf(form, to));
+      await end(postern, aws);
+    });
+
+  bothWays('an identity that is not verified keeps only its own domain waiting', async (strategy) => {
+    const other = 'other.example.org';
+    const aws = await startAws({ unverified: new Set([other]) });
+    const postern = await startPostern(aws, { sender: { strategy }, domains: { [domain]: [key], [other]: [key] } });
+    const [mine, theirs] = [newsletterForm(readers(150, 'mine')), newsletterForm(readers(150, 'theirs'), { domain: other })];
+    await postWell(postern, theirs, { domain: other, headers: { 'Content-Type': `multipart/form-data; boundary=${theirs.boundary}` } });
+    await waitFor('a refusal', () => aws.calls.refused > 0);
+    await postWell(postern, mine);
+    await waitForBooks(postern, 'the good domain', (books) => books.find((b) => b.domain === domain)?.sent === 150);
+    const held = (await booksOf(postern)).find((b) => b.domain === other);
+    assert.equal(held.failed + held.sent, 0);
+    aws.set({ unverified: new Set() });
+    await settledWell(postern, aws, [...keysOf(mine, readers(150, 'mine')), ...keysOf(theirs, readers(150, 'theirs'))]);
+    await end(postern, aws);
+  });
+
+  // ---- outcomes that nobody has heard ----
+
+  bothWays('answers lost after acceptance are settled by events', async (strategy) => {
+    const aws = await startAws({ loseAnswer: 0.1, eventDelayMs: 300 });
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const to = readers(600);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await settledWell(postern, aws, keysOf(form, to));
+    assert.ok(aws.calls.lost > 0 || strategy === 'auto');
+    await end(postern, aws);
+  });
+
+  bothWays('connections reset before acceptance: sent again when the doubt window has ended', async (strategy) => {
+    const aws = await startAws({ reset: 0.1 });
+    const postern = await startPostern(aws, { sender: { strategy, doubt_window: '3s' } });
+    const to = readers(400);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
+  bothWays('answers slower than the patience of the client', async (strategy) => {
+    const aws = await startAws({ slow: strategy === 'auto' ? 0.3 : 0.05, slowMs: 45000, holdEvents: true });
+    const postern = await startPostern(aws, { sender: { strategy, doubt_window: '60s' } });
+    const to = readers(400);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await waitForBooks(postern, 'doubts', ([b]) => b.doubt > 0 && b.leased === 0 && b.pending === 0);
+    assert.equal(aws.accepted.length, 400);
+    aws.set({ holdEvents: false });
+    await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
+  it('on_doubt = hold: without an event a doubt stays one, over a restart too; with one it is sent', async () => {
+    const aws = await startAws({ loseAnswer: 0.4, holdEvents: true });
+    const postern = await startPostern(aws, { sender: { strategy: 'simple', on_doubt: 'hold', doubt_window: '1s' } });
+    const to = readers(100);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await waitForBooks(postern, 'doubts only', ([b]) => b.doubt > 0 && b.leased === 0 && b.pending === 0);
+    await sleep(9000); // past the window and what the writer waits beyond it
+    const [held] = await booksOf(postern);
+    assert.equal(held.doubt, aws.calls.lost);
+    await postern.stop();
+    await postern.launch();
+    await sleep(9000);
+    assert.equal((await booksOf(postern))[0].doubt, held.doubt);
+    assert.equal(aws.accepted.length, 100);
+    aws.set({ holdEvents: false });
+    await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
+  // ---- repeats ----
+
+  bothWays('one POST, repeated and at once: one mail each, one id', async (strategy) => {
+    const aws = await startAws({ loseAnswer: 0.1 });
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const to = readers(300);
+    const form = newsletterForm(to);
+    const ids = await Promise.all([1, 2, 3, 4].map(() => postWell(postern, form)));
+    ids.push(await postWell(postern, form));
+    await settledWell(postern, aws, keysOf(form, to));
+    ids.push(await postWell(postern, form));
+    assert.equal(new Set(ids).size, 1);
+    await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
+  // ---- deaths ----
+
+  bothWays('SIGKILL of every process at any instant, while answers are lost', async (strategy) => {
+    const aws = await startAws({ loseAnswer: 0.05, fail: 0.03, latencyMs: 10, eventDelayMs: 200, deafPollMs: 500 });
+    const postern = await startPostern(aws, { sender: { strategy, max_rate: '250' } });
+    const forms = [0, 1, 2].map((i) => newsletterForm(readers(500, `kill${i}`), { emailId: String(i).padStart(24, '0') }));
+    const posting = (async () => {
+      for (const form of forms)
+        await waitFor('acceptance', async () => {
+          try {
+            const res = await postern.post(form, { signal: AbortSignal.timeout(8000) });
+            await res.arrayBuffer();
+            return res.status === 200;
+          } catch {
+            return false; // somebody was killed
+          }
+        }, 60000, 100);
+    })();
+    for (let round = 1; round <= 24; round++) {
+      await sleep(50 + aws.random() * 250);
+      if (round % 8 === 0) {
+        await postern.stop('SIGKILL');
+        await postern.launch();
+        continue;
+      }
+      const children = postern.children();
+      try {
+        process.kill(children[round % children.length], 'SIGKILL'); // each role in its turn
+      } catch {
+        // it had just left
+      }
+    }
+    await posting;
+    await settledWell(postern, aws, forms.flatMap((form, i) => keysOf(form, readers(500, `kill${i}`))), { ms: 120000 });
+    await end(postern, aws);
+  });
+
+  for (const what of ['of another boot', 'gone'])
+    bothWays(`a power cut, after which the started marks are ${what}`, async (strategy) => {
+      const aws = await startAws({ latencyMs: 30, eventDelayMs: 500, deafPollMs: 3000 });
+      const before = await startPostern(aws, { sender: { strategy, max_rate: '300' } });
+      const to = readers(500);
+      const form = newsletterForm(to);
+      await postWell(before, form);
+      await waitFor('half of it', () => aws.accepted.length > 200);
+      const pids = pidsOf(before);
+      for (const pid of pids) process.kill(pid, 'SIGSTOP');
+      const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'postern-test-'));
+      execFileSync('cp', ['-r', '--sparse=always', path.join(before.dir, 'state'), dir]);
+      for (const pid of pids) process.kill(pid, 'SIGKILL');
+      await before.child.ended;
+      const marks = path.join(dir, 'state/started');
+      if (what === 'gone') {
+        fs.unlinkSync(marks);
+      } else {
+        const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id').subarray(0, 36);
+        const head = Buffer.alloc(4096);
+        const fd = fs.openSync(marks, 'r+');
+        fs.readSync(fd, head, 0, head.length, 0);
+        const at = head.indexOf(boot);
+        assert.ok(at > 0, 'the boot id stands in the file');
+        fs.writeSync(fd, Buffer.from('another-'), 0, 8, at);
+        fs.closeSync(fd);
+      }
+      assert.ok(aws.accepted.length < 500);
+      const postern = await startPostern(aws, { dir, sender: { strategy, max_rate: '300' } });
+      await settledWell(postern, aws, keysOf(form, to));
+      assert.equal(await postWell(postern, form), (await booksOf(postern))[0]['message-id'].replace(/^(.*)$/, '<$1>'));
+      await settledWell(postern, aws, keysOf(form, to));
+      await end(postern, aws);
+    });
+
+  // ---- who is who, and when ----
+
+  it('expired credentials are read again and the call repeated', async () => {
+    const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'postern-test-')), 'credentials');
+    const write = (id) => fs.writeFileSync(file, `[default]\naws_access_key_id = ${id}\naws_secret_access_key = secret\n`);
+    write('AKIDFIRST');
+    process.env.AWS_SHARED_CREDENTIALS_FILE = file;
+    const aws = await startAws();
+    const postern = await startPostern(aws, { keys: '', sender: { max_rate: '200' } });
+    delete process.env.AWS_SHARED_CREDENTIALS_FILE;
+    const to = readers(400);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await waitFor('some mail', () => aws.accepted.length > 50);
+    write('AKIDSECOND'); // before the first expires
+    aws.set({ expiredKeys: new Set(['AKIDFIRST']) });
+    await waitFor('more mail', () => aws.accepted.length > 200);
+    aws.set({ expiredKeys: new Set(['AKIDFIRST', 'AKIDSECOND']) }); // and once with nothing new at hand
+    const known = aws.calls.refused;
+    await waitFor('refusals', () => aws.calls.refused > known + 2);
+    write('AKIDTHIRD');
+    await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
+  bothWays('a clock ten minutes off is corrected once', async (strategy) => {
+    const aws = await startAws({ clockOffsetMs: strategy === 'auto' ? 600000 : -600000 });
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const to = readers(300);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await settledWell(postern, aws, keysOf(form, to));
+    assert.ok(aws.calls.refused <= 3 * 80, `${aws.calls.refused} refused calls: a first one for each connection at the most`);
+    const refused = aws.calls.refused;
+    const more = newsletterForm(readers(100, 'more'));
+    await postWell(postern, more);
+    await settledWell(postern, aws, [...keysOf(form, to), ...keysOf(more, readers(100, 'more'))]);
+    assert.equal(aws.calls.refused, refused, 'once corrected it stays');
+    const delivered = await eventsOf(postern, 'event=delivered', 400);
+    for (const e of delivered) assert.ok(e.timestamp <= Date.now() / 1000, 'no time in the future');
+    await end(postern, aws);
+  });
+
+  // ---- order ----
+
+  it('a transactional mail does not wait behind thousands of newsletters', async () => {
+    const aws = await startAws({ rate: 60 });
+    const postern = await startPostern(aws, { sender: { max_rate: '50' } });
+    const to = readers(3000);
+    const forms = [0, 1, 2].map((i) => newsletterForm(to.slice(i * 1000, i * 1000 + 1000)));
+    for (const form of forms) await postWell(postern, form);
+    const expected = forms.flatMap((form, i) => keysOf(form, to.slice(i * 1000, i * 1000 + 1000)));
+    for (let i = 0; i < 3; i++) {
+      await waitFor('newsletters under way', () => aws.accepted.length > 60 * (i + 1));
+      await postWell(postern, transactionalForm(`member${i}@readers.example.net`, `Sign in ${i}`));
+      const before = aws.accepted.length;
+      await waitFor('its acceptance', () => aws.accepted.some((a) => a.subject === `Sign in ${i}`));
+      const at = aws.accepted.findIndex((a) => a.subject === `Sign in ${i}`);
+      console.log(`${at - before} newsletters between a transactional mail's answer and its acceptance`);
+      assert.ok(at - before <= 100);
+      expected.push(` member${i}@readers.example.net`);
+    }
+    // The rest need not take a minute: a reload, under load.
+    aws.set({ rate: Infinity });
+    fs.writeFileSync(postern.confFile, fs.readFileSync(postern.confFile, 'utf8').replace('max_rate = "50"', 'max_rate = "2000"'));
+    postern.child.kill('SIGHUP');
+    await settledWell(postern, aws, expected);
+    await end(postern, aws);
+  });
+
+  bothWays('two domains take turns', async (strategy) => {
+    const other = 'other.example.org';
+    const aws = await startAws();
+    const postern = await startPostern(aws, { sender: { strategy, max_rate: '250' }, domains: { [domain]: [key], [other]: [key] } });
+    const [first, second] = [newsletterForm(readers(1000, 'first')), newsletterForm(readers(400, 'second'), { domain: other })];
+    await postWell(postern, first);
+    await waitFor('some mail', () => aws.accepted.length > 50);
+    await postWell(postern, second, { domain: other, headers: { 'Content-Type': `multipart/form-data; boundary=${second.boundary}` } });
+    const from = aws.accepted.length;
+    await settledWell(postern, aws, [...keysOf(first, readers(1000, 'first')), ...keysOf(second, readers(400, 'second'))]);
+    const order = aws.accepted.slice(from).map((a) => a.domain);
+    const begins = order.indexOf(other);
+    assert.ok(begins <= 300, `the second domain began after ${begins} of the first`);
+    const both = order.slice(begins, order.lastIndexOf(other));
+    const share = both.filter((d) => d === other).length / both.length;
+    console.log(`${strategy}: the second domain began after ${begins} and had ${(share * 100).toFixed(0)} % from there on`);
+    assert.ok(share > 0.35 && share < 0.65, `share ${share}`);
+    await end(postern, aws);
+  });
+
+  bothWays('o:deliverytime is kept, over a restart and a SIGKILL too', async (strategy) => {
+    const aws = await startAws();
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const due = Math.ceil(Date.now() / 1000 + 4) * 1000;
+    const to = readers(60);
+    const form = newsletterForm(to, { extra: [['o:deliverytime', new Date(due).toUTCString().replace('GMT', '+0000')]] });
+    await postWell(postern, form);
+    await postern.stop();
+    await postern.launch();
+    await postern.stop('SIGKILL');
+    await postern.launch();
+    await settledWell(postern, aws, keysOf(form, to));
+    for (const a of aws.accepted) assert.ok(a.atMs >= due, `${due - a.atMs} ms early`);
+    await end(postern, aws);
+  });
+
+  // ---- what costs no call ----
+
+  it('o:testmode reaches nobody, and has its events', async () => {
+    const aws = await startAws();
+    const postern = await startPostern(aws);
+    const form = newsletterForm(readers(70), { extra: [['o:testmode', 'yes']] });
+    await postWell(postern, form);
+    await settledWell(postern, aws, []);
+    assert.equal((await eventsOf(postern, 'event=accepted', 70)).length, 70);
+    assert.equal((await eventsOf(postern, 'event=delivered', 70)).length, 70);
+    assert.equal(aws.calls.bulk + aws.calls.simple + aws.calls.raw, 0);
+    await end(postern, aws);
+  });
+
+  bothWays('a suppressed address costs no call and fails with 605', async (strategy) => {
+    const aws = await startAws();
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const to = readers(60);
+    const first = newsletterForm(to);
+    await postWell(postern, first);
+    await settledWell(postern, aws, keysOf(first, to));
+    const gone = to.slice(10, 15);
+    for (const a of aws.accepted.filter((one) => gone.includes(one.address))) aws.bounce(a.mail);
+    await eventsOf(postern, 'event=failed', gone.length);
+    const second = newsletterForm(to);
+    await postWell(postern, second);
+    const rest = to.filter((a) => !gone.includes(a));
+    await settledWell(postern, aws, [...keysOf(first, to), ...keysOf(second, rest)], { suppressed: gone.length });
+    const failed = (await eventsOf(postern, 'event=failed', 2 * gone.length)).filter((e) => e['user-variables']['email-id'] === second.emailId);
+    assert.deepEqual(failed.map((e) => e.recipient).sort(), gone);
+    for (const e of failed) assert.equal(e['delivery-status'].code, 605);
+    await end(postern, aws);
+  });
+});
