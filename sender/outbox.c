@@ -22,6 +22,12 @@ enum {
     RESULT_TEXT_MAX = 500,
     BODY_KEPT_BYTES = 512 << 10,
     NS_PER_MS = 1000000,
+    FLYING_BYTES_MAX =
+        64 << 20, /* of newsletters' bodies at once: mails with large files queue here */
+    SLOWEST_BYTES_PER_MS = 50, /* of a line that is still worth waiting for */
+    BORROWED_MS = 250,         /* of the rate, beside one newsletter's call */
+    BORROWED_AGAIN_MS = 250,   /* at the latest, a mail that overtook is tried again */
+    SANDBOXED_AGAIN = 10,      /* × hold: until a recipient SES has not verified is tried again */
     COMPLAIN_EVERY_MS = 10000,
 };
 
@@ -49,9 +55,10 @@ struct send {
     enum ses_way way;
     uint64_t bits;
     unsigned tries;
-    bool stale;           /* the body is to be rendered anew: some of its entries are settled */
-    bool borrowed;        /* went beyond the rate, as transactional mail may */
-    uint64_t due_mono_ms; /* WAITING */
+    bool stale;               /* the body is to be rendered anew: some of its entries are settled */
+    bool borrowed;            /* went beyond the rate, as transactional mail may */
+    uint64_t started_mono_ms; /* FLYING */
+    uint64_t due_mono_ms;     /* WAITING */
     struct buf body;
 };
 
@@ -68,6 +75,7 @@ struct outbox {
     struct send *sends;
     unsigned send_count, newsletter_max; /* places; those that newsletters may fill */
     unsigned newsletters;                /* filled by them now */
+    size_t flying_bytes;                 /* of bodies under way */
     struct holds *holds;
     uint64_t complained_mono_ms;
     uint64_t wake_mono_ms; /* the earliest thing to wait for, found by the pump */
@@ -289,10 +297,18 @@ static uint64_t jitter(struct outbox *o, uint64_t base_ms, unsigned tries)
     return 1 + o->random % most;
 }
 
+static struct holds_who who_of(const struct lease *l)
+{
+    return (struct holds_who){.domain = l->batch->head.domain,
+                              .from = l->batch->content.from,
+                              .lane = l->rec.lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL
+                                                                        : LANE_NEWSLETTER};
+}
+
 /* How long this lease must wait; 0 = not at all. */
 static uint64_t held_ms(const struct outbox *o, const struct lease *l, uint64_t now)
 {
-    return holds_wait_ms(o->holds, l->batch->head.domain, now);
+    return holds_wait_ms(o->holds, who_of(l), now);
 }
 
 /* ---- sending ---- */
@@ -310,7 +326,9 @@ static void fly(struct send *s, uint64_t now)
     struct outbox *o = s->outbox;
 
     s->state = SEND_FLYING;
-    holds_note_call(o->holds, s->lease->batch->head.domain, now);
+    s->started_mono_ms = now;
+    o->flying_bytes += s->body.len;
+    holds_note_call(o->holds, who_of(s->lease), now);
     started_mark(o->me->started, o->me->index, s->lease->rec.cell, s->bits);
     aws_call(o->client, &(struct aws_request){
                             .service = AWS_SES,
@@ -318,6 +336,7 @@ static void fly(struct send *s, uint64_t now)
                             .path = s->way == SES_BULK ? SES_PATH_BULK : SES_PATH_SEND,
                             .content_type = "application/json",
                             .body = buf_slice(&s->body),
+                            .timeout_ms = AWS_TIMEOUT_MS + s->body.len / SLOWEST_BYTES_PER_MS,
                             .done = on_answer,
                             .arg = s,
                         });
@@ -357,10 +376,38 @@ static void settle(struct send *s, enum outcome outcome, unsigned code, struct s
     release(s);
 }
 
+static bool complain_now(struct outbox *o, uint64_t now)
+{
+    if (o->complained_mono_ms != 0 && now - o->complained_mono_ms < COMPLAIN_EVERY_MS)
+        return false;
+    o->complained_mono_ms = now;
+    return true;
+}
+
 static struct slice words_of(struct send *s, const struct aws_response *answer)
 {
     return arena_printf(&s->lease->arena, "%.*s%s%.*s", SLICE_ARGS(answer->error_code),
                         answer->error_code.len > 0 ? ": " : "", SLICE_ARGS(answer->error_text));
+}
+
+/* An overtaking mail found SES's second full of newsletters: the next of these waits for about one
+ * call longer, and the mail finds its gap. */
+static void make_room(struct outbox *o, const struct send *s, uint64_t bits)
+{
+    uint32_t call = atomic_load(&o->me->gauges->entries_max), own = cost_of(s->lease, bits);
+
+    bucket_charge(&o->me->gauges->bucket, call > own ? call : own);
+}
+
+/* Does SES say that this very recipient is not verified? So it does while an account is in its
+ * sandbox; that says nothing of the sender. */
+static bool is_about_the_reader(const struct send *s, uint64_t bits, struct slice words)
+{
+    const struct recipient *r = &s->lease->recipients[__builtin_ctzll(bits)];
+
+    return slice_find_nocase(words, SLICE("not verified")) != SIZE_MAX &&
+           slice_find_nocase(words, r->address) != SIZE_MAX &&
+           slice_find_nocase(s->lease->batch->content.from, r->address) == SIZE_MAX;
 }
 
 /* What SES said of some of the call's recipients, or of all of them. Those that are to be tried
@@ -376,7 +423,9 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
         settle_some(s, bits, OUTCOME_SENT, 0, words, 0);
         return;
     case AWS_THROTTLED:
-        if (!s->borrowed) {
+        if (s->borrowed) {
+            make_room(o, s, bits);
+        } else {
             base_ms = THROTTLE_BASE_MS;
             atomic_fetch_add(&o->me->gauges->throttled_count, (uint64_t)__builtin_popcountll(bits));
         }
@@ -387,11 +436,21 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
             return;
         }
         break;
+    case AWS_HOLD_SENDER:
+        if (is_about_the_reader(s, bits, words)) {
+            if (complain_now(o, now))
+                log_warn("the account is in SES's sandbox and takes mail to verified addresses "
+                         "only (%.*s): others are kept; ask AWS for production access",
+                         SLICE_ARGS(words));
+            settle_some(s, bits, OUTCOME_RETRY, 0, words,
+                        o->me->config->sender.hold_ms * SANDBOXED_AGAIN);
+            return;
+        }
+        /* fall through */
     case AWS_QUOTA:
     case AWS_HOLD_ACCOUNT:
-    case AWS_HOLD_SENDER:
         settle_some(s, bits, OUTCOME_RETRY, 0, words,
-                    holds_begin(o->holds, reaction, s->lease->batch->head.domain, words, now));
+                    holds_begin(o->holds, reaction, who_of(s->lease), words, now));
         return;
     case AWS_PERMANENT:
         settle_some(s, bits, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, words, 0);
@@ -452,12 +511,15 @@ static void react(struct send *s, const struct aws_response *answer)
                      SLICE_ARGS(answer->request_id));
         judge(s, s->bits, AWS_OK, buf_slice(id), now, &wait_base_ms);
     }
-    holds_note_end(o->holds, s->lease->batch->head.domain, taken);
+    o->flying_bytes -= s->body.len;
+    holds_note_end(o->holds, who_of(s->lease), taken, s->started_mono_ms, now);
     if (s->bits == 0) {
         release(s);
     } else {
+        uint64_t wait_ms = jitter(o, wait_base_ms, s->tries++);
         s->state = SEND_WAITING;
-        s->due_mono_ms = now + jitter(o, wait_base_ms, s->tries++);
+        s->due_mono_ms =
+            now + (s->borrowed && wait_ms > BORROWED_AGAIN_MS ? BORROWED_AGAIN_MS : wait_ms);
     }
 }
 
@@ -468,14 +530,6 @@ static void on_answer(void *arg, const struct aws_response *answer)
 
     react(s, answer);
     outbox_pump(o);
-}
-
-static bool complain_now(struct outbox *o, uint64_t now)
-{
-    if (o->complained_mono_ms != 0 && now - o->complained_mono_ms < COMPLAIN_EVERY_MS)
-        return false;
-    o->complained_mono_ms = now;
-    return true;
 }
 
 static int read_lease(struct outbox *o, struct lease *l, struct store_txn *t, struct err *err)
@@ -549,15 +603,22 @@ static bool load(struct outbox *o, struct lease *l, uint64_t now)
 }
 
 /* True: the tokens are ours; else the pump is woken when they may be there. Transactional mail may
- * borrow a second's worth: it does not wait for a newsletter's call just made. */
-static bool take_tokens(struct outbox *o, uint32_t n, bool may_borrow, uint64_t now)
+ * borrow: it does not wait for a newsletter's call just made, nor for a few of its own kind. */
+static bool take_tokens(struct outbox *o, uint32_t n, bool may_borrow, bool *borrowed, uint64_t now)
 {
-    struct gauge_bucket *b = &o->me->gauges->bucket;
-    uint64_t slack_ns = (uint64_t)RATE_SLACK_MS * NS_PER_MS;
+    struct gauges *g = o->me->gauges;
+    struct gauge_bucket *b = &g->bucket;
+    uint64_t slack_ns = (uint64_t)RATE_SLACK_MS * NS_PER_MS, now_ns = clock_mono_ns();
 
-    if (may_borrow && atomic_load(&b->per_s_milli) != 0)
-        slack_ns += bucket_cost_ns(b, LEASE_RECIPIENTS_MAX) + 1000 * NS_PER_MS;
-    uint64_t wait_ns = bucket_take(b, n, slack_ns, clock_mono_ns());
+    *borrowed = false;
+    uint64_t wait_ns = bucket_take(b, n, slack_ns, now_ns);
+    if (wait_ns == 0)
+        return true;
+    if (may_borrow && atomic_load(&b->per_s_milli) != 0) {
+        slack_ns += bucket_cost_ns(b, atomic_load(&g->entries_max)) + BORROWED_MS * NS_PER_MS;
+        wait_ns = bucket_take(b, n, slack_ns, now_ns);
+        *borrowed = wait_ns == 0;
+    }
     if (wait_ns == 0)
         return true;
     uint64_t wait_ms = wait_ns / NS_PER_MS;
@@ -567,7 +628,8 @@ static bool take_tokens(struct outbox *o, uint32_t n, bool may_borrow, uint64_t 
 
 static struct send *free_place(struct outbox *o, uint32_t lane)
 {
-    if (lane == LANE_NEWSLETTER && o->newsletters >= o->newsletter_max)
+    if (lane == LANE_NEWSLETTER &&
+        (o->newsletters >= o->newsletter_max || o->flying_bytes >= FLYING_BYTES_MAX))
         return NULL;
     for (unsigned i = 0; i < o->send_count; i++)
         if (o->sends[i].state == SEND_FREE)
@@ -584,7 +646,8 @@ static bool is_of_lane(const struct lease *l, enum lane lane)
 static uint64_t next_bits(const struct outbox *o, const struct lease *l, enum ses_way *way)
 {
     uint64_t together = l->unstarted & ~l->apart, lowest = 0;
-    unsigned most = atomic_load(&o->me->gauges->entries_max);
+    /* Copies go along with each entry and count as much. */
+    size_t most = atomic_load(&o->me->gauges->entries_max) / (1 + ses_batch_copies(l->batch->mail));
 
     *way = ses_batch_way(l->batch->mail);
     if (!l->batch->content.batch_mode)
@@ -595,7 +658,7 @@ static uint64_t next_bits(const struct outbox *o, const struct lease *l, enum se
         *way = SES_SIMPLE;
         return l->unstarted & -l->unstarted;
     }
-    for (unsigned n = 0; together != 0 && n < (most == 0 ? 1 : most); n++) {
+    for (size_t n = 0; together != 0 && n < (most == 0 ? 1 : most); n++) {
         lowest |= together & -together;
         together &= together - 1;
     }
@@ -634,7 +697,7 @@ static bool render(struct outbox *o, struct send *s, struct lease *l)
 }
 
 static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bits,
-                  enum ses_way way, uint64_t now)
+                  enum ses_way way, bool borrowed, uint64_t now)
 {
     uint32_t taken = cost_of(l, bits);
 
@@ -650,7 +713,7 @@ static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bi
     s->lease = l;
     s->tries = 0;
     s->stale = false;
-    s->borrowed = l->rec.lane == LANE_TRANSACTIONAL;
+    s->borrowed = borrowed;
     l->sends++;
     if (l->rec.lane == LANE_NEWSLETTER)
         o->newsletters++;
@@ -687,7 +750,8 @@ static bool repeat_due(struct outbox *o, enum lane lane, uint64_t now)
             wake_at(o, now + held);
         else if (s->due_mono_ms > now)
             wake_at(o, s->due_mono_ms);
-        else if (take_tokens(o, cost_of(s->lease, s->bits), lane == LANE_TRANSACTIONAL, now))
+        else if (take_tokens(o, cost_of(s->lease, s->bits), lane == LANE_TRANSACTIONAL,
+                             &s->borrowed, now))
             start_again(o, s, now);
         else
             return false;
@@ -709,11 +773,12 @@ static bool start_new(struct outbox *o, enum lane lane, uint64_t now)
             enum ses_way way;
             uint64_t bits = next_bits(o, l, &way);
             struct send *s = free_place(o, l->rec.lane);
+            bool borrowed;
             if (s == NULL)
                 return true;
-            if (!take_tokens(o, cost_of(l, bits), lane == LANE_TRANSACTIONAL, now))
+            if (!take_tokens(o, cost_of(l, bits), lane == LANE_TRANSACTIONAL, &borrowed, now))
                 return false;
-            start(o, s, l, bits, way, now);
+            start(o, s, l, bits, way, borrowed, now);
         }
     }
     return true;

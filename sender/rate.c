@@ -75,7 +75,8 @@ static void publish(const struct rate *r)
 
     if (share == 0 || share > 1000)
         share = 1000;
-    atomic_store(&g->entries_max, rate_entries_max(known != 0 ? known : base));
+    atomic_store(&g->entries_max,
+                 rate_entries_max(base * 1000 < known * RATE_MARGIN || known == 0 ? base : known));
     /* Never down to 0, which would mean "unknown". */
     atomic_store(&g->bucket.per_s_milli, base * share / 1000 + (base != 0 && base * share < 1000));
 }

@@ -49,6 +49,14 @@ uint64_t bucket_take(struct gauge_bucket *b, uint32_t n, uint64_t slack_ns, uint
     }
 }
 
+void bucket_charge(struct gauge_bucket *b, uint32_t n)
+{
+    uint64_t cost_ns = bucket_cost_ns(b, n);
+
+    if (cost_ns != UINT64_MAX)
+        (void)atomic_fetch_add_explicit(&b->full_at_mono_ns, cost_ns, memory_order_relaxed);
+}
+
 void bucket_give(struct gauge_bucket *b, uint32_t n)
 {
     uint64_t cost_ns = bucket_cost_ns(b, n);

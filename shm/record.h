@@ -142,12 +142,13 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(1, text, address, REQUIRED)                                                                  \
     F(2, u64, at_us, REQUIRED) /* of the wish that was carried out */
 
-/* sender → writer: SES takes nothing from this domain, or from the account, for a while. */
+/* sender → writer: SES takes nothing of this domain's lane, or of the account, for a while. */
 #define HELD(F)                                                                                    \
     F(1, text, domain, OPTIONAL) /* empty = the whole account */                                   \
     F(2, u32, reason, REQUIRED)  /* enum hold_reason */                                            \
     F(3, u64, for_ms, REQUIRED)  /* from now; 0 = the hold is over */                              \
-    F(4, text, words, REQUIRED)  /* SES's, for a person */
+    F(4, text, words, REQUIRED)  /* SES's, for a person */                                         \
+    F(5, u32, lane, OPTIONAL)    /* enum lane of the domain */
 
 /* postern's command line → writer, over the control socket. Answered by CONTROLLED once committed.
  */

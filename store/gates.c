@@ -27,9 +27,9 @@ struct closed {
 };
 
 struct entry {
-    struct buf domain;            /* empty = the account */
-    struct closed held;           /* by SES, as senders tell */
-    struct closed paused;         /* by a person or a guard */
+    struct buf domain;     /* empty = the account */
+    struct closed held[2]; /* by SES, as senders tell, per lane; the account's is the first */
+    struct closed paused;  /* by a person or a guard */
     uint64_t judged_from_wall_ms; /* hours before were forgiven by a person */
     uint64_t warned_wall_ms;
 };
@@ -168,7 +168,8 @@ void gates_close(struct gates *g)
         return;
     for (size_t i = 0; i < g->count; i++) {
         buf_fini(&g->entries[i].domain);
-        buf_fini(&g->entries[i].held.words);
+        for (size_t lane = 0; lane < 2; lane++)
+            buf_fini(&g->entries[i].held[lane].words);
         buf_fini(&g->entries[i].paused.words);
     }
     free(g->entries);
@@ -177,12 +178,13 @@ void gates_close(struct gates *g)
 
 /* -------- changes -------- */
 
-void gates_hold(struct gates *g, struct slice domain, enum hold_reason reason, uint64_t for_ms,
-                struct slice words)
+void gates_hold(struct gates *g, struct slice domain, enum lane lane, enum hold_reason reason,
+                uint64_t for_ms, struct slice words)
 {
     if (domain.len > 0 && config_domain_find(g->config, domain) == NULL)
         return; /* gossip */
-    struct closed *c = &entry_of(g, domain)->held;
+    struct closed *c =
+        &entry_of(g, domain)->held[domain.len > 0 && lane == LANE_NEWSLETTER ? 1 : 0];
     if (for_ms == 0) {
         c->reason = GATE_OPEN;
         return;
@@ -205,8 +207,9 @@ int gates_resume(struct gates *g, struct store_txn *t, struct slice domain, stru
 {
     struct entry *e = entry_of(g, domain);
 
-    bool was_held = is_on(&e->held, true);
-    e->held.reason = GATE_OPEN; /* whoever asks has mended it, or the next call tells */
+    /* Whoever asks has mended what SES refused, or the next call tells. */
+    bool was_held = is_on(&e->held[0], true) || is_on(&e->held[1], true);
+    e->held[0].reason = e->held[1].reason = GATE_OPEN;
     if (e->paused.reason == GATE_OPEN)
         return was_held ? 1 : 0;
     if (e->paused.reason != GATE_PAUSED)
@@ -340,12 +343,14 @@ bool gates_closed(const struct gates *g, struct slice domain, enum lane lane, st
 {
     const struct entry *e = find(g, domain), *account = &g->entries[0];
 
-    if (is_on(&account->held, true)) {
-        describe(account, &account->held, gate);
+    const struct closed *of_lane = e == NULL ? NULL : &e->held[lane == LANE_NEWSLETTER ? 1 : 0];
+
+    if (is_on(&account->held[0], true)) {
+        describe(account, &account->held[0], gate);
         return true;
     }
-    if (e != NULL && is_on(&e->held, true)) {
-        describe(e, &e->held, gate);
+    if (of_lane != NULL && is_on(of_lane, true)) {
+        describe(e, of_lane, gate);
         return true;
     }
     if (lane != LANE_NEWSLETTER)
@@ -381,9 +386,10 @@ size_t gates_list(const struct gates *g, struct gate *list, size_t most)
 
     for (size_t i = 0; i < g->count && n < most; i++) {
         const struct entry *e = &g->entries[i];
-        if (is_on(&e->held, true))
-            describe(e, &e->held, &list[n++]);
-        if (is_on(&e->paused, false) && n < most)
+        for (size_t lane = 2; lane-- > 0 && n < most;)
+            if (is_on(&e->held[lane], true) && (lane == 1 || !is_on(&e->held[1], true)))
+                describe(e, &e->held[lane], &list[n++]);
+        if (n < most && is_on(&e->paused, false))
             describe(e, &e->paused, &list[n++]);
     }
     for (size_t i = 0; i < g->config->domain_count && n < most; i++) {

@@ -3,11 +3,10 @@
  * has paused, what the guards hold back, what a warm-up day has left.
  *
  * SHAPE   Per domain a gate with one reason at a time; one more for the whole account. A person's
- *         pause, a guard and a warm-up hold newsletters only; SES's own refusals hold both lanes.
- *         A batch has a mark of its own.
- * ENDS    The writer, in its write transaction where a function takes one.
- * CRASH   Pauses, guards and marks are in the store. SES's refusals are not: a sender meets them
- *         again with its next call.
+ *         pause, a guard and a warm-up hold newsletters only; SES's own refusals hold the lane that
+ * met them, or the account. A batch has a mark of its own. ENDS    The writer, in its write
+ * transaction where a function takes one. CRASH   Pauses, guards and marks are in the store. SES's
+ * refusals are not: a sender meets them again with its next call.
  */
 #ifndef STORE_GATES_H
 #define STORE_GATES_H
@@ -44,9 +43,9 @@ struct gates *gates_open(const struct config *config, struct reputation *r, stru
                          struct err *err);
 void gates_close(struct gates *g); /* NULL is fine */
 
-/* A sender's news. domain empty = the account; for_ms 0 = over. */
-void gates_hold(struct gates *g, struct slice domain, enum hold_reason reason, uint64_t for_ms,
-                struct slice words);
+/* A sender's news of a domain's lane. domain empty = the account; for_ms 0 = over. */
+void gates_hold(struct gates *g, struct slice domain, enum lane lane, enum hold_reason reason,
+                uint64_t for_ms, struct slice words);
 
 /* A person's wish. gates_resume: 1 = something was held (also by a guard, which then counts anew),
  * 0 = nothing was. */

@@ -560,7 +560,9 @@ int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t bat
 void scheduler_hold(struct scheduler *s, const struct record_held *r)
 {
     if (r->reason >= HOLD_QUOTA && r->reason <= HOLD_SENDER)
-        gates_hold(s->gates, r->domain, (enum hold_reason)r->reason, r->for_ms, r->words);
+        gates_hold(s->gates, r->domain,
+                   r->lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER,
+                   (enum hold_reason)r->reason, r->for_ms, r->words);
 }
 
 int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,

@@ -234,7 +234,8 @@ static void put_mend(struct buf *to, const struct gate *gate)
         buf_add_str(to, "see the SES console: account dashboard");
         return;
     case GATE_SENDER:
-        buf_add_str(to, "verify the domain in SES and allow ses:SendEmail for it; while the account is in SES's sandbox, its recipients too");
+        buf_add_str(to, "verify the domain in SES and allow ses:SendEmail for it; while the "
+                        "account is in SES's sandbox, its recipients too");
         return;
     case GATE_PAUSED:
     case GATE_BOUNCES:
