@@ -199,6 +199,8 @@ int gates_pause(struct gates *g, struct store_txn *t, struct slice domain, struc
 {
     struct entry *e = entry_of(g, domain);
 
+    if (e->paused.reason != GATE_OPEN)
+        return 0; /* a guard's reason says more, and is forgiven when it is resumed */
     close_gate(&e->paused, GATE_PAUSED, SLICE("paused by postern domains pause"));
     return entry_put(t, e, err);
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "store/internal.h"
 #include "store/key.h"
@@ -45,17 +46,29 @@ static struct record *add_record(struct reputation *r, struct slice domain, uint
     return one;
 }
 
-/* The hour's counts; hours come in order but for a clock set back, which counts in the last one. */
+/* The hour's counts. Hours come in order, but for a clock that was ahead and is set back. */
 static struct hour *hour_of(struct record *one, uint32_t number)
 {
-    if (one->count > 0 && one->hours[one->count - 1].number >= number)
-        return &one->hours[one->count - 1];
+    size_t at = one->count;
+
+    while (at > 0 && one->hours[at - 1].number > number)
+        at--;
+    if (at > 0 && one->hours[at - 1].number == number)
+        return &one->hours[at - 1];
     if (one->count == one->cap) {
         one->cap = one->cap == 0 ? 64 : one->cap * 2;
         one->hours = mem_grow(one->hours, one->cap * sizeof *one->hours);
     }
-    one->hours[one->count] = (struct hour){.number = number};
-    return &one->hours[one->count++];
+    memmove(one->hours + at + 1, one->hours + at, (one->count - at) * sizeof *one->hours);
+    one->hours[at] = (struct hour){.number = number};
+    one->count++;
+    return &one->hours[at];
+}
+
+/* Hours beyond now are a clock's mistake: they count nowhere until they have come. */
+static bool is_to_come(const struct hour *hour)
+{
+    return hour->number > clock_wall_ms() / HOUR_MS;
 }
 
 static void load_hours(struct store_txn *t, MDB_cursor *cursor, struct record *one)
@@ -141,7 +154,7 @@ struct reputation_sums reputation_since(const struct reputation *r, struct slice
             continue;
         for (size_t h = one->count;
              h > 0 && one->hours[h - 1].number * (uint64_t)HOUR_MS >= since_wall_ms; h--)
-            for (size_t k = 0; k < REPUTATION_KINDS; k++)
+            for (size_t k = 0; k < REPUTATION_KINDS && !is_to_come(&one->hours[h - 1]); k++)
                 sums.count[k] += one->hours[h - 1].count[k];
     }
     return sums;
@@ -151,21 +164,27 @@ uint64_t reputation_first_wall_ms(const struct reputation *r, struct slice domai
 {
     const struct record *one = find(r, domain);
 
-    return one == NULL || one->count == 0 ? 0 : one->hours[0].number * (uint64_t)HOUR_MS;
+    return one == NULL || one->count == 0 || is_to_come(&one->hours[0])
+               ? 0
+               : one->hours[0].number * (uint64_t)HOUR_MS;
 }
 
 uint64_t reputation_frees_wall_ms(const struct reputation *r, uint64_t need, uint64_t now_wall_ms)
 {
-    uint32_t now = (uint32_t)(now_wall_ms / HOUR_MS);
-    uint64_t freed = 0;
+    enum { HOURS = 25 };
+    uint32_t now = (uint32_t)(now_wall_ms / HOUR_MS), first = now >= HOURS ? now - HOURS + 1 : 0;
+    uint64_t sent[HOURS] = {0}, freed = 0;
 
-    for (uint32_t number = now > 24 ? now - 24 : 0; number <= now; number++) {
-        for (size_t i = 0; i < r->count; i++)
-            for (size_t h = 0; h < r->records[i].count; h++)
-                if (r->records[i].hours[h].number == number)
-                    freed += r->records[i].hours[h].count[REPUTATION_SENT];
+    for (size_t i = 0; i < r->count; i++) {
+        const struct record *one = &r->records[i];
+        for (size_t h = one->count; h > 0 && one->hours[h - 1].number >= first; h--)
+            if (one->hours[h - 1].number <= now)
+                sent[one->hours[h - 1].number - first] += one->hours[h - 1].count[REPUTATION_SENT];
+    }
+    for (uint32_t at = 0; at < HOURS; at++) {
+        freed += sent[at];
         if (freed >= need && freed > 0)
-            return (number + 1) * (uint64_t)HOUR_MS + DAY_MS;
+            return (first + at + 1) * (uint64_t)HOUR_MS + DAY_MS;
     }
     return 0;
 }
@@ -192,8 +211,9 @@ int reputation_flush(struct reputation *r, struct store_txn *t, struct err *err)
             one->number = store_domain_intern(t, buf_slice(&one->name), err);
         if (one->number == 0)
             return -1;
-        for (size_t h = one->count; h > 0 && one->hours[h - 1].changed; h--)
-            if (write_hour(t, one->number, &one->hours[h - 1], err) != 0)
+        for (size_t h = one->count; h > 0; h--)
+            if (one->hours[h - 1].changed &&
+                write_hour(t, one->number, &one->hours[h - 1], err) != 0)
                 return -1;
         one->changed = false;
     }

@@ -53,9 +53,14 @@ struct lease {
     uint64_t simulated; /* recipients that are SES's simulator: they count in no rate */
 };
 
+struct doubt {
+    struct lease_row row;
+    uint64_t until_mono_ms; /* the window also has to pass here: wall clocks jump */
+};
+
 struct domain_turn {
     struct slice name;  /* owned */
-    uint64_t served;    /* the turn at which it was served last */
+    uint64_t served;    /* virtual time up to which it has had its share: see pick() */
     uint32_t in_flight; /* recipients leased or in doubt */
 };
 
@@ -68,11 +73,12 @@ struct scheduler {
     struct domain_turn *domains;
     size_t domain_count;
     uint32_t *allowance; /* of one pick: per domain and lane */
-    uint64_t turn;
+    uint64_t turn;       /* virtual time: recipients granted, as if one domain had had them all */
     struct lease leases[STARTED_SENDERS][STARTED_CELLS];
-    unsigned lease_count[STARTED_SENDERS], newsletter_leases[STARTED_SENDERS];
+    unsigned lease_count[STARTED_SENDERS];
+    uint32_t in_hand[STARTED_SENDERS][2]; /* recipients of leases, per lane */
     uint64_t last_lease_id;
-    struct lease_row *doubts;
+    struct doubt *doubts;
     size_t doubt_count, doubt_cap;
     uint64_t poller_generations;    /* the sum over all pollers: changes when one dies */
     uint64_t pollers_since_mono_ms; /* when it changed last */

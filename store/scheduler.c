@@ -16,10 +16,12 @@
 
 enum {
     RUNS_KEPT = 2048, /* settled runs kept for the books of late events */
-    /* Newsletters a sender holds at once: about a second of its share of the rate. More would keep
-     * a pause or a cancel waiting, fewer would keep a fast sender waiting for commits. */
-    LEASES_LEAST = 2,
-    LEASES_MOST = 48,
+    /* Recipients of a lane that a sender has in hand at once: about a second of its share of the
+     * rate. More would keep a pause, a cancel or another domain waiting, fewer would keep a fast
+     * sender waiting for commits. */
+    IN_HAND_LEAST = 2 * SLICE_MAX,
+    IN_HAND_LEAST_TRANSACTIONAL = 20,
+    IN_HAND_MOST = 48 * SLICE_MAX,
 };
 
 /* -------- opening -------- */
@@ -48,7 +50,11 @@ static void doubt_remember(struct scheduler *s, const struct lease_row *row)
         s->doubt_cap = s->doubt_cap == 0 ? 64 : s->doubt_cap * 2;
         s->doubts = mem_grow(s->doubts, s->doubt_cap * sizeof *s->doubts);
     }
-    s->doubts[s->doubt_count++] = *row;
+    uint64_t window_ms = s->me->config->sender.doubt_window_ms, now_ms = clock_wall_ms();
+    uint64_t left_ms = row->until_wall_ms > now_ms ? row->until_wall_ms - now_ms : 0;
+    s->doubts[s->doubt_count++] = (struct doubt){
+        .row = *row,
+        .until_mono_ms = clock_mono_ms() + (left_ms < window_ms ? left_ms : window_ms)};
 }
 
 uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch_id)
@@ -63,7 +69,15 @@ static void lease_hold(struct scheduler *s, struct lease *lease, const struct le
 {
     *lease = (struct lease){.held = true, .row = *row, .lane = lane};
     s->lease_count[row->sender]++;
-    s->newsletter_leases[row->sender] += lane == LANE_NEWSLETTER;
+    s->in_hand[row->sender][lane == LANE_NEWSLETTER] += (uint32_t)__builtin_popcountll(row->mask);
+}
+
+static void lease_settle(struct scheduler *s, struct lease *lease, uint64_t bits)
+{
+    bits &= lease->row.mask;
+    lease->row.mask &= ~bits;
+    s->in_hand[lease->row.sender][lease->lane == LANE_NEWSLETTER] -=
+        (uint32_t)__builtin_popcountll(bits);
 }
 
 static int open_lease(void *arg, const struct lease_row *row)
@@ -288,12 +302,21 @@ static bool next_slice(struct store_txn *t, struct slice_work *w, uint64_t *wait
     return false;
 }
 
+/* Start-time fair queueing: each domain's share counts in recipients, and one that was silent has
+ * saved up nothing. */
+static uint64_t start_of(const struct scheduler *s, const struct run *run)
+{
+    uint64_t served = s->domains[run->domain].served;
+
+    return served > s->turn ? served : s->turn;
+}
+
 static bool goes_before(const struct scheduler *s, const struct run *a, const struct run *b)
 {
     if (a->lane != b->lane)
         return a->lane < b->lane;
-    if (a->domain != b->domain && s->domains[a->domain].served != s->domains[b->domain].served)
-        return s->domains[a->domain].served < s->domains[b->domain].served;
+    if (a->domain != b->domain && start_of(s, a) != start_of(s, b))
+        return start_of(s, a) < start_of(s, b);
     if (a->due_wall_ms != b->due_wall_ms)
         return a->due_wall_ms < b->due_wall_ms;
     return a->id < b->id;
@@ -313,7 +336,7 @@ static uint32_t allowance_of(const struct scheduler *s, const struct run *run)
     return s->allowance[run->domain * 2 + (run->lane == LANE_NEWSLETTER)];
 }
 
-static struct run *pick(struct scheduler *s, bool newsletters)
+static struct run *pick(struct scheduler *s, const bool may[2])
 {
     uint64_t now_wall_ms = clock_wall_ms(), now_mono_ms = clock_mono_ms();
     struct run *best = NULL;
@@ -323,7 +346,7 @@ static struct run *pick(struct scheduler *s, bool newsletters)
         struct run *run = s->active[i];
         if (run->books.state[STATE_PENDING] == 0 || run->due_wall_ms > now_wall_ms ||
             run->not_before_mono_ms > now_mono_ms || run->mark != MARK_NONE ||
-            (run->lane == LANE_NEWSLETTER && !newsletters) || allowance_of(s, run) == 0)
+            !may[run->lane == LANE_NEWSLETTER] || allowance_of(s, run) == 0)
             continue;
         if (best == NULL || goes_before(s, run, best))
             best = run;
@@ -331,16 +354,16 @@ static struct run *pick(struct scheduler *s, bool newsletters)
     return best;
 }
 
-/* How many leases of newsletters one sender may hold. */
-static unsigned leases_most(const struct scheduler *s)
+/* May this sender be given more of the lane? A slice too many does no harm, so it is not cut. */
+static bool has_room(const struct scheduler *s, unsigned sender, enum lane lane)
 {
     uint64_t per_s = atomic_load(&s->me->gauges->bucket.per_s_milli) / 1000;
     uint64_t senders = s->me->config->sender.children > 0 ? s->me->config->sender.children : 1;
-    uint64_t leases = per_s / senders / SLICE_MAX;
+    uint64_t least = lane == LANE_NEWSLETTER ? IN_HAND_LEAST : IN_HAND_LEAST_TRANSACTIONAL;
+    uint64_t most = per_s / senders;
 
-    return leases < LEASES_LEAST  ? LEASES_LEAST
-           : leases > LEASES_MOST ? LEASES_MOST
-                                  : (unsigned)leases;
+    most = most < least ? least : most > IN_HAND_MOST ? IN_HAND_MOST : most;
+    return s->in_hand[sender][lane == LANE_NEWSLETTER] < most;
 }
 
 static uint32_t free_cell(const struct scheduler *s, unsigned sender)
@@ -361,8 +384,10 @@ int scheduler_grant(struct scheduler *s, struct store_txn *t, const struct child
     uint32_t cell = index < STARTED_SENDERS ? free_cell(s, index) : STARTED_CELLS;
     if (cell == STARTED_CELLS)
         return 0;
+    const bool may[] = {has_room(s, index, LANE_TRANSACTIONAL),
+                        has_room(s, index, LANE_NEWSLETTER)};
     do {
-        w = (struct slice_work){.run = pick(s, s->newsletter_leases[index] < leases_most(s))};
+        w = (struct slice_work){.run = pick(s, may)};
         if (w.run == NULL)
             return 0;
         if (!next_slice(t, &w, &wait_until)) {
@@ -375,7 +400,8 @@ int scheduler_grant(struct scheduler *s, struct store_txn *t, const struct child
         }
         if (choose(s, t, &w, allowance_of(s, w.run), &mask, &simulated, err) != 0)
             return -1;
-        s->domains[w.run->domain].served = ++s->turn;
+        s->turn = start_of(s, w.run);
+        s->domains[w.run->domain].served = s->turn + (uint64_t)__builtin_popcountll(mask);
     } while (mask == 0);
 
     struct lease *lease = &s->leases[index][cell];
@@ -421,9 +447,9 @@ static struct lease *lease_find(struct scheduler *s, unsigned sender, uint64_t i
 
 static int lease_end(struct scheduler *s, struct store_txn *t, struct lease *lease, struct err *err)
 {
+    lease_settle(s, lease, UINT64_MAX);
     lease->held = false;
     s->lease_count[lease->row.sender]--;
-    s->newsletter_leases[lease->row.sender] -= lease->lane == LANE_NEWSLETTER;
     return lease_del(t, lease->row.sender, lease->row.id, err);
 }
 
@@ -513,7 +539,7 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
             }
         }
         if (current)
-            lease->row.mask &= ~(UINT64_C(1) << bit);
+            lease_settle(s, lease, UINT64_C(1) << bit);
     }
     if (current && r->finished) {
         /* What a finished lease says nothing about may have been sent: in doubt, not lost. */
@@ -676,9 +702,9 @@ static uint64_t heard_until_wall_ms(struct scheduler *s)
     return listening && now_ms - s->pollers_since_mono_ms >= patience_ms ? heard_ms : 0;
 }
 
-static bool doubt_is_over(const struct lease_row *row, uint64_t heard_ms)
+static bool doubt_is_over(const struct doubt *d, uint64_t heard_ms)
 {
-    return row->until_wall_ms <= heard_ms;
+    return d->row.until_wall_ms <= heard_ms && d->until_mono_ms <= clock_mono_ms();
 }
 
 bool scheduler_doubt_is_due(struct scheduler *s)
@@ -698,11 +724,11 @@ int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err
     uint64_t heard_ms = heard_until_wall_ms(s);
 
     for (size_t i = 0; i < s->doubt_count;) {
-        struct lease_row row = s->doubts[i];
+        struct lease_row row = s->doubts[i].row;
         struct slice_work w = {.slice = row.slice};
         uint32_t again = 0;
 
-        if (!doubt_is_over(&row, heard_ms)) {
+        if (!doubt_is_over(&s->doubts[i], heard_ms)) {
             i++;
             continue;
         }
@@ -753,11 +779,12 @@ static struct recipient *own_recipients(struct scheduler *s, struct store_txn *t
     return all;
 }
 
-static int expand_one(struct scheduler *s, struct store_txn *t, struct slice_work *w,
+static int expand_one(struct scheduler *s, struct store_txn *t, struct slice_work *w, size_t *count,
                       struct err *err)
 {
     struct slice packed;
-    size_t count;
+
+    *count = 0;
 
     if (w->run == NULL || w->slice >= w->run->slice_count)
         return 0;
@@ -765,13 +792,13 @@ static int expand_one(struct scheduler *s, struct store_txn *t, struct slice_wor
     arena_reset(&s->arena);
     if (!batch_head(t, w->run->id, &packed) || !message_head_unpack(packed, &s->arena, &w->head))
         return 0;
-    const struct recipient *all = own_recipients(s, t, w, &count);
-    return event_put_accepted(t, &w->head, w->run->id, first, all, count, clock_wall_us(), err);
+    const struct recipient *all = own_recipients(s, t, w, count);
+    return event_put_accepted(t, &w->head, w->run->id, first, all, *count, clock_wall_us(), err);
 }
 
-int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned batches, struct err *err)
+int scheduler_expand(struct scheduler *s, struct store_txn *t, size_t recipients, struct err *err)
 {
-    for (; batches > 0 && s->expanding; batches--) {
+    for (size_t done = 0, count; s->expanding && done < recipients; done += 1 + count) {
         struct slice_work w = {0};
         uint64_t batch_id;
         if (!expanding_first(t, &batch_id, &w.slice)) {
@@ -779,7 +806,7 @@ int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned batches,
             break;
         }
         w.run = run_get(s, t, batch_id);
-        if (expand_one(s, t, &w, err) != 0 || expanding_del(t, batch_id, err) != 0)
+        if (expand_one(s, t, &w, &count, err) != 0 || expanding_del(t, batch_id, err) != 0)
             return -1;
     }
     return s->expanding ? 1 : 0;
@@ -795,8 +822,10 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
             i++;
             continue;
         }
-        if (due_del(t, run->due_wall_ms, run->id, err) != 0)
+        if (due_del(t, run->due_wall_ms, run->id, err) != 0 ||
+            (run->mark != MARK_NONE && batch_mark_put(t, run->id, MARK_NONE, err) != 0))
             return -1;
+        run->mark = MARK_NONE; /* nothing is left that it could keep from being sent */
         run->active = false;
         s->active[i] = s->active[--s->active_count];
     }

@@ -4,7 +4,7 @@
  * SHAPE   In memory: a run per batch that has something to settle (books, place, due time), and the
  *         leases that senders hold. All of it is rebuilt from the store by scheduler_open().
  * ENDS    The writer. Every function that changes something runs inside its write transaction.
- * ORDER   Transactional mail first; among domains the one served longest ago; within a domain by
+ * ORDER   Transactional mail first; domains in turn, by recipients; within a domain by
  * due time. A recipient moves: pending → leased → sent | failed | doubt | pending again; doubt →
  * sent (an SES event proves it) | pending again (the window ended, on_doubt = resend). CRASH   A
  * lease is in the store before its sender hears of it. Of a sender that died, recipients that its
@@ -71,8 +71,9 @@ bool scheduler_has_dead(const struct scheduler *s, const struct child_slot *send
 int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err *err);
 bool scheduler_doubt_is_due(struct scheduler *s);
 
-/* Writes the `accepted` events still owed, of at most so many batches; 1 when more may be left. */
-int scheduler_expand(struct scheduler *s, struct store_txn *t, unsigned batches, struct err *err);
+/* Writes `accepted` events still owed, of whole batches until there are about so many; 1 when more
+ * may be left. */
+int scheduler_expand(struct scheduler *s, struct store_txn *t, size_t recipients, struct err *err);
 
 /* Writes changed books, drops what is settled. Last thing before the commit. */
 int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err);

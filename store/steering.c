@@ -14,6 +14,7 @@
 enum {
     GATES_SHOWN = 64,
     BATCHES_SHOWN = 200, /* an answer is one packet */
+    SUBJECT_BYTES = 120,
 };
 
 static uint32_t open_count(const struct run *run)
@@ -111,8 +112,6 @@ static int resend(struct scheduler *s, struct store_txn *t, struct run *run, uin
         return 0;
     run->cursor = 0;
     run->not_before_mono_ms = 0;
-    if (run->mark == MARK_CANCELLED && mark(t, run, MARK_NONE, err) != 0)
-        return -1;
     if (run->active)
         return 0;
     run_activate(s, run, clock_wall_ms(), run->lane);
@@ -158,6 +157,14 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
                    *count, run->books.state[STATE_LEASED] + run->books.state[STATE_DOUBT]);
         return 0;
     case CONTROL_RESEND:
+        if (run->mark == MARK_CANCELLED) {
+            *verdict = ANSWER_REFUSED;
+            buf_printf(words,
+                       "it is cancelled, and %" PRIu32
+                       " recipients are still with SES: ask again later",
+                       open_count(run));
+            return 0;
+        }
         if (resend(s, t, run, count, err) != 0)
             return -1;
         buf_printf(words, "%" PRIu32 " recipients that had failed are sent again", *count);
@@ -294,7 +301,7 @@ static void put_batch(struct scheduler *s, struct store_txn *t, const struct run
 
     arena_reset(&s->arena);
     if (batch_head(t, run->id, &packed) && message_head_unpack(packed, &s->arena, &head))
-        subject = head.subject;
+        subject = slice_head(head.subject, SUBJECT_BYTES);
     if (run->mark == MARK_PAUSED) {
         why = "paused";
     } else if (run->mark == MARK_CANCELLED) {

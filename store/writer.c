@@ -49,7 +49,7 @@ enum {
     TURN_BYTES = 16 * 1024 * 1024, /* of records in one transaction: bounds its time and memory */
     TURN_RECORDS = 4000,
     TURN_LEASES = 64,
-    EXPAND_BATCHES = 1, /* whose `accepted` events are written in a turn: the next POST waits */
+    EXPAND_RECIPIENTS = 1000, /* `accepted` events in a turn: the next POST waits for them */
     SWEEP_READERS_MS = 5000,
 };
 
@@ -678,7 +678,7 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
         return -1;
     if (obey(w, t, err) != 0 || grant(w, t, &granted, err) != 0)
         return -1;
-    int more = scheduler_expand(w->scheduler, t, EXPAND_BATCHES, err);
+    int more = scheduler_expand(w->scheduler, t, EXPAND_RECIPIENTS, err);
     if (more < 0 || scheduler_flush(w->scheduler, t, err) != 0)
         return -1;
     if (more > 0 || granted == TURN_LEASES)

@@ -896,6 +896,49 @@ static void status_tells_what_is_open(void **state)
     store_abort(t);
 }
 
+static void a_flood_of_single_mails_leaves_room_for_another_domain(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease, mine = {0};
+    unsigned granted = 0;
+
+    w->me.gauges->bucket.per_s_milli = 14000;
+    for (int i = 0; i < 60; i++)
+        (void)add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
+    for (; grant(w, t, &lease); granted++)
+        mine = lease;
+    assert_int_equal(granted, 20); /* in recipients: more than a second of the rate */
+    uint64_t other = add_batch(
+        w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL, .domain = "other.example.com"});
+    report(w, t, &mine, 1, OUTCOME_SENT, true);
+    assert_true(grant(w, t, &lease)); /* the next that goes is the other's */
+    assert_int_equal(lease.batch_id, other);
+    commit(w, t);
+}
+
+static void domains_share_by_recipients_not_by_leases(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+    unsigned singles = 0, slices = 0;
+
+    uint64_t whole = add_batch(w, t, 500, (struct options){.lane = LANE_NEWSLETTER});
+    for (int i = 0; i < 200; i++)
+        (void)add_batch(w, t, 1,
+                        (struct options){.lane = LANE_NEWSLETTER, .domain = "other.example.com"});
+    for (int i = 0; i < 204; i++) {
+        assert_true(grant(w, t, &lease));
+        slices += lease.batch_id == whole;
+        singles += lease.batch_id != whole;
+        report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    }
+    assert_in_range(slices, 4, 5);
+    assert_in_range(singles, 199, 200);
+    commit(w, t);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -910,6 +953,8 @@ int main(void)
         TEST(test_mode_sends_nothing_and_says_delivered),
         TEST(transactional_mail_overtakes_and_later_mail_waits),
         TEST(domains_take_turns),
+        TEST(a_flood_of_single_mails_leaves_room_for_another_domain),
+        TEST(domains_share_by_recipients_not_by_leases),
         TEST(accepted_events_are_written_once_a_batch_at_a_time),
         TEST(a_slice_that_waits_holds_up_no_other),
         TEST(newsletters_in_hand_are_bounded_and_links_go_past_them),
