@@ -22,7 +22,8 @@ void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
     json_put_u64(to, "MaxNumberOfMessages", SQS_BATCH_MAX);
     json_put_u64(to, "WaitTimeSeconds", wait_s);
     json_put_u64(to, "VisibilityTimeout", visibility_s);
-    buf_add_byte(to, '}');
+    buf_add_str(to, ",\"MessageSystemAttributeNames\":[\"SentTimestamp\","
+                    "\"ApproximateFirstReceiveTimestamp\"]}");
 }
 
 void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice *handles,
@@ -56,6 +57,18 @@ static bool is_intact(struct slice body, struct slice md5_hex)
     return same;
 }
 
+/* By SQS's clock alone: ours may be another. */
+static uint64_t waited_ms(const cJSON *message)
+{
+    const cJSON *attributes = json_get(message, "Attributes");
+    uint64_t sent_ms, received_ms;
+
+    if (!slice_to_u64(json_get_text(attributes, "SentTimestamp"), &sent_ms) ||
+        !slice_to_u64(json_get_text(attributes, "ApproximateFirstReceiveTimestamp"), &received_ms))
+        return UINT64_MAX;
+    return received_ms > sent_ms ? received_ms - sent_ms : 0;
+}
+
 bool sqs_received_parse(struct slice body, struct sqs_received *r)
 {
     cJSON *tree = json_parse(body);
@@ -72,6 +85,7 @@ bool sqs_received_parse(struct slice body, struct sqs_received *r)
         out->receipt_handle = json_get_text(m, "ReceiptHandle");
         out->body = json_get_text(m, "Body");
         out->intact = is_intact(out->body, json_get_text(m, "MD5OfBody"));
+        out->waited_ms = waited_ms(m);
         if (out->receipt_handle.len > 0) /* without one it can be neither kept away nor deleted */
             r->count++;
     }

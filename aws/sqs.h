@@ -14,7 +14,8 @@ enum { SQS_BATCH_MAX = 10 };
 
 struct sqs_message {
     struct slice message_id, receipt_handle, body;
-    bool intact; /* the body's MD5 is as SQS said */
+    bool intact;        /* the body's MD5 is as SQS said */
+    uint64_t waited_ms; /* in the queue, until it was first received; UINT64_MAX = not told */
 };
 
 struct sqs_received {

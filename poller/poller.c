@@ -269,16 +269,16 @@ static void advance(struct poller *p)
         return;
 
     /* Position 0 is "nothing yet": a ring begins there, and so does a message without records. */
-    uint64_t caught_up_ms = UINT64_MAX;
+    uint64_t heard_ms = UINT64_MAX;
     for (size_t i = 0; i < p->queue_count; i++) {
         queue_advance(p->queues[i], tail + 1);
         idle = idle && queue_is_idle(p->queues[i]);
-        uint64_t empty_ms = queue_has_held(p->queues[i]) ? 0 : queue_empty_wall_ms(p->queues[i]);
-        caught_up_ms = empty_ms < caught_up_ms ? empty_ms : caught_up_ms;
+        uint64_t until_ms = queue_heard_wall_ms(p->queues[i], tail + 1);
+        heard_ms = until_ms < heard_ms ? until_ms : heard_ms;
     }
     /* The writer ends doubts only when the events that could settle them have been read. */
-    if (p->queue_count > 0 && caught_up_ms != 0)
-        atomic_store(&p->me->gauges->slots[p->me->gauge].caught_up_wall_ms, caught_up_ms);
+    if (p->queue_count > 0)
+        atomic_store(&p->me->gauges->slots[p->me->gauge].heard_wall_ms, heard_ms);
     if (p->leaving && (idle || clock_mono_ms() >= p->leave_by_mono_ms))
         leave(p, CHILD_EXIT_DONE);
 }

@@ -1,3 +1,16 @@
+/*
+ * Until when the queue has been heard. A doubt about a send ends only when the events that could
+ * have settled it have been read, so this must not be later than the truth, and must not stand
+ * still:
+ *
+ *   an empty answer       everything has been received
+ *   a busy queue          is never empty: opens and clicks of other mail come all day. Then the
+ *                         messages tell, by the time they have waited in it. The longest wait within
+ *                         a period and a half is how far behind we are, as messages overtake one
+ *                         another. A period is the time that SQS may keep one out of sight.
+ *   a lost answer         hides what it carried for just as long: nothing counts until it is over
+ *   received, not stored  what is held has not been heard
+ */
 #include "poller/queue.h"
 
 #include <stdlib.h>
@@ -23,6 +36,7 @@ struct message {
     enum message_state state;
     uint64_t end;              /* ring position behind its records, once taken */
     uint64_t received_mono_ms; /* when its invisibility began */
+    uint64_t sent_wall_ms;     /* into the queue; 0 = not told */
     struct slice handle, id, body;
     bool intact;
 };
@@ -40,7 +54,11 @@ struct queue {
     struct aws_client *client;
     char *url;
     unsigned receives, visibility_s, polls_under_way, deletes_under_way;
-    uint64_t empty_wall_ms;
+    uint64_t empty_wall_ms;    /* an empty answer that counts; 0 = not yet */
+    uint64_t deaf_mono_ms;     /* an answer was lost: nothing counts until then */
+    uint64_t period_mono_ms;   /* the current period began */
+    uint64_t oldest_wall_ms;   /* sent, of those received in it; UINT64_MAX = none */
+    uint64_t previous_wall_ms; /* the same of the period before; 0 = there was none */
     queue_taker *take;
     void *arg;
     struct message *first, **last; /* in the order of arrival */
@@ -63,6 +81,7 @@ struct queue *queue_open(struct event_base *base, struct aws_client *client, con
                         .arg = arg};
     q->url = mem_strdup(url);
     q->last = &q->first;
+    q->oldest_wall_ms = UINT64_MAX;
     return q;
 }
 
@@ -128,6 +147,54 @@ static void no_trouble(struct queue *q)
     q->backoff_ms = 0;
 }
 
+/* -------- until when the queue has been heard -------- */
+
+static uint64_t period_ms(const struct queue *q)
+{
+    return (q->visibility_s + 2) * UINT64_C(1000);
+}
+
+static void begin_period(struct queue *q, uint64_t previous_wall_ms)
+{
+    q->period_mono_ms = clock_mono_ms();
+    q->oldest_wall_ms = UINT64_MAX;
+    q->previous_wall_ms = previous_wall_ms;
+}
+
+/* Messages may be out of sight that nobody has. */
+static void note_lost(struct queue *q)
+{
+    q->deaf_mono_ms = clock_mono_ms() + period_ms(q);
+    begin_period(q, 0);
+}
+
+static void note_empty(struct queue *q)
+{
+    if (clock_mono_ms() >= q->deaf_mono_ms)
+        q->empty_wall_ms = clock_wall_ms();
+}
+
+static void note_sent(struct queue *q, uint64_t sent_wall_ms)
+{
+    if (clock_mono_ms() - q->period_mono_ms >= period_ms(q))
+        begin_period(q, q->oldest_wall_ms == UINT64_MAX ? 0 : q->oldest_wall_ms);
+    if (sent_wall_ms < q->oldest_wall_ms)
+        q->oldest_wall_ms = sent_wall_ms;
+}
+
+uint64_t queue_heard_wall_ms(struct queue *q, uint64_t tail)
+{
+    uint64_t heard_ms = q->previous_wall_ms < q->oldest_wall_ms ? q->previous_wall_ms
+                                                                : q->oldest_wall_ms;
+
+    if (q->empty_wall_ms > heard_ms)
+        heard_ms = q->empty_wall_ms;
+    for (const struct message *m = q->first; m != NULL; m = m->next)
+        if ((m->state == HELD_UNTAKEN || m->end > tail) && m->sent_wall_ms < heard_ms)
+            heard_ms = m->sent_wall_ms;
+    return heard_ms;
+}
+
 /* -------- receiving -------- */
 
 static struct slice keep(uint8_t **at, struct slice s)
@@ -146,9 +213,12 @@ static void hold(struct queue *q, const struct sqs_message *m)
     uint8_t *at = (uint8_t *)(held + 1);
 
     *held = (struct message){.intact = m->intact, .received_mono_ms = clock_mono_ms()};
+    if (m->waited_ms < clock_wall_ms())
+        held->sent_wall_ms = clock_wall_ms() - m->waited_ms;
     held->handle = keep(&at, m->receipt_handle);
     held->id = keep(&at, m->message_id);
     held->body = keep(&at, m->body);
+    note_sent(q, held->sent_wall_ms);
     *q->last = held;
     q->last = &held->next;
     q->held++;
@@ -164,10 +234,11 @@ static void on_received(void *arg, const struct aws_response *answer)
     if (answer->fate != AWS_ANSWERED || answer->status != 200 ||
         !sqs_received_parse(answer->body, &r)) {
         trouble(q, "ReceiveMessage", answer);
+        note_lost(q);
     } else {
         no_trouble(q);
         if (r.count == 0)
-            q->empty_wall_ms = clock_wall_ms();
+            note_empty(q);
         for (size_t i = 0; i < r.count; i++)
             hold(q, &r.messages[i]);
         sqs_received_free(&r);
@@ -306,8 +377,10 @@ static void forget_expired(struct queue *q)
     for (struct message *m = q->first, *next; m != NULL; m = next) {
         next = m->next;
         if (m->state == HELD_UNTAKEN &&
-            now_ms - m->received_mono_ms > (q->visibility_s - 2) * UINT64_C(1000))
+            now_ms - m->received_mono_ms > (q->visibility_s - 2) * UINT64_C(1000)) {
             drop(q, m);
+            note_lost(q);
+        }
     }
 }
 
@@ -332,11 +405,6 @@ void queue_advance(struct queue *q, uint64_t tail)
 void queue_stop(struct queue *q)
 {
     q->stopped = true;
-}
-
-uint64_t queue_empty_wall_ms(const struct queue *q)
-{
-    return q->empty_wall_ms;
 }
 
 bool queue_has_held(const struct queue *q)

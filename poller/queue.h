@@ -37,7 +37,8 @@ void queue_stop(struct queue *q); /* no more polls */
 bool queue_is_idle(
     const struct queue *q); /* stopped, and nothing held that is committed but not deleted */
 bool queue_has_held(const struct queue *q);
-uint64_t
-queue_empty_wall_ms(const struct queue *q); /* when SQS last had nothing for us; 0 = not yet */
+/* What was sent to the queue before then is committed, with tail as in queue_advance(); 0 = nobody
+ * can say. SQS keeps no order and takes no oath: see the top of queue.c. */
+uint64_t queue_heard_wall_ms(struct queue *q, uint64_t tail);
 
 #endif

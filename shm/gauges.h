@@ -29,7 +29,7 @@ struct gauge_slot {
     _Atomic uint32_t sleeping; /* the word of the slot's bell */
     _Alignas(64) _Atomic uint64_t heartbeat_mono_ms; /* the child, every tick */
     _Atomic uint64_t done;              /* the child: units of work done in this life */
-    _Atomic uint64_t caught_up_wall_ms; /* a poller: when it last saw all its queues empty */
+    _Atomic uint64_t heard_wall_ms;     /* a poller: events queued before then are stored */
 };
 
 /* A token bucket as one number: the monotonic time at which the bucket will be full again (GCRA).

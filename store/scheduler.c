@@ -682,7 +682,7 @@ int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_
  * missed one. */
 static uint64_t heard_until_wall_ms(struct scheduler *s)
 {
-    uint64_t heard_ms = 0, now_ms = clock_mono_ms(), generations = 0;
+    uint64_t heard_ms = UINT64_MAX, now_ms = clock_mono_ms(), generations = 0;
     bool listening = false;
 
     for (size_t i = 0; i < s->me->slot_count; i++) {
@@ -690,9 +690,11 @@ static uint64_t heard_until_wall_ms(struct scheduler *s)
         if (s->me->slots[i].role != ROLE_POLLER)
             continue;
         generations += atomic_load(&g->generation);
-        listening = listening || atomic_load(&g->state) == GAUGE_READY;
-        uint64_t caught_up_ms = atomic_load(&g->caught_up_wall_ms);
-        heard_ms = caught_up_ms > heard_ms ? caught_up_ms : heard_ms;
+        if (atomic_load(&g->state) != GAUGE_READY)
+            continue;
+        listening = true;
+        uint64_t its_ms = atomic_load(&g->heard_wall_ms); /* each has messages of its own */
+        heard_ms = its_ms < heard_ms ? its_ms : heard_ms;
     }
     if (generations != s->poller_generations) {
         s->poller_generations = generations;

@@ -276,6 +276,19 @@ describe('sending', { concurrency: 5 }, () => {
     await end(postern, aws);
   });
 
+  bothWays("answers lost from SES and from the event queue at once", async (strategy) => {
+    const aws = await startAws({ loseAnswer: 0.2, loseReceive: 0.6 });
+    const postern = await startPostern(aws, { sender: { strategy } });
+    const to = readers(500);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await waitFor('all sends', () => aws.accepted.length === 500);
+    await sleep(15000); // past the doubt window
+    aws.set({ loseReceive: 0 });
+    await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
   bothWays('connections reset before acceptance: sent again when the doubt window has ended', async (strategy) => {
     const aws = await startAws({ reset: 0.1 });
     const postern = await startPostern(aws, { sender: { strategy, doubt_window: '3s' } });
@@ -283,6 +296,25 @@ describe('sending', { concurrency: 5 }, () => {
     const form = newsletterForm(to);
     await postWell(postern, form);
     await settledWell(postern, aws, keysOf(form, to));
+    await end(postern, aws);
+  });
+
+  it('a doubt ends although events of other mail never pause', async () => {
+    const aws = await startAws({ longPollMs: 20000 });
+    const postern = await startPostern(aws, { sender: { doubt_window: '3s' } });
+    const [first, second] = [newsletterForm(readers(20, 'first')), newsletterForm(readers(20, 'second'))];
+    await postWell(postern, first);
+    await settledWell(postern, aws, keysOf(first, readers(20, 'first')));
+    const opens = setInterval(() => aws.open(aws.accepted[0].mail), 100);
+    try {
+      aws.set({ reset: 1 });
+      await postWell(postern, second);
+      await waitFor('a reset', () => aws.calls.reset > 0);
+      aws.set({ reset: 0 });
+      await settledWell(postern, aws, [...keysOf(first, readers(20, 'first')), ...keysOf(second, readers(20, 'second'))], { ms: 60000 });
+    } finally {
+      clearInterval(opens);
+    }
     await end(postern, aws);
   });
 

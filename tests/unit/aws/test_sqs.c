@@ -26,7 +26,8 @@ static void a_receive_asks_for_ten_and_waits(void **unused)
     assert_string_equal(buf_cstr(&body),
                         "{\"QueueUrl\":\"https://sqs.eu-west-1.amazonaws.com/111122223333/"
                         "ses-events\",\"MaxNumberOfMessages\":10,\"WaitTimeSeconds\":20,"
-                        "\"VisibilityTimeout\":120}");
+                        "\"VisibilityTimeout\":120,\"MessageSystemAttributeNames\":["
+                        "\"SentTimestamp\",\"ApproximateFirstReceiveTimestamp\"]}");
     buf_fini(&body);
 }
 

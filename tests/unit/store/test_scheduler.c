@@ -470,12 +470,12 @@ static void a_doubt_ends_with_its_window_but_only_while_pollers_listen(void **st
     w->me.slot_count = 2;
     w->me.gauges->slots[2].generation = 9;
     w->me.gauges->slots[2].state = GAUGE_READY;
-    w->me.gauges->slots[2].caught_up_wall_ms = clock_wall_ms() + 1000;
+    w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms() + 1000;
     assert_false(scheduler_doubt_is_due(w->scheduler)); /* a poller may just have died */
     usleep(7100 * 1000);                                /* the least visibility timeout, and 2 s */
-    w->me.gauges->slots[2].caught_up_wall_ms = 1;
+    w->me.gauges->slots[2].heard_wall_ms = 1;
     assert_false(scheduler_doubt_is_due(w->scheduler)); /* it has not read that far */
-    w->me.gauges->slots[2].caught_up_wall_ms = clock_wall_ms();
+    w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms();
     assert_true(scheduler_doubt_is_due(w->scheduler));
     t = begin(w);
     assert_int_equal(scheduler_settle(w->scheduler, t, id, 1, &err), 0);
