@@ -32,7 +32,8 @@ export const noTrouble = () => ({
   toldRate: 5000, // what GetAccount says
   fail: 0, // answered with failStatus, nothing accepted
   failStatus: 503,
-  loseAnswer: 0, // accepted, then the connection is closed
+  loseAnswer: 0, // accepted, then the connection is closed: before the answer, or within it
+  garble: 0, // accepted, and answered with 200 and something else than was promised
   reset: 0, // closed before anything is accepted
   slow: 0, // accepted at once, answered after slowMs
   slowMs: 60000,
@@ -349,7 +350,13 @@ export class FakeAws {
     if (!bulk && results[0] instanceof Refusal) throw results[0];
     if (this.random() < t.loseAnswer) {
       this.calls.lost++;
-      return res.destroy();
+      if (this.random() < 0.5) return res.destroy();
+      res.writeHead(200, { 'Content-Type': 'application/json', 'Content-Length': '500' });
+      return res.write('{', () => res.destroy());
+    }
+    if (bulk && this.random() < t.garble) {
+      this.calls.lost++;
+      return this.answer(res, 200, { BulkEmailEntryResults: results.slice(1) });
     }
     if (this.random() < t.slow) {
       this.calls.slow++;
