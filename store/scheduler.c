@@ -713,16 +713,23 @@ bool scheduler_doubt_is_due(struct scheduler *s)
 {
     uint64_t heard_ms = heard_until_wall_ms(s);
 
-    if (s->me->config->sender.on_doubt == ON_DOUBT_HOLD)
-        return false;
     for (size_t i = 0; i < s->doubt_count; i++)
         if (doubt_is_over(&s->doubts[i], heard_ms))
             return true;
     return false;
 }
 
+static bool any_in_doubt(const struct slice_work *w, uint64_t mask)
+{
+    for (uint32_t bit = 0; bit < w->state_count; bit++)
+        if ((mask >> bit & 1) != 0 && w->states[bit] == STATE_DOUBT)
+            return true;
+    return false;
+}
+
 int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err *err)
 {
+    bool keep = s->me->config->sender.on_doubt == ON_DOUBT_HOLD;
     uint64_t heard_ms = heard_until_wall_ms(s);
 
     for (size_t i = 0; i < s->doubt_count;) {
@@ -735,7 +742,15 @@ int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err
             continue;
         }
         w.run = run_get(s, t, row.batch_id);
-        if (w.run != NULL && states_get(t, row.batch_id, row.slice, w.states, &w.state_count)) {
+        bool known =
+            w.run != NULL && states_get(t, row.batch_id, row.slice, w.states, &w.state_count);
+        if (known && keep && any_in_doubt(&w, row.mask)) {
+            /* Looked at again then: an event may have come. The stored row keeps its time. */
+            s->doubts[i++].until_wall_ms =
+                clock_wall_ms() + s->me->config->sender.doubt_window_ms + 1;
+            continue;
+        }
+        if (known) {
             for (uint32_t bit = 0; bit < w.state_count; bit++)
                 if ((row.mask >> bit & 1) != 0 && w.states[bit] == STATE_DOUBT) {
                     if (change_to_unsent(s, t, &w, bit, err) != 0)

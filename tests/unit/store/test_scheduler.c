@@ -450,6 +450,12 @@ static void marks_of_another_boot_prove_nothing(void **state)
     assert_int_equal(books_of(w, id).state[STATE_DOUBT], 10);
 }
 
+static int count_doubt(void *arg, const struct lease_row *row)
+{
+    *(unsigned *)arg += row->sender == LEASE_DOUBT;
+    return 0;
+}
+
 static void a_doubt_ends_with_its_window_but_only_while_pollers_listen(void **state)
 {
     struct world *w = *state;
@@ -457,8 +463,12 @@ static void a_doubt_ends_with_its_window_but_only_while_pollers_listen(void **st
     struct child_slot slots[2] = {w->slot, {.role = ROLE_POLLER, .gauge = 2}};
     struct record_lease lease;
     struct err err;
-    uint64_t id = add_batch(w, t, 3, (struct options){.lane = LANE_NEWSLETTER});
+    unsigned doubts = 0;
+    uint64_t other = add_batch(w, t, 1, (struct options){.lane = LANE_NEWSLETTER});
 
+    assert_true(grant(w, t, &lease));
+    report(w, t, &lease, 0x1, OUTCOME_DOUBT, true);
+    uint64_t id = add_batch(w, t, 3, (struct options){.lane = LANE_NEWSLETTER});
     assert_true(grant(w, t, &lease));
     report(w, t, &lease, 0x1, OUTCOME_SENT, false);
     report(w, t, &lease, 0x6, OUTCOME_DOUBT, true);
@@ -475,7 +485,22 @@ static void a_doubt_ends_with_its_window_but_only_while_pollers_listen(void **st
     usleep(7100 * 1000);                                /* the least visibility timeout, and 2 s */
     w->me.gauges->slots[2].heard_wall_ms = 1;
     assert_false(scheduler_doubt_is_due(w->scheduler)); /* it has not read that far */
-    w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms();
+    w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms() + 1000;
+    assert_true(scheduler_doubt_is_due(w->scheduler));
+
+    w->config.sender.on_doubt = ON_DOUBT_HOLD; /* keeps a doubt, but not one that is settled */
+    w->config.sender.doubt_window_ms = 5000;
+    t = begin(w);
+    assert_int_equal(scheduler_settle(w->scheduler, t, other, 0, &err), 0);
+    assert_int_equal(scheduler_expire_doubts(w->scheduler, t, &err), 0);
+    assert_int_equal(lease_each(t, count_doubt, &doubts), 0);
+    assert_int_equal(doubts, 1);
+    commit(w, t);
+    assert_int_equal(books_of(w, id).state[STATE_DOUBT], 2);
+    assert_false(scheduler_doubt_is_due(w->scheduler)); /* not with every turn */
+
+    w->config.sender.on_doubt = ON_DOUBT_RESEND;
+    w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms() + 10000;
     assert_true(scheduler_doubt_is_due(w->scheduler));
     t = begin(w);
     assert_int_equal(scheduler_settle(w->scheduler, t, id, 1, &err), 0);
