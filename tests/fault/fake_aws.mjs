@@ -29,6 +29,7 @@ const quotaRefusal = () => new Refusal(400, 'LimitExceededException', 'Daily mes
 export const noTrouble = () => ({
   latencyMs: 2,
   rate: Infinity, // recipients a second that are let through: a bucket as large as a second's worth
+  wholeCalls: false, // a bulk call that the bucket cannot take whole is refused whole
   toldRate: 5000, // what GetAccount says
   fail: 0, // answered with failStatus, nothing accepted
   failStatus: 503,
@@ -303,14 +304,14 @@ export class FakeAws {
     };
   }
   /** How many of n recipients the bucket lets through now. */
-  allow(n) {
+  allow(n, justAsking = false) {
     const { rate } = this.trouble;
     const now = performance.now();
     if (rate === Infinity) return n;
     this.tokens = Math.min(rate, (this.tokens ?? rate) + ((now - (this.filledMs ?? now)) * rate) / 1000);
     this.filledMs = now;
     const allowed = Math.min(n, Math.floor(this.tokens));
-    this.tokens -= allowed;
+    if (!justAsking) this.tokens -= allowed;
     return allowed;
   }
   async send(request, res, bulk) {
@@ -343,6 +344,10 @@ export class FakeAws {
     if (wrong) throw new Refusal(400, 'BadRequestException', wrong);
     if (mails.length > ENTRIES_MAX) throw new Refusal(400, 'BadRequestException', 'Too many entries');
     if (t.quota <= 0) throw quotaRefusal();
+    if (t.wholeCalls && this.allow(size, true) < size) {
+      this.throttled += size;
+      throw new Refusal(429, 'TooManyRequestsException', 'Maximum sending rate exceeded.');
+    }
 
     const common = { way, call, domain, source: request.FromEmailAddress, subject, set: request.ConfigurationSetName };
     const headers = bulk ? [] : (request.Content.Simple?.Headers ?? []);

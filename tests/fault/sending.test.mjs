@@ -142,17 +142,18 @@ describe('sending', { concurrency: 5 }, () => {
       await end(postern, aws);
     });
 
-  bothWays('throttled below the rate that SES told', async (strategy) => {
-    const aws = await startAws({ rate: 150, toldRate: 1000 });
-    const postern = await startPostern(aws, { sender: { strategy } });
-    const to = readers(600);
-    const form = newsletterForm(to);
-    await postWell(postern, form);
-    await settledWell(postern, aws, keysOf(form, to));
-    console.log(`${strategy}, told too much: ${aws.throttled} of ${aws.asked} recipients throttled`);
-    assert.ok(aws.throttled > 0);
-    await end(postern, aws);
-  });
+  for (const wholeCalls of [false, true])
+    bothWays(`throttled below the rate that SES told, ${wholeCalls ? 'calls' : 'entries'} refused`, async (strategy) => {
+      const aws = await startAws({ rate: 150, toldRate: 1000, wholeCalls });
+      const postern = await startPostern(aws, { sender: { strategy } });
+      const to = readers(600);
+      const form = newsletterForm(to);
+      await postWell(postern, form);
+      await settledWell(postern, aws, keysOf(form, to));
+      console.log(`${strategy}, told too much: ${aws.throttled} of ${aws.asked} recipients throttled`);
+      assert.ok(aws.throttled > 0);
+      await end(postern, aws);
+    });
 
   bothWays('bursts of 500 and 503', async (strategy) => {
     const aws = await startAws({ fail: 0.3 });
@@ -457,6 +458,67 @@ describe('sending', { concurrency: 5 }, () => {
     }
     await posting;
     await settledWell(postern, aws, forms.flatMap((form, i) => keysOf(form, readers(500, `kill${i}`))), { ms: 120000 });
+    await end(postern, aws);
+  });
+
+  bothWays('all of it in turns, with kills, reloads and restarts', async (strategy) => {
+    const aws = await startAws({ latencyMs: 5, eventDelayMs: 150, deafPollMs: 500 });
+    const domains = { [domain]: [key], 'other.example.org': [key] };
+    const postern = await startPostern(aws, { domains, poller: 'children = 2', sender: { strategy, max_rate: '200' } });
+    const troubles = [
+      { fail: 0.3 }, { loseAnswer: 0.3 }, { reset: 0.2 }, { rate: 60 }, { quota: 0 }, { account: 'SendingPausedException' },
+      { unverified: new Set(['other.example.org']) }, { loseReceive: 0.3 }, { garble: 0.3 }, { clockOffsetMs: 400000 }, { failStatus: 502, fail: 0.6 },
+      { entry: () => (aws.random() < 0.2 ? 'TRANSIENT_FAILURE' : undefined) }, { slow: 0.2, slowMs: 2500 }, {},
+    ];
+    const calm = { fail: 0, loseAnswer: 0, reset: 0, rate: Infinity, quota: Infinity, account: undefined, unverified: new Set(), loseReceive: 0, garble: 0, clockOffsetMs: 0, entry: undefined, slow: 0 };
+    const forms = [0, 1, 2, 3].map((i) => {
+      const d = Object.keys(domains)[i % 2];
+      return { d, to: readers(500, `turn${i}`), form: newsletterForm(readers(500, `turn${i}`), { emailId: String(i).padStart(24, '0'), domain: d }) };
+    });
+    const posting = (async () => {
+      for (const { d, form } of forms)
+        await waitFor('acceptance', async () => {
+          const res = await postern.post(form, { domain: d, headers: { 'Content-Type': `multipart/form-data; boundary=${form.boundary}` }, signal: AbortSignal.timeout(8000) }).catch(() => undefined);
+          await res?.arrayBuffer().catch(() => undefined);
+          return res?.status === 200;
+        }, 60000, 100);
+    })();
+    for (let round = 1; round <= 30; round++) {
+      aws.set({ ...calm, ...troubles[Math.floor(aws.random() * troubles.length)] });
+      await sleep(100 + aws.random() * 500);
+      if (round % 15 === 0) {
+        await postern.stop(aws.random() < 0.5 ? 'SIGKILL' : 'SIGTERM');
+        await postern.launch();
+      } else if (round % 7 === 0) {
+        postern.child.kill('SIGHUP');
+      } else if (round % 2 === 0) {
+        const children = postern.children();
+        try {
+          process.kill(children[Math.floor(aws.random() * children.length)], 'SIGKILL');
+        } catch {
+          // it had just left
+        }
+      }
+    }
+    aws.set(calm);
+    await posting;
+    await settledWell(postern, aws, forms.flatMap(({ form, to }) => keysOf(form, to)), { ms: 120000 });
+    const delivered = await eventsOf(postern, 'event=delivered', 1000);
+    assert.equal(new Set(delivered.map((e) => `${e['user-variables']['email-id']} ${e.recipient}`)).size, 1000);
+    await end(postern, aws);
+  });
+
+  bothWays('a sender and a poller that hang are replaced', async (strategy) => {
+    const aws = await startAws({ latencyMs: 30, eventDelayMs: 100 });
+    const postern = await startPostern(aws, { sender: { strategy, max_rate: '300' } });
+    const to = readers(600);
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await waitFor('some mail', () => aws.accepted.length > 100);
+    const hung = [postern.children()[3], postern.children()[5]]; // writer, two httpd, two senders, a poller
+    for (const pid of hung) process.kill(pid, 'SIGSTOP');
+    await waitFor('their end', () => !postern.children().some((pid) => hung.includes(pid)), 30000);
+    await settledWell(postern, aws, keysOf(form, to));
     await end(postern, aws);
   });
 
