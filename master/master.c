@@ -17,11 +17,14 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
 
 enum {
     BACKLOG = 1024,
+    BIND_PATIENCE_MS = 3000,
+    BIND_LOOK_MS = 20,
     LOCK_TRIES = 50, /* of 100 ms: a predecessor may still be leaving */
     RING_MARGIN_BYTES = 8 * 1024 * 1024,
     RING_UP_BYTES = 4 * 1024 * 1024,
@@ -53,6 +56,20 @@ static int lock_state_dir(struct master *m, struct err *err)
     return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
 }
 
+/* The children of a master that was killed leave within a moment; until then they hold its sockets.
+ */
+static int bind_patiently(int fd, const struct addrinfo *to)
+{
+    const struct timespec pause = {.tv_nsec = BIND_LOOK_MS * 1000000L};
+    uint64_t until_ms = clock_mono_ms() + BIND_PATIENCE_MS;
+    int got;
+
+    while ((got = bind(fd, to->ai_addr, to->ai_addrlen)) != 0 && errno == EADDRINUSE &&
+           clock_mono_ms() < until_ms)
+        (void)nanosleep(&pause, NULL);
+    return got;
+}
+
 static int listen_on(const struct config_address *a, int *fd, struct err *err)
 {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC,
@@ -71,7 +88,7 @@ static int listen_on(const struct config_address *a, int *fd, struct err *err)
      * wait for a delayed acknowledgement: 40 ms. */
     if (*fd >= 0)
         (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (*fd < 0 || bind(*fd, found->ai_addr, found->ai_addrlen) != 0 || listen(*fd, BACKLOG) != 0) {
+    if (*fd < 0 || bind_patiently(*fd, found) != 0 || listen(*fd, BACKLOG) != 0) {
         (void)err_sys(err, "listen %s:%s", a->host, a->port);
         freeaddrinfo(found);
         return -1;

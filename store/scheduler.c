@@ -354,7 +354,7 @@ static struct run *pick(struct scheduler *s, const bool may[2])
     return best;
 }
 
-/* May this sender be given more of the lane? A slice too many does no harm, so it is not cut. */
+/* May this sender be given more of the lane? Newsletters go by whole slices, which are not cut. */
 static bool has_room(const struct scheduler *s, unsigned sender, enum lane lane)
 {
     uint64_t per_s = atomic_load(&s->me->gauges->bucket.per_s_milli) / 1000;
@@ -363,7 +363,8 @@ static bool has_room(const struct scheduler *s, unsigned sender, enum lane lane)
     uint64_t most = per_s / senders;
 
     most = most < least ? least : most > IN_HAND_MOST ? IN_HAND_MOST : most;
-    return s->in_hand[sender][lane == LANE_NEWSLETTER] < most;
+    return lane == LANE_NEWSLETTER ? s->in_hand[sender][1] + SLICE_MAX <= most
+                                   : s->in_hand[sender][0] < most;
 }
 
 static uint32_t free_cell(const struct scheduler *s, unsigned sender)
@@ -746,7 +747,7 @@ int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err
             w.run != NULL && states_get(t, row.batch_id, row.slice, w.states, &w.state_count);
         if (known && keep && any_in_doubt(&w, row.mask)) {
             /* Looked at again then: an event may have come. The stored row keeps its time. */
-            s->doubts[i++].until_wall_ms =
+            s->doubts[i++].row.until_wall_ms =
                 clock_wall_ms() + s->me->config->sender.doubt_window_ms + 1;
             continue;
         }
