@@ -452,6 +452,16 @@ static bool is_worth_repeating(struct slot *s, struct slice code)
     return false;
 }
 
+/* A request whose body did not go out whole cannot have been acted on. */
+static bool is_cut_short(const struct slot *s)
+{
+    curl_off_t sent = 0;
+
+    return s->call->request.body.len > 0 &&
+           curl_easy_getinfo(s->easy, CURLINFO_SIZE_UPLOAD_T, &sent) == CURLE_OK &&
+           (uint64_t)sent < s->call->request.body.len;
+}
+
 static struct aws_response unanswered(const struct slot *s, CURLcode code)
 {
     struct aws_response answer = {.fate = AWS_UNKNOWN};
@@ -459,7 +469,7 @@ static struct aws_response unanswered(const struct slot *s, CURLcode code)
     if (s->stopped_at_gate) {
         answer.error_text = SLICE("the connection ended before an answer came");
     } else {
-        if (s->written_at_gate < 0 || bytes_written(s) <= s->written_at_gate)
+        if (s->written_at_gate < 0 || bytes_written(s) <= s->written_at_gate || is_cut_short(s))
             answer.fate = AWS_NOT_SENT;
         answer.error_text = s->too_long           ? SLICE("the answer is too long")
                             : s->words[0] != '\0' ? slice_str(s->words)

@@ -20,7 +20,7 @@
  * reused after AWS_IDLE_MAX_S of rest, well below the time after which load balancers close them.
  *         AWS_UNKNOWN thus means: bytes were written, and no whole answer came. AWS_NOT_SENT means:
  * no byte was written (not resolved, not connected, TLS refused, never got its turn), or the
- *         connection went before the first write was taken by the kernel.
+ *         connection went before the whole body was taken by the kernel.
  * HTTP    1.1 with keep-alive. HTTP/2 would save nothing here, and its streams end in more ways.
  *         A proxy is taken from the environment as curl does (HTTPS_PROXY, NO_PROXY), but never for
  * an endpoint on loopback. SOURCE  spec/aws.md §1, §2, §4.

@@ -56,6 +56,15 @@ static void put_sending(struct buf *to, const cJSON *s)
     page_number(to, number_of(s, "sent"), 0);
     buf_add_str(to, " since the start; throttled ");
     page_number(to, number_of(s, "throttled"), 0);
+    if (number_of(s, "unresolved") > 0) {
+        buf_add_str(to, "\nunresolved  ");
+        page_number(to, number_of(s, "unresolved"), 0);
+        buf_add_str(to, " placeholders had no value in the mails sent");
+    }
+    if (json_get_bool(s, "account_sandbox", false))
+        buf_add_str(to,
+                    "\naccount     in SES's sandbox: only verified recipients are taken; ask AWS "
+                    "for production access");
     buf_add_str(to, "\n");
 }
 

@@ -26,16 +26,19 @@ struct pending {
     struct slice digest, answer_id;
 };
 
-/* A full ring loses it: then a repeat is a second mail, as it is for Mailgun. */
-static void tell_unheard(struct exchange *x)
+/* A full ring loses it: then a repeat is a second mail, as it is for Mailgun. The id is the one in
+ * the answer, which may be that of an earlier POST; without an answer, the one asked for. */
+static void tell_unheard(struct exchange *x, const struct record_answer *answer)
 {
     const struct pending *p = x->pending;
     struct service *s = x->service;
 
     if (p == NULL)
         return;
-    struct record_unheard r = {
-        .domain = x->route.domain, .digest = p->digest, .answer_id = p->answer_id};
+    struct record_unheard r = {.domain = x->route.domain,
+                               .digest = p->digest,
+                               .answer_id = answer != NULL && answer->text.len > 0 ? answer->text
+                                                                                   : p->answer_id};
     buf_reset(&s->record);
     record_unheard_encode(&s->record, &r);
     (void)service_push(s);
@@ -46,7 +49,7 @@ static void on_answer(struct exchange *x, const struct record_answer *answer)
     struct buf body = {0};
 
     if (answer == NULL || (answer->verdict == ANSWER_OK && server_peer_is_gone(x->req)))
-        tell_unheard(x);
+        tell_unheard(x, answer);
     if (answer == NULL) {
         log_warn("the writer has not answered for %d s: a message for %s stays unconfirmed",
                  WRITER_PATIENCE_MS / 1000, x->domain->name);

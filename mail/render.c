@@ -164,9 +164,10 @@ void render_compile(struct render_template *t, struct slice text, const struct r
     add_part(&c, (struct render_part){slice_from(text, from), RENDER_LITERAL});
 }
 
-void render_values(const struct render_keys *k, const struct recipient *r, struct arena *a,
-                   struct slice *values)
+size_t render_values(const struct render_keys *k, const struct recipient *r, struct arena *a,
+                     struct slice *values)
 {
+    size_t known = 0;
     struct slice name = slice_trim(r->name);
     size_t first = 0, last = name.len;
 
@@ -184,9 +185,12 @@ void render_values(const struct render_keys *k, const struct recipient *r, struc
     values[RENDER_LNAME] = slice_from(name, last);
     for (size_t i = 0; i < r->var_count; i++) {
         size_t at = render_keys_find(k, r->vars[i].name);
-        if (at != SIZE_MAX)
+        if (at != SIZE_MAX) {
             values[RENDER_KEYS + at] = r->vars[i].value;
+            known++;
+        }
     }
+    return known < k->count ? k->count - known : 0;
 }
 
 void render_run(const struct render_template *t, const struct slice *values, struct buf *to)

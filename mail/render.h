@@ -64,9 +64,10 @@ struct render_template {
 void render_compile(struct render_template *t, struct slice text, const struct render_keys *keys,
                     struct arena *a);
 
-/* Fills values[render_slot_count()] for one recipient. A key that it lacks is empty. */
-void render_values(const struct render_keys *k, const struct recipient *r, struct arena *a,
-                   struct slice *values);
+/* Fills values[render_slot_count()] for one recipient. A key that it lacks is empty; returns how
+ * many are. */
+size_t render_values(const struct render_keys *k, const struct recipient *r, struct arena *a,
+                     struct slice *values);
 
 /* Appends the text for these values. */
 void render_run(const struct render_template *t, const struct slice *values, struct buf *to);

@@ -30,10 +30,11 @@ enum {
     SES_HEADER_NAME_MAX = 126,
     SES_HEADER_VALUE_MAX = 870, /* documented in places as 995; what lies between goes Raw */
     SES_TAG_MAX = 256,
-    SES_DESTINATIONS_MAX = 50,     /* of one message */
-    SES_BULK_BODY_MAX = 1000000,   /* of JSON with an inline template: 1 MB */
-    SES_BULK_PREFIX_MAX = 900000,  /* leaves room for recipients */
-    SES_TEMPLATE_DATA_MAX = 250000 /* of one recipient: 262,144 characters */
+    SES_DESTINATIONS_MAX = 50,      /* of one message */
+    SES_BULK_BODY_MAX = 1000000,    /* of JSON with an inline template: 1 MB */
+    SES_BULK_PREFIX_MAX = 900000,   /* leaves room for recipients */
+    SES_TEMPLATE_DATA_MAX = 250000, /* of one recipient: 262,144 characters */
+    SES_MESSAGE_MAX = 40 << 20      /* of one mail, encoded */
 };
 
 /* Cheapest first. */
@@ -63,6 +64,9 @@ struct ses_setup {
 struct ses_scratch {
     struct arena arena;
     struct buf text, header, mime;
+    /* Placeholders without a value in what was rendered so far: names that the batch does not have,
+     * and those that this recipient lacks. */
+    uint64_t unresolved;
 };
 void ses_scratch_fini(struct ses_scratch *s);
 

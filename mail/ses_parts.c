@@ -37,7 +37,7 @@ struct slice *ses_values_of(const struct ses_batch *b, const struct recipient *r
     struct slice *values = arena_array(&s->arena, render_slot_count(b->keys), sizeof *values);
 
     if (b->batch_mode)
-        render_values(b->keys, reader, &s->arena, values);
+        s->unresolved += b->unknown_count + render_values(b->keys, reader, &s->arena, values);
     return values;
 }
 

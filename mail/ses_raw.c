@@ -170,6 +170,11 @@ enum ses_fit ses_raw_render(const struct ses_batch *b, const struct recipient *l
         return SES_REFUSED;
     buf_reset(&s->mime);
     mime_write(&s->mime, &m);
+    if (s->mime.len > SES_MESSAGE_MAX) {
+        (void)err_set(err, ERR_INPUT, "The mail has %zu bytes: SES takes %d at most", s->mime.len,
+                      SES_MESSAGE_MAX);
+        return SES_REFUSED;
+    }
     buf_add_str(to, ",\"Content\":{\"Raw\":{\"Data\":\"");
     text_base64(to, buf_slice(&s->mime));
     buf_add_str(to, "\"}},\"EmailTags\":");

@@ -665,6 +665,14 @@ static uint64_t next_bits(const struct outbox *o, const struct lease *l, enum se
     return lowest;
 }
 
+/* What stayed without a value, for whoever watches. */
+static void count_unresolved(struct outbox *o)
+{
+    if (o->scratch.unresolved > 0)
+        atomic_fetch_add(&o->me->gauges->unresolved_count, o->scratch.unresolved);
+    o->scratch.unresolved = 0;
+}
+
 /* Renders the call's body. False when nothing is to be sent: all is reported, or noted as apart. */
 static bool render(struct outbox *o, struct send *s, struct lease *l)
 {
@@ -705,6 +713,7 @@ static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bi
     s->bits = bits;
     s->way = way;
     bool any = render(o, s, l);
+    count_unresolved(o);
     uint32_t used = any ? cost_of(l, s->bits) : 0;
     if (used < taken)
         bucket_give(&o->me->gauges->bucket, taken - used);

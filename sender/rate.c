@@ -121,6 +121,7 @@ static void note(struct rate *r, const struct ses_account *a)
         log_info("SES lets this account send %" PRIu64 ".%03" PRIu64 " mails a second%s",
                  a->rate_milli / 1000, a->rate_milli % 1000,
                  a->production ? "" : "; it is in SES's sandbox");
+    atomic_store(&g->account_is_sandbox, a->production ? 0 : 1);
     if (!a->sending_enabled)
         log_error("SES has switched sending off for this account");
     atomic_store(&g->account_rate_milli, a->rate_milli);

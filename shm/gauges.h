@@ -28,8 +28,8 @@ struct gauge_slot {
     _Atomic uint32_t restarts; /* master */
     _Atomic uint32_t sleeping; /* the word of the slot's bell */
     _Alignas(64) _Atomic uint64_t heartbeat_mono_ms; /* the child, every tick */
-    _Atomic uint64_t done;              /* the child: units of work done in this life */
-    _Atomic uint64_t heard_wall_ms;     /* a poller: events queued before then are stored */
+    _Atomic uint64_t done;          /* the child: units of work done in this life */
+    _Atomic uint64_t heard_wall_ms; /* a poller: events queued before then are stored */
 };
 
 /* A token bucket as one number: the monotonic time at which the bucket will be full again (GCRA).
@@ -51,6 +51,9 @@ struct gauges {
     _Atomic uint32_t throttle_share;
     /* added to by senders: recipients refused for the rate, recipients taken */
     _Atomic uint64_t throttled_count, sent_count;
+    _Atomic uint64_t
+        unresolved_count; /* senders: placeholders without a value, of mails rendered */
+    _Atomic uint32_t account_is_sandbox; /* sender 0, from GetAccount */
     _Atomic uint64_t writer_commits, writer_records;
 };
 

@@ -364,6 +364,8 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     json_put_u64(to, "account_rate_per_s", atomic_load(&g->account_rate_milli) / 1000);
     json_put_u64(to, "quota_max_24h", atomic_load(&g->quota_max_24h));
     json_put_u64(to, "quota_sent_24h", atomic_load(&g->quota_sent_24h));
+    json_put_bool(to, "account_sandbox", atomic_load(&g->account_is_sandbox) != 0);
+    json_put_u64(to, "unresolved", atomic_load(&g->unresolved_count));
     json_put_u64(to, "throttled", atomic_load(&g->throttled_count));
     json_put_u64(to, "sent", atomic_load(&g->sent_count));
     for (size_t i = 0; i < s->active_count; i++)

@@ -17,7 +17,7 @@ static void render(struct slice text, const struct render_keys *keys, const stru
     struct slice *values = arena_array(&a, render_slot_count(keys), sizeof *values);
 
     render_compile(&t, text, keys, &a);
-    render_values(keys, r, &a, values);
+    (void)render_values(keys, r, &a, values);
     buf_reset(out);
     render_run(&t, values, out);
     arena_fini(&a);
