@@ -208,6 +208,9 @@ bool ses_bulk_compile(struct ses_batch *b, struct arena *a)
         for (size_t k = i + 1; k < b->header_count; k++)
             if (slice_eq_nocase(b->headers[i].name, b->headers[k].name))
                 return false;
+    /* Whether a template may do without a subject is not documented. */
+    if (!b->subject.varies && b->subject.literal_bytes == 0)
+        return false;
     /* One From and one Reply-To for the whole call, and no more copies than one message takes. */
     if (b->from.varies || b->reply_to.varies || b->text.count + b->html.count == 0 ||
         b->setup->other_count >= SES_DESTINATIONS_MAX)

@@ -87,7 +87,47 @@ describe('bad requests', () => {
     clearInterval(timer);
     socket.destroy();
   });
+  it('a delivery time too far ahead, and one that is none', async () => {
+    await refused(newsletterForm(readers(1), { extra: [['o:deliverytime', String(Math.floor(Date.now() / 1000) + 8 * 86400)]] }), 400, /more than 7 days ahead/);
+    await refused(newsletterForm(readers(1), { extra: [['o:deliverytime', 'next week']] }), 400, /RFC-2822/);
+  });
+  it('readers named twice, variables for nobody, a delivery time in the past: one mail each, now', async () => {
+    const to = ['Twice@readers.example.net', 'twice@readers.example.net', 'bare@readers.example.net'];
+    const form = newsletterForm([...to, ...to], { variables: { 'nobody@readers.example.net': { name: 'x' }, 'twice@readers.example.net': { name: 'y' } }, extra: [['o:deliverytime', 'Mon, 23 Nov 2020 10:00:00 +0000']] });
+    assert.equal((await postern.post(form)).status, 200);
+    const mine = () => postern.batches().find((b) => b['email-id'] === form.emailId);
+    await waitFor('both mails', () => mine()?.sent === 2);
+    assert.equal(mine().accepted, 2);
+  });
   it('and after all that the same processes serve', () => assert.doesNotMatch(postern.log(), /died of/));
+});
+
+describe('files', () => {
+  const withFile = (bytes) => {
+    const boundary = 'b'.repeat(40);
+    const field = (name, value) => `--${boundary}\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`;
+    return {
+      boundary,
+      body: Buffer.concat([
+        Buffer.from(field('to', 'one@readers.example.net') + field('from', `desk@${domain}`) + field('subject', 'a file') + field('text', 'x')),
+        Buffer.from(`--${boundary}\r\nContent-Disposition: form-data; name="attachment"; filename="a.bin"\r\nContent-Type: application/octet-stream\r\n\r\n`),
+        Buffer.alloc(bytes, 7),
+        Buffer.from(`\r\n--${boundary}--\r\n`),
+      ]),
+    };
+  };
+  it('too large for the server: 413; too large for SES once encoded: that mail fails, and says so', async () => {
+    const postern = await Postern.start();
+    assert.equal((await postern.post(withFile(40 << 20))).status, 413);
+    assert.equal((await postern.post(withFile(31 << 20))).status, 200);
+    assert.equal((await postern.post(withFile(2 << 20))).status, 200);
+    await waitFor('both', () => postern.batches().length === 2 && isSettled(postern.batches()));
+    assert.deepEqual(postern.batches().map((b) => [b.sent, b.failed]), [[1, 0], [0, 1]]);
+    const [event] = await waitFor('the event', async () => { const list = await postern.walk('event=failed'); return list.length === 1 && list; });
+    assert.match(event['delivery-status'].message, /SES takes 41943040 at most/);
+    assert.equal(event.severity, 'permanent');
+    await postern.stop();
+  });
 });
 
 describe('bad answers from AWS', () => {
