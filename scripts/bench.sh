@@ -2,7 +2,15 @@
 # Measures; prints a table for docs/benchmarks.md. Nothing here decides a test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-"$(scripts/node.sh)" tests/bench/bench.mjs
+node=$(scripts/node.sh)
+"$node" tests/bench/bench.mjs
+make --no-print-directory build/release/tests/bench/fake_ses >/dev/null
+echo
+"$node" tests/bench/send.mjs
+echo
+"$node" tests/bench/rate.mjs
+echo
+"$node" tests/bench/lanes.mjs
 for bench in tests/bench/bench_*.c; do
   name=${bench##*/}
   name=${name%.c}
