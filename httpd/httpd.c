@@ -112,10 +112,22 @@ static bool find_domain(struct exchange *x)
     return false;
 }
 
+static void service_open_store(struct service *s)
+{
+    struct err err = {0};
+
+    if (s->store != NULL)
+        return;
+    s->store = store_open(s->me->config->state_dir, STORE_READ, &err);
+    if (s->store == NULL)
+        log_debug("the store cannot be opened yet: %s", err.text);
+}
+
 static void exchange_serve(struct exchange *x)
 {
     struct service *s = x->service;
 
+    service_open_store(s); /* a request may come before the first tick finds it */
     if (x->route.kind != ROUTE_HEALTH) {
         x->domain_count =
             auth_check(s->auth, exchange_header(x, "Authorization"), &x->arena, &x->domains);
@@ -237,17 +249,6 @@ static void on_doorbell(evutil_socket_t fd, short what, void *arg)
 }
 
 /* ---- the loop ---- */
-
-static void service_open_store(struct service *s)
-{
-    struct err err = {0};
-
-    if (s->store != NULL)
-        return;
-    s->store = store_open(s->me->config->state_dir, STORE_READ, &err);
-    if (s->store == NULL)
-        log_debug("the store cannot be opened yet: %s", err.text);
-}
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
