@@ -5,10 +5,10 @@
  *
  *   an empty answer       everything has been received
  *   a busy queue          is never empty: opens and clicks of other mail come all day. Then the
- *                         messages tell, by the time they have waited in it. The longest wait within
- *                         a period and a half is how far behind we are, as messages overtake one
+ *                         messages tell, by the time they waited in it. The longest wait within a
+ *                         period and a half is how far behind we are, as messages overtake one
  *                         another. A period is the time that SQS may keep one out of sight.
- *   a lost answer         hides what it carried for just as long: nothing counts until it is over
+ *   a lost answer         hides what it carried for as long: nothing counts until it is over
  *   received, not stored  what is held has not been heard
  */
 #include "poller/queue.h"
@@ -184,8 +184,8 @@ static void note_sent(struct queue *q, uint64_t sent_wall_ms)
 
 uint64_t queue_heard_wall_ms(struct queue *q, uint64_t tail)
 {
-    uint64_t heard_ms = q->previous_wall_ms < q->oldest_wall_ms ? q->previous_wall_ms
-                                                                : q->oldest_wall_ms;
+    uint64_t heard_ms =
+        q->previous_wall_ms < q->oldest_wall_ms ? q->previous_wall_ms : q->oldest_wall_ms;
 
     if (q->empty_wall_ms > heard_ms)
         heard_ms = q->empty_wall_ms;
