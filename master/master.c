@@ -23,7 +23,7 @@
 
 enum {
     BACKLOG = 1024,
-    BIND_PATIENCE_MS = 3000,
+    BIND_PATIENCE_MS = 5000,
     BIND_LOOK_MS = 20,
     LOCK_TRIES = 50, /* of 100 ms: a predecessor may still be leaving */
     RING_MARGIN_BYTES = 8 * 1024 * 1024,
@@ -56,18 +56,22 @@ static int lock_state_dir(struct master *m, struct err *err)
     return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
 }
 
-/* The children of a master that was killed leave within a moment; until then they hold its sockets.
- */
-static int bind_patiently(int fd, const struct addrinfo *to)
+/* The children of a master that was killed leave within a moment: the last of them lets go of the
+ * lock first and of the sockets then. */
+static int bind_and_listen(int fd, const struct addrinfo *at)
 {
     const struct timespec pause = {.tv_nsec = BIND_LOOK_MS * 1000000L};
     uint64_t until_ms = clock_mono_ms() + BIND_PATIENCE_MS;
-    int got;
+    bool bound = false;
 
-    while ((got = bind(fd, to->ai_addr, to->ai_addrlen)) != 0 && errno == EADDRINUSE &&
-           clock_mono_ms() < until_ms)
+    while (true) {
+        bound = bound || bind(fd, at->ai_addr, at->ai_addrlen) == 0;
+        if (bound && listen(fd, BACKLOG) == 0)
+            return 0;
+        if (errno != EADDRINUSE || clock_mono_ms() >= until_ms)
+            return -1;
         (void)nanosleep(&pause, NULL);
-    return got;
+    }
 }
 
 static int listen_on(const struct config_address *a, int *fd, struct err *err)
@@ -88,7 +92,7 @@ static int listen_on(const struct config_address *a, int *fd, struct err *err)
      * wait for a delayed acknowledgement: 40 ms. */
     if (*fd >= 0)
         (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (*fd < 0 || bind_patiently(*fd, found) != 0 || listen(*fd, BACKLOG) != 0) {
+    if (*fd < 0 || bind_and_listen(*fd, found) != 0) {
         (void)err_sys(err, "listen %s:%s", a->host, a->port);
         freeaddrinfo(found);
         return -1;

@@ -1,15 +1,15 @@
 /*
- * Until when the queue has been heard. A doubt about a send ends only when the events that could
- * have settled it have been read, so this must not be later than the truth, and must not stand
- * still:
+ * Until when has the queue been heard? A doubt about a send ends only when the events that could
+ * have settled it have been read, so the answer must not be later than the truth, and must not
+ * stand still.
  *
- *   an empty answer       everything has been received
- *   a busy queue          is never empty: opens and clicks of other mail come all day. Then the
- *                         messages tell, by the time they waited in it. The longest wait within a
- *                         period and a half is how far behind we are, as messages overtake one
- *                         another. A period is the time that SQS may keep one out of sight.
- *   a lost answer         hides what it carried for as long: nothing counts until it is over
- *   received, not stored  what is held has not been heard
+ * An empty answer says: up to now. A busy queue is never empty, as opens and clicks of other mail
+ * come all day; there the messages tell, by the time they have waited in it. They overtake one
+ * another, so what counts is the longest wait within the present period and the one before. A
+ * period is as long as SQS may keep a message out of sight.
+ *
+ * A lost answer hides what it carried for just as long: nothing counts until that is over. And what
+ * is held here but not stored yet has not been heard.
  */
 #include "poller/queue.h"
 

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import net from 'node:net';
 import { after, describe, it } from 'node:test';
 import { Postern, audit, binary, freePort, isSettled, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
 
@@ -63,6 +64,17 @@ describe('a Postern', () => {
     const second = spawnSync(binary, ['-c', other], { encoding: 'utf8', timeout: 20000 });
     assert.equal(second.status, 1);
     assert.match(second.stderr, /another Postern runs on state_dir/);
+    assert.equal(await postern.healthy(), true);
+    await postern.stop();
+  });
+
+  it('waits for a port that its predecessor has not let go of yet', async () => {
+    const port = await freePort();
+    const holder = net.createServer((socket) => socket.destroy()).listen(port, '127.0.0.1');
+    const starting = Postern.start({ port });
+    await sleep(700);
+    await new Promise((resolve) => holder.close(resolve));
+    const postern = await starting;
     assert.equal(await postern.healthy(), true);
     await postern.stop();
   });

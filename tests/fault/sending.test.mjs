@@ -524,7 +524,7 @@ describe('sending', { concurrency: 5 }, () => {
 
   for (const what of ['of another boot', 'gone'])
     bothWays(`a power cut, after which the started marks are ${what}`, async (strategy) => {
-      const aws = await startAws({ latencyMs: 30, eventDelayMs: 500, deafPollMs: 3000 });
+      const aws = await startAws({ latencyMs: 250, eventDelayMs: 500, deafPollMs: 3000 });
       const before = await startPostern(aws, { sender: { strategy, max_rate: '300' } });
       const to = readers(500);
       const form = newsletterForm(to);
