@@ -7,14 +7,17 @@ Q := $(if $(V),,@)
 B := build/$(FLAVOUR)
 CC ?= gcc
 PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib
+# GLib's headers do not pass our warnings: they are the system's.
+PKG_GMIME := gmime-3.0
 # msgpack-c's pkg-config name changed between versions; Debian 12 calls it msgpack.
 PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack || echo msgpack-c)
 
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem pack slice
 shm_SRC := bell child gauges record ring started
-mail_SRC := address date event event_json filter form message mime multipart own_event page_token render \
-            ses_address ses_bulk ses_compile ses_event ses_headers ses_parts ses_raw ses_simple \
+mail_SRC := address date event event_json filter form message mime mime_clean mime_read multipart \
+            own_event page_token render \
+            ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
             submission variables
 aws_SRC := credentials error http ses sign sqs
 store_SRC := batch_write batches control_client deadletters events gates key reputation store suppressions
@@ -48,7 +51,8 @@ LINK_master := master cli sandbox httpd sender poller store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror
-CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null)
+CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null) \
+            $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKG_GMIME) 2>/dev/null))
 CFLAGS_debug := -O0 -g3
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -57,7 +61,7 @@ CFLAGS_tsan := -O1 -g -fsanitize=thread
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR))
 LDFLAGS += $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
-LDLIBS := $(shell pkg-config --libs $(PKGS) $(PKG_MSGPACK) 2>/dev/null) -lm -lpthread
+LDLIBS := $(shell pkg-config --libs $(PKGS) $(PKG_MSGPACK) $(PKG_GMIME) 2>/dev/null) -lm -lpthread
 
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(addprefix $(1)/,$(addsuffix .c,$($(1)_SRC)))))
 archives = $(foreach f,$(1),$(B)/lib$(f).a)

@@ -45,4 +45,5 @@ door 'curl/' '^aws/'
 door 'cjson/' '^base/json\.h$'
 door 'msgpack' '^base/pack\.c$'
 door 'confuse\.h' '^base/config\.c$'
+door '(gmime|glib)' '^mail/mime_read\.c$'
 exit $bad
