@@ -5,21 +5,19 @@
 #include "base/digest.h"
 
 enum {
-    LINE_SOFT = 78,     /* RFC 5322 2.1.1: should not pass */
-    LINE_HARD = 998,    /* must not pass */
-    ENCODED_LINE = 76,  /* RFC 2045 6.7 and 6.8: without CRLF */
-    ENCODED_BYTES = 57, /* of data in such a line of base64 */
+    LINE_SOFT = 78,            /* RFC 5322 2.1.1: should not pass */
+    LINE_HARD = MIME_LINE_MAX, /* must not pass */
+    ENCODED_LINE = 76,         /* RFC 2045 6.7 and 6.8: without CRLF */
+    ENCODED_BYTES = 57,        /* of data in such a line of base64 */
     SEED_BYTES = 16,
     BOUNDARY_BYTES = 48,
     FILENAME_PLAIN = 60, /* longer names go in pieces, RFC 2231 3 */
     FILENAME_PIECE = 54,
 };
 
-enum encoding { ENCODING_7BIT, ENCODING_QUOTED_PRINTABLE, ENCODING_BASE64 };
-
 /* ---- header fields ---- */
 
-static void add_field(struct buf *to, struct slice name, struct slice value)
+void mime_put_field(struct buf *to, struct slice name, struct slice value)
 {
     assert(slice_is_ascii(value) && slice_find_byte(value, '\r') == SIZE_MAX);
     assert(slice_find_byte(value, '\n') == SIZE_MAX && slice_find_byte(value, 0) == SIZE_MAX);
@@ -55,10 +53,46 @@ static void add_line(struct buf *to, const char *text)
     buf_add(to, "\r\n", 2);
 }
 
+bool mime_stands_once(struct slice name)
+{
+    static const char *const once[] = {"date",
+                                       "from",
+                                       "to",
+                                       "cc",
+                                       "subject",
+                                       "message-id",
+                                       "reply-to",
+                                       "sender",
+                                       "mime-version",
+                                       "in-reply-to",
+                                       "references",
+                                       "precedence",
+                                       "priority",
+                                       "importance",
+                                       "sensitivity",
+                                       "organization",
+                                       "user-agent",
+                                       "auto-submitted",
+                                       "comments",
+                                       "keywords",
+                                       "errors-to",
+                                       "x-priority",
+                                       "x-msmail-priority",
+                                       "x-mailer",
+                                       "x-auto-response-suppress"};
+
+    for (size_t i = 0; i < sizeof once / sizeof once[0]; i++)
+        if (slice_eq_nocase(name, slice_str(once[i])))
+            return true;
+    return slice_starts_nocase(name, SLICE("list-")) ||
+           slice_starts_nocase(name, SLICE("thread-")) ||
+           slice_starts_nocase(name, SLICE("content-"));
+}
+
 /* ---- texts ---- */
 
 /* 7bit, or what is shorter. Counted on the text as it is: line ends differ by little. */
-static enum encoding choose(struct slice text)
+enum mime_encoding mime_encoding_of(struct slice text)
 {
     size_t line = 0, escaped = 0;
     bool plain = true;
@@ -73,11 +107,10 @@ static enum encoding choose(struct slice text)
         plain &= c == '=';
     }
     if (plain)
-        return ENCODING_7BIT;
+        return MIME_7BIT;
     /* Quoted-printable: two bytes more for each escape. Base64: a third more, and line ends. */
-    return escaped * 2 + text.len / ENCODED_LINE * 3 > text.len * 27 / 73
-               ? ENCODING_BASE64
-               : ENCODING_QUOTED_PRINTABLE;
+    return escaped * 2 + text.len / ENCODED_LINE * 3 > text.len * 27 / 73 ? MIME_BASE64
+                                                                          : MIME_QUOTED_PRINTABLE;
 }
 
 /* The length of the line end at text[at], 0 if there is none. */
@@ -130,14 +163,17 @@ static void add_quoted_printable(struct buf *to, struct slice text)
         bool last = at == text.len || line_end(text, at) > 0;
         bool blank = c == ' ' || c == '\t';
         bool escape = c == '=' || c >= 0x7f || (c < ' ' && c != '\t') || (blank && last);
-        /* A line that begins with a dot or "From " suffers in transit (RFC 2049 3). */
-        escape |= column == 0 && (c == '.' || c == 'F');
         size_t width = escape ? 3 : 1;
         /* The "=" of a soft break needs the last column, unless the line ends here anyway. */
         if (column + width > ENCODED_LINE - (last ? 0U : 1U)) {
             buf_add(to, "=\r\n", 3);
             column = 0;
         }
+        /* A line that begins with a dot or "From " suffers in transit (RFC 2049 3), and one that
+         * begins with "--" may be taken for a boundary: a reader's variable could be made so. */
+        if (column == 0 && (c == '.' || c == 'F' || (c == '-' && !last && text.ptr[at] == '-')))
+            escape = true;
+        width = escape ? 3 : 1;
         column += width;
         if (escape) {
             uint8_t *out = buf_reserve(to, 3);
@@ -163,21 +199,49 @@ void mime_base64_lines(struct buf *to, struct slice data)
     }
 }
 
+const char *mime_encoding_name(enum mime_encoding encoding)
+{
+    static const char *const names[] = {"7bit", "quoted-printable", "base64"};
+
+    return names[encoding];
+}
+
+void mime_put_text(struct buf *to, struct slice text, enum mime_encoding encoding)
+{
+    bool ended = text.len == 0 || line_end(text, text.len - 1) > 0;
+
+    switch (encoding) {
+    case MIME_7BIT:
+        add_lines(to, text);
+        break;
+    case MIME_QUOTED_PRINTABLE:
+        add_quoted_printable(to, text);
+        break;
+    case MIME_BASE64:
+        mime_base64_lines(to, text);
+        return;
+    }
+    if (text.len == 0 && encoding == MIME_QUOTED_PRINTABLE)
+        to->len -= 2;
+    else if (!ended)
+        to->len -= 2; /* it belongs to nobody */
+}
+
 static void add_text_part(struct buf *to, const char *type, struct slice text)
 {
-    enum encoding encoding = choose(text);
+    enum mime_encoding encoding = mime_encoding_of(text);
 
     buf_printf(to, "Content-Type: %s; charset=utf-8\r\nContent-Transfer-Encoding: ", type);
     switch (encoding) {
-    case ENCODING_7BIT:
+    case MIME_7BIT:
         add_line(to, "7bit\r\n");
         add_lines(to, text);
         return;
-    case ENCODING_QUOTED_PRINTABLE:
+    case MIME_QUOTED_PRINTABLE:
         add_line(to, "quoted-printable\r\n");
         add_quoted_printable(to, text);
         return;
-    case ENCODING_BASE64:
+    case MIME_BASE64:
         add_line(to, "base64\r\n");
         mime_base64_lines(to, text);
         return;
@@ -267,7 +331,7 @@ static void add_file(struct buf *to, const struct mime_message *m, size_t i)
 {
     const struct attachment *file = &m->attachments[i];
 
-    add_field(to, SLICE("Content-Type"), type_of(file->content_type));
+    mime_put_field(to, SLICE("Content-Type"), type_of(file->content_type));
     buf_add_str(to, is_inline(file) ? "Content-Disposition: inline"
                                     : "Content-Disposition: attachment");
     add_filename(to, file->filename);
@@ -389,7 +453,7 @@ void mime_write(struct buf *to, const struct mime_message *m)
     char separator[BOUNDARY_BYTES];
 
     for (size_t i = 0; i < m->header_count; i++)
-        add_field(to, m->headers[i].name, m->headers[i].value);
+        mime_put_field(to, m->headers[i].name, m->headers[i].value);
     add_line(to, "MIME-Version: 1.0");
     if (count_files(m, false) == 0) {
         add_related(to, m);

@@ -39,6 +39,27 @@ struct mime_message {
 
 void mime_write(struct buf *to, const struct mime_message *m);
 
+/* ---- pieces, for who puts a message together in another way ---- */
+
+enum { MIME_LINE_MAX = 998 }; /* bytes, without CRLF: RFC 5322 2.1.1 */
+
+enum mime_encoding { MIME_7BIT, MIME_QUOTED_PRINTABLE, MIME_BASE64 };
+const char *mime_encoding_name(enum mime_encoding encoding);
+
+/* What mime_write() would take for this text. */
+enum mime_encoding mime_encoding_of(struct slice text);
+/* The text as it is to be decoded again: with a line end behind it only where it has one (base64
+ * lines all end). MIME_7BIT changes line ends only. */
+void mime_put_text(struct buf *to, struct slice text, enum mime_encoding encoding);
+
+/* SES refuses a mail in which such a field stands twice: the last one counts. SOURCE spec/aws.md
+ * §6.
+ */
+bool mime_stands_once(struct slice name);
+
+/* One header field, folded. */
+void mime_put_field(struct buf *to, struct slice name, struct slice value);
+
 /* data as base64 in lines of 76 characters, each with CRLF. */
 void mime_base64_lines(struct buf *to, struct slice data);
 
