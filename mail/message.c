@@ -2,7 +2,12 @@
 
 #include "base/pack.h"
 
-enum { VERSION = 1, HEAD_FIELDS = 18, CONTENT_FIELDS = 13, RECIPIENT_FIELDS = 4 };
+enum {
+    VERSION = 1,
+    HEAD_FIELDS = 18,
+    CONTENT_FIELDS = 13, /* one more with a whole message */
+    RECIPIENT_FIELDS = 4,
+};
 
 /* -------- lists -------- */
 
@@ -136,7 +141,7 @@ static void get_attachments(struct unpack *u, struct arena *a, struct message_co
 
 void message_content_pack(struct buf *to, const struct message_content *c)
 {
-    pack_array(to, CONTENT_FIELDS);
+    pack_array(to, CONTENT_FIELDS + (c->mime.len > 0 ? 1 : 0));
     pack_u64(to, VERSION);
     pack_str(to, c->from);
     pack_str(to, c->subject);
@@ -150,14 +155,18 @@ void message_content_pack(struct buf *to, const struct message_content *c)
     pack_u64(to, (uint64_t)c->clicks);
     pack_bool(to, c->batch_mode);
     pack_bool(to, c->suppress_variables_header);
+    if (c->mime.len > 0)
+        pack_bin(to, c->mime);
 }
 
 bool message_content_unpack(struct slice from, struct arena *a, struct message_content *c)
 {
     struct unpack u = unpack_over(from);
 
+    uint32_t fields = unpack_array(&u);
+
     *c = (struct message_content){0};
-    if (unpack_array(&u) != CONTENT_FIELDS || unpack_u64(&u) != VERSION)
+    if ((fields != CONTENT_FIELDS && fields != CONTENT_FIELDS + 1) || unpack_u64(&u) != VERSION)
         return false;
     c->from = unpack_str(&u);
     c->subject = unpack_str(&u);
@@ -171,6 +180,8 @@ bool message_content_unpack(struct slice from, struct arena *a, struct message_c
     c->clicks = (enum tracking)get_at_most(&u, TRACKING_OFF);
     c->batch_mode = unpack_bool(&u);
     c->suppress_variables_header = unpack_bool(&u);
+    if (fields > CONTENT_FIELDS)
+        c->mime = unpack_str(&u);
     return unpack_done(&u);
 }
 

@@ -69,6 +69,9 @@ struct message_content {
     enum tracking opens, clicks;
     bool batch_mode;
     bool suppress_variables_header; /* o:suppress-headers names X-Mailgun-Variables or all */
+    /* messages.mime: the whole message, as SES takes it (mail/mime_clean.h); subject, texts,
+     * headers and attachments above are empty then. Empty = none. */
+    struct slice mime;
 };
 
 enum recipient_kind { RECIPIENT_TO, RECIPIENT_CC, RECIPIENT_BCC };

@@ -73,13 +73,13 @@ static bool is_tag_value(struct slice s)
     return s.len > 0 && s.len <= SES_TAG_MAX;
 }
 
-/* The cheapest call that can express the batch as such. Attachments and AMP have no place in the
- * others; To and Cc of more readers than a call takes have to stand in a header. */
+/* The cheapest call that can express the batch as such. Whole messages, attachments and AMP have no
+ * place in the others; To and Cc of more readers than a call takes have to stand in a header. */
 static enum ses_way way_of(struct ses_batch *b, struct arena *a)
 {
     const struct message_content *c = b->content;
 
-    if (b->setup->always_raw || c->attachment_count > 0 || c->amp_html.len > 0 ||
+    if (c->mime.len > 0 || b->setup->always_raw || c->attachment_count > 0 || c->amp_html.len > 0 ||
         (!b->batch_mode && b->head->recipient_count > SES_DESTINATIONS_MAX))
         return SES_RAW;
     if (b->setup->allow_bulk && b->batch_mode && b->head->recipient_count > 1 &&
@@ -106,6 +106,8 @@ struct ses_batch *ses_batch_compile(const struct message_head *head,
     compile_text(b, &b->html, content->html, a);
     compile_text(b, &b->amp_html, content->amp_html, a);
     ses_headers_compile(b, a);
+    if (content->mime.len > 0)
+        ses_mime_compile(b, a);
     b->tail = compile_tail(content, setup, a);
     b->email_id = is_tag_value(head->email_id) ? head->email_id : slice_none();
     b->way = way_of(b, a);

@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "base/json.h"
+#include "mail/mime.h"
 #include "mail/ses_address.h"
 #include "mail/ses_parts.h"
 
@@ -25,26 +26,14 @@ static bool is_not_for_the_list(struct slice name)
            slice_starts_nocase(name, SLICE("x-ses-"));
 }
 
-/* SES refuses a mail in which one of these stands twice: the last one counts. */
-static bool is_allowed_once(struct slice name)
-{
-    static const char *const once[] = {
-        "reply-to",          "sender",         "in-reply-to",
-        "references",        "precedence",     "priority",
-        "importance",        "sensitivity",    "organization",
-        "user-agent",        "auto-submitted", "comments",
-        "keywords",          "errors-to",      "x-priority",
-        "x-msmail-priority", "x-mailer",       "x-auto-response-suppress"};
-
-    for (size_t i = 0; i < sizeof once / sizeof once[0]; i++)
-        if (slice_eq_nocase(name, slice_str(once[i])))
-            return true;
-    return slice_starts_nocase(name, SLICE("list-")) || slice_starts_nocase(name, SLICE("thread-"));
-}
-
 static bool has_mailboxes(struct slice name)
 {
-    static const char *const names[] = {"sender", "errors-to", "disposition-notification-to",
+    static const char *const names[] = {"to",
+                                        "cc",
+                                        "sender",
+                                        "reply-to",
+                                        "errors-to",
+                                        "disposition-notification-to",
                                         "return-receipt-to"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -89,9 +78,8 @@ static size_t count_elements(struct slice value)
     return count;
 }
 
-/* False when nothing of the header is left. */
-static bool compile_header(struct ses_batch *b, struct ses_header *h, struct slice name,
-                           struct slice value, struct arena *a)
+bool ses_header_compile(struct ses_batch *b, struct ses_header *h, struct slice name,
+                        struct slice value, struct arena *a)
 {
     const struct render_keys *keys = b->batch_mode ? b->keys : NULL;
     size_t elements = count_elements(value);
@@ -260,7 +248,7 @@ void ses_headers_compile(struct ses_batch *b, struct arena *a)
     b->headers = arena_array(a, c->header_count, sizeof *b->headers);
     for (size_t i = 0; i < c->header_count; i++) {
         struct slice name = slice_trim(c->headers[i].name), value = c->headers[i].value;
-        if (is_not_for_the_list(name) || (is_allowed_once(name) && comes_again(c, i)))
+        if (is_not_for_the_list(name) || (mime_stands_once(name) && comes_again(c, i)))
             continue;
         if (slice_eq_nocase(name, SLICE("reply-to"))) {
             render_compile(&b->reply_to, value, keys, a);
@@ -268,7 +256,7 @@ void ses_headers_compile(struct ses_batch *b, struct arena *a)
             b->has_reply_to = b->reply_to.unknown_count == 0;
             continue;
         }
-        if (compile_header(b, &b->headers[b->header_count], name, value, a))
+        if (ses_header_compile(b, &b->headers[b->header_count], name, value, a))
             b->header_count++;
         else if (slice_eq_nocase(name, SLICE("list-unsubscribe")))
             b->lost_list_unsubscribe = true;

@@ -56,6 +56,7 @@ struct ses_batch {
     bool *used_in_body, *used_in_subject; /* by slot: a template variable of bulk */
     bool bulk_varies_list_unsubscribe;
     uint32_t unknown_count;
+    struct ses_mime *mime; /* a whole message was given; else NULL */
 };
 
 /* A mail's own header fields, rendered. The values live in the scratch's arena or in the batch. */
@@ -67,6 +68,9 @@ struct ses_fields {
 /* ---- mail/ses_headers.c ---- */
 
 void ses_headers_compile(struct ses_batch *b, struct arena *a);
+/* One header; false when nothing of it is left. */
+bool ses_header_compile(struct ses_batch *b, struct ses_header *h, struct slice name,
+                        struct slice value, struct arena *a);
 /* The header's value, ready for the wire, in s->header; empty = leave the header out. */
 void ses_header_put_value(const struct ses_header *h, const struct slice *values,
                           struct ses_scratch *s);
@@ -106,7 +110,21 @@ bool ses_put_destination(const struct ses_batch *b, const struct recipient *list
 void ses_put_tags(const struct ses_batch *b, const struct recipient *reader, uint32_t index,
                   struct ses_scratch *s, struct buf *to);
 
+/* ---- mail/ses_mime.c ---- */
+
+void ses_mime_compile(struct ses_batch *b, struct arena *a);
+/* The message as this reader gets it. */
+bool ses_mime_write(const struct ses_batch *b, const struct recipient *reader,
+                    const struct slice *values, struct ses_scratch *s, struct buf *to,
+                    struct err *err);
+
+/* `"FromEmailAddress":…` */
+bool ses_mime_put_from(const struct ses_batch *b, const struct slice *values, struct ses_scratch *s,
+                       struct buf *to, struct err *err);
+
 /* ---- mail/ses_raw.c, mail/ses_bulk.c ---- */
+
+bool ses_value_folds(struct slice value); /* into lines of a mail */
 
 void ses_raw_compile(struct ses_batch *b, struct arena *a);
 enum ses_fit ses_raw_render(const struct ses_batch *b, const struct recipient *list, size_t count,

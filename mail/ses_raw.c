@@ -65,7 +65,7 @@ static struct slice run(const struct render_template *t, const struct slice *val
     return kept;
 }
 
-static bool folds(struct slice value)
+bool ses_value_folds(struct slice value)
 {
     size_t word = 0;
 
@@ -131,7 +131,7 @@ static struct name_value *fields_of(const struct ses_batch *b, const struct reci
     for (size_t i = 0; i < own.count; i++)
         all[(*field_count)++] = own.list[i];
     for (size_t i = 0; i < *field_count; i++)
-        if (!folds(all[i].value)) {
+        if (!ses_value_folds(all[i].value)) {
             (void)err_set(err, ERR_INPUT, "Header %.*s: holds a word longer than a mail line",
                           SLICE_ARGS(all[i].name));
             return NULL;
@@ -139,15 +139,17 @@ static struct name_value *fields_of(const struct ses_batch *b, const struct reci
     return all;
 }
 
-enum ses_fit ses_raw_render(const struct ses_batch *b, const struct recipient *list, size_t count,
-                            uint64_t mask, uint32_t first, struct ses_scratch *s, struct buf *to,
-                            struct err *err)
+/* The whole message, in s->mime. */
+static bool write_message(const struct ses_batch *b, const struct recipient *list, size_t count,
+                          unsigned at, uint32_t number, const struct slice *values,
+                          struct ses_scratch *s, struct err *err)
 {
-    unsigned at = (unsigned)__builtin_ctzll(mask);
-    struct slice *values = ses_values_of(b, &list[at], s);
-    uint64_t seed[2] = {b->setup->batch_id, first + at};
+    uint64_t seed[2] = {b->setup->batch_id, number};
     struct recipient one = list[at];
 
+    buf_reset(&s->mime);
+    if (b->mime != NULL)
+        return ses_mime_write(b, &one, values, s, &s->mime, err);
     one.kind = RECIPIENT_TO;
     struct mime_message m = {
         .text = run(&b->text, values, &s->arena),
@@ -161,20 +163,31 @@ enum ses_fit ses_raw_render(const struct ses_batch *b, const struct recipient *l
     m.headers = fields_of(b, b->batch_mode ? &one : list, b->batch_mode ? 1 : count, values, s,
                           &m.header_count, err);
     if (m.headers == NULL)
-        return SES_REFUSED;
-    buf_add_byte(to, '{');
-    if (!ses_put_from(b, values, s, to, err))
-        return SES_REFUSED;
-    buf_add_byte(to, ',');
-    if (!ses_put_destination(b, list, count, mask, true, s, to, err))
-        return SES_REFUSED;
-    buf_reset(&s->mime);
+        return false;
     mime_write(&s->mime, &m);
+    return true;
+}
+
+enum ses_fit ses_raw_render(const struct ses_batch *b, const struct recipient *list, size_t count,
+                            uint64_t mask, uint32_t first, struct ses_scratch *s, struct buf *to,
+                            struct err *err)
+{
+    unsigned at = (unsigned)__builtin_ctzll(mask);
+    struct slice *values = ses_values_of(b, &list[at], s);
+
+    if (!write_message(b, list, count, at, first + at, values, s, err))
+        return SES_REFUSED;
     if (s->mime.len > SES_MESSAGE_MAX) {
         (void)err_set(err, ERR_INPUT, "The mail has %zu bytes: SES takes %d at most", s->mime.len,
                       SES_MESSAGE_MAX);
         return SES_REFUSED;
     }
+    buf_add_byte(to, '{');
+    if (!(b->mime != NULL ? ses_mime_put_from : ses_put_from)(b, values, s, to, err))
+        return SES_REFUSED;
+    buf_add_byte(to, ',');
+    if (!ses_put_destination(b, list, count, mask, true, s, to, err))
+        return SES_REFUSED;
     buf_add_str(to, ",\"Content\":{\"Raw\":{\"Data\":\"");
     text_base64(to, buf_slice(&s->mime));
     buf_add_str(to, "\"}},\"EmailTags\":");

@@ -124,7 +124,7 @@ describe('files', () => {
     await waitFor('both', () => postern.batches().length === 2 && isSettled(postern.batches()));
     assert.deepEqual(postern.batches().map((b) => [b.sent, b.failed]), [[1, 0], [0, 1]]);
     const [event] = await waitFor('the event', async () => { const list = await postern.walk('event=failed'); return list.length === 1 && list; });
-    assert.match(event['delivery-status'].message, /SES takes 41943040 at most/);
+    assert.match(event['delivery-status'].message, /SES takes 40000000 at most/);
     assert.equal(event.severity, 'permanent');
     await postern.stop();
   });

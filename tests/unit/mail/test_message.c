@@ -101,6 +101,23 @@ static void a_head_survives_packing(void **unused)
     arena_fini(&a);
 }
 
+static void a_whole_message_survives_packing(void **unused)
+{
+    struct arena a = {0};
+    struct buf b = {0};
+    struct message_content c = a_content(), g;
+
+    (void)unused;
+    c.mime = SLICE("From: a@b\r\n\r\n\0");
+    message_content_pack(&b, &c);
+    assert_true(message_content_unpack(buf_slice(&b), &a, &g));
+    assert_true(slice_eq(g.mime, c.mime) && g.suppress_variables_header);
+    for (size_t i = 0; i < b.len; i++)
+        assert_false(message_content_unpack(slice_head(buf_slice(&b), i), &a, &g));
+    buf_fini(&b);
+    arena_fini(&a);
+}
+
 static void a_content_survives_packing(void **unused)
 {
     struct arena a = {0};
@@ -240,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_head_survives_packing),
         cmocka_unit_test(a_content_survives_packing),
+        cmocka_unit_test(a_whole_message_survives_packing),
         cmocka_unit_test(a_slice_of_recipients_survives_packing_whole_and_one_by_one),
         cmocka_unit_test(a_slice_holds_one_to_fifty_recipients),
         cmocka_unit_test(what_is_cut_or_has_more_is_refused),
