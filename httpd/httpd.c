@@ -77,6 +77,7 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_HEALTH:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
     case ROUTE_MESSAGES:
+    case ROUTE_MESSAGES_MIME:
         return method == EVHTTP_REQ_POST;
     case ROUTE_EVENTS:
         return method == EVHTTP_REQ_GET;
@@ -155,6 +156,7 @@ static void exchange_serve(struct exchange *x)
         health_handle(x);
         return;
     case ROUTE_MESSAGES:
+    case ROUTE_MESSAGES_MIME:
         messages_handle(x);
         return;
     case ROUTE_EVENTS:

@@ -1,6 +1,6 @@
 /*
- * POST /v3/{domain}/messages: the form becomes an ACCEPT record; the client hears 200 once the
- * writer has it on disk. SOURCE spec/mailgun.md §2; design.md P1.
+ * POST /v3/{domain}/messages and …/messages.mime: the form becomes an ACCEPT record; the client
+ * hears 200 once the writer has it on disk. SOURCE spec/mailgun.md §2 and §3; design.md P1.
  */
 #include <event2/buffer.h>
 
@@ -198,8 +198,10 @@ void messages_handle(struct exchange *x)
         return;
     }
     digest_random(&context.random, sizeof context.random);
+    bool is_mime = x->route.kind == ROUTE_MESSAGES_MIME;
     if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why) ||
-        !submission_from_form(&form, &context, &x->arena, &submission, &why)) {
+        !(is_mime ? submission_from_mime : submission_from_form)(&form, &context, &x->arena,
+                                                                 &submission, &why)) {
         refuse(x, why.status, why.message);
         return;
     }

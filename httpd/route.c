@@ -56,8 +56,10 @@ static bool is_version(struct slice s)
 static void route_resource(struct route *r, const struct slice *segments, size_t count,
                            struct slice leaf)
 {
-    if (slice_eq(segments[0], SLICE("messages")) && count == 1) {
-        r->kind = ROUTE_MESSAGES;
+    bool is_mime = slice_eq(segments[0], SLICE("messages.mime"));
+
+    if (count == 1 && (is_mime || slice_eq(segments[0], SLICE("messages")))) {
+        r->kind = is_mime ? ROUTE_MESSAGES_MIME : ROUTE_MESSAGES;
         r->allow = "POST";
         return;
     }
@@ -119,6 +121,8 @@ const char *route_name(const struct route *route)
         return "health";
     case ROUTE_MESSAGES:
         return "messages";
+    case ROUTE_MESSAGES_MIME:
+        return "messages.mime";
     case ROUTE_EVENTS:
         return "events";
     case ROUTE_SUPPRESSION:

@@ -16,6 +16,7 @@ enum route_kind {
     ROUTE_BAD_ESCAPE, /* a broken %xx */
     ROUTE_HEALTH,
     ROUTE_MESSAGES,
+    ROUTE_MESSAGES_MIME,
     ROUTE_EVENTS,
     ROUTE_SUPPRESSION,  /* one address of a list */
     ROUTE_SUPPRESSIONS, /* a list */

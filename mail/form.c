@@ -75,6 +75,7 @@ bool form_parse(struct slice content_type, struct slice body, struct arena *a, s
     if (slice_eq_nocase(type, SLICE("multipart/form-data"))) {
         if (!multipart_parse(body, multipart_boundary(content_type, a), a, form))
             return refuse(why, SLICE("malformed multipart/form-data request"));
+        form->is_multipart = true;
     } else if (slice_eq_nocase(type, SLICE("application/x-www-form-urlencoded"))) {
         if (!urlencoded_parse(body, a, form, why))
             return false;
@@ -89,7 +90,9 @@ bool form_parse(struct slice content_type, struct slice body, struct arena *a, s
         field->name = without_index(field->name);
         if (!slice_is_utf8(field->name))
             return refuse(why, SLICE("a parameter name is not valid UTF-8"));
-        if (!field->is_file && !slice_is_utf8(field->value))
+        /* A MIME message comes as the bytes that it is, also without a file name. */
+        if (!field->is_file && !slice_eq(field->name, SLICE("message")) &&
+            !slice_is_utf8(field->value))
             return refuse(why, arena_printf(a, "'%.*s' parameter is not valid UTF-8",
                                             SLICE_ARGS(field->name)));
     }

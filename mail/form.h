@@ -1,11 +1,11 @@
 /*
  * mail/form.h - from a request body to a message: multipart/form-data or urlencoded, then Mailgun's
- * fields.
+ * fields, or a whole MIME message beside them.
  *
  * MEMORY  Everything given out lives in the caller's arena or borrows from the body.
  * ERRORS  false and *why: HTTP status and Mailgun's own words (spec/mailgun.md §2.9), to answer as
  *         {"message":"…"}. Nothing was kept.
- * SOURCE  spec/mailgun.md §2; spec/ghost.md §2.
+ * SOURCE  spec/mailgun.md §2 and §3; spec/ghost.md §2.
  */
 #ifndef MAIL_FORM_H
 #define MAIL_FORM_H
@@ -26,6 +26,7 @@ struct form_field {
 struct form {
     struct form_field *fields;
     size_t count;
+    bool is_multipart; /* not urlencoded */
 };
 
 /* content_type: the header's value (empty = none). */
@@ -50,6 +51,11 @@ struct submission_context {
 
 /* POST /v3/{domain}/messages. Fills head entirely (due_wall_ms, lane and recipient_count too). */
 bool submission_from_form(const struct form *form, const struct submission_context *context,
+                          struct arena *a, struct submission *s, struct refusal *why);
+
+/* POST /v3/{domain}/messages.mime: the same from a field `message`, a whole MIME message. What its
+ * header says of options, the form's own fields overrule. */
+bool submission_from_mime(const struct form *form, const struct submission_context *context,
                           struct arena *a, struct submission *s, struct refusal *why);
 
 /* CLAIM_BYTES (16) of SHA-256 over (domain, email-id, address with its domain part lower-cased,

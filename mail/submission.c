@@ -10,6 +10,7 @@
 #include "mail/address.h"
 #include "mail/date.h"
 #include "mail/form.h"
+#include "mail/mime_clean.h"
 #include "mail/variables.h"
 
 enum {
@@ -29,6 +30,7 @@ struct builder {
     /* Recipients by folded address: open addressing, index + 1. */
     uint16_t table[TABLE_SIZE];
     struct variable_set set;
+    bool has_message_id; /* h:Message-Id */
 };
 
 static bool refuse(struct builder *b, struct slice message)
@@ -255,7 +257,9 @@ static struct slice variables_field(struct builder *b)
 
     for (size_t i = 0; i < b->form->count; i++) {
         const struct form_field *f = &b->form->fields[i];
-        if (f->is_file || !slice_eq(f->name, SLICE("recipient-variables")))
+        if (f->is_file ||
+            (!slice_eq(f->name, SLICE("recipient-variables")) &&
+             !slice_eq_nocase(behind_prefix(f, "h:"), SLICE("X-Mailgun-Recipient-Variables"))))
             continue;
         b->s->head.batch_mode = b->s->content.batch_mode = true;
         if (f->value.len > 0)
@@ -372,6 +376,7 @@ static bool read_headers(struct builder *b)
     for (size_t i = 0; i < s->head.var_count; i++)
         if (slice_eq(s->head.vars[i].name, SLICE("email-id")))
             s->head.email_id = s->head.vars[i].value;
+    b->has_message_id = slice_trim(message_id).len > 0;
     read_message_id(b, message_id);
     return true;
 }
@@ -559,8 +564,9 @@ static bool read_all(struct builder *b)
     return true;
 }
 
-bool submission_from_form(const struct form *form, const struct submission_context *context,
-                          struct arena *a, struct submission *s, struct refusal *why)
+static bool submit(const struct form *form, const struct submission_context *context,
+                   struct arena *a, struct submission *s, struct refusal *why,
+                   bool (*read)(struct builder *))
 {
     struct builder b = {.form = form,
                         .context = context,
@@ -572,9 +578,282 @@ bool submission_from_form(const struct form *form, const struct submission_conte
     *s = (struct submission){0};
     s->head.domain = context->domain;
     s->head.accepted_wall_us = context->now_us;
-    bool ok = read_all(&b);
+    bool ok = read(&b);
     variable_set_fini(&b.set);
     return ok;
+}
+
+bool submission_from_form(const struct form *form, const struct submission_context *context,
+                          struct arena *a, struct submission *s, struct refusal *why)
+{
+    return submit(form, context, a, s, why, read_all);
+}
+
+/* -------- a whole message -------- */
+
+/* Many options have a spelling as header; of those that may come again, the form's are the first.
+ */
+static bool is_option_header(struct slice name)
+{
+    return slice_starts_nocase(name, SLICE("X-Mailgun-"));
+}
+
+static size_t add_option_fields(const struct mime_tree *tree, bool tags, struct arena *a,
+                                struct form_field *to)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < tree->span_count && tree->spans[i].kind == MIME_FIELD; i++) {
+        const struct mime_span *f = &tree->spans[i];
+        if (!is_option_header(f->name) || slice_eq_nocase(f->name, SLICE("X-Mailgun-Tag")) != tags)
+            continue;
+        to[count++] = (struct form_field){.name = arena_printf(a, "h:%.*s", SLICE_ARGS(f->name)),
+                                          .value = mime_text_of(f->value, a)};
+    }
+    return count;
+}
+
+/* The form with the message's options: before its own, for the last one wins; tags behind them. */
+static struct form with_options(const struct form *form, const struct mime_tree *tree,
+                                struct arena *a)
+{
+    struct form all = {.is_multipart = form->is_multipart};
+
+    all.fields = arena_array(a, form->count + tree->span_count, sizeof *all.fields);
+    all.count = add_option_fields(tree, false, a, all.fields);
+    memcpy(all.fields + all.count, form->fields, form->count * sizeof *all.fields);
+    all.count += form->count;
+    all.count += add_option_fields(tree, true, a, all.fields + all.count);
+    return all;
+}
+
+/* The last field `message` that is not empty, with or without a file name. */
+static struct slice message_field(const struct builder *b)
+{
+    for (size_t i = b->form->count; i > 0; i--) {
+        const struct form_field *f = &b->form->fields[i - 1];
+        if (f->value.len > 0 && slice_eq(f->name, SLICE("message")))
+            return f->value;
+    }
+    return (struct slice){0};
+}
+
+/* A field of the message by this name, as written; the last one counts. */
+static struct slice mime_field(const struct mime_tree *tree, const char *name)
+{
+    struct slice value = {0};
+
+    for (size_t i = 0; i < tree->span_count && tree->spans[i].kind == MIME_FIELD; i++)
+        if (slice_eq_nocase(tree->spans[i].name, slice_str(name)))
+            value = tree->spans[i].value;
+    return value;
+}
+
+static struct slice own_field(const struct name_value *own, size_t count, const char *name)
+{
+    struct slice value = {0};
+
+    for (size_t i = 0; i < count; i++)
+        if (slice_eq_nocase(own[i].name, slice_str(name)))
+            value = own[i].value;
+    return value;
+}
+
+/* Of mailboxes, as a form would name them: names in UTF-8, quoted where they need it. Encoded words
+ * are undone one by one: a comma in one is no end of a mailbox. Empty when it is no such list. */
+static struct slice mailboxes_of(struct builder *b, struct slice value)
+{
+    struct buf text = {0};
+    struct slice list = mime_line_of(value, b->arena);
+    struct mailbox m;
+    enum address_result result;
+
+    if (!slice_is_utf8(list))
+        list = mime_text_of(list, b->arena);
+    while ((result = address_next(&list, b->arena, &m)) == ADDRESS_OK) {
+        if (text.len > 0)
+            buf_add_str(&text, ", ");
+        if (m.name.len > 0) {
+            buf_add_byte(&text, '"');
+            for (size_t i = 0; i < m.name.len; i++) {
+                if (m.name.ptr[i] == '"' || m.name.ptr[i] == '\\')
+                    buf_add_byte(&text, '\\');
+                buf_add_byte(&text, m.name.ptr[i]);
+            }
+            buf_add_str(&text, "\" <");
+        }
+        buf_add_slice(&text, m.address);
+        if (m.name.len > 0)
+            buf_add_byte(&text, '>');
+    }
+    struct slice kept =
+        result == ADDRESS_END ? arena_dup(b->arena, buf_slice(&text)) : slice_none();
+    buf_fini(&text);
+    return kept;
+}
+
+static bool holds_variable(const struct builder *b, struct slice text)
+{
+    return b->s->head.batch_mode && slice_find(text, SLICE("%recipient")) != SIZE_MAX;
+}
+
+static bool bad_message(struct builder *b, const char *why)
+{
+    return refuse(b, arena_printf(b->arena, "message parameter is not a MIME message: it %s", why));
+}
+
+/* Who it is from; the form's `from` where the message does not say. */
+static bool read_mime_from(struct builder *b, const struct mime_tree *tree, struct name_value *own,
+                           size_t *own_count)
+{
+    struct slice given = own_field(own, *own_count, "From");
+
+    if (given.len == 0)
+        given = mime_field(tree, "From");
+    if (given.len == 0) {
+        given = joined(b, "from");
+        if (has_line_break(given))
+            return bad_address(b, "from");
+        own[(*own_count)++] = (struct name_value){SLICE("From"), given};
+    }
+    if (given.len == 0)
+        return bad_message(b, "has no From header");
+    struct slice text = mime_text_of(given, b->arena);
+    if (!holds_variable(b, text))
+        text = mailboxes_of(b, given);
+    if (text.len == 0)
+        return refuse(b, SLICE("message parameter has a From header that is not a valid address. "
+                               "please check documentation"));
+    b->s->head.from = b->s->content.from = text;
+    return true;
+}
+
+/* What the head tells of the message, and the fields that the form puts into it. */
+static bool read_mime_head(struct builder *b, const struct mime_tree *tree, struct name_value *own,
+                           size_t *own_count)
+{
+    struct submission *s = b->s;
+
+    for (size_t i = 0; i < s->content.header_count; i++) {
+        struct slice name = s->content.headers[i].name;
+        if (!mime_is_taken(name) && !slice_starts_nocase(name, SLICE("content-")) &&
+            !slice_eq_nocase(name, SLICE("mime-version")))
+            own[(*own_count)++] = s->content.headers[i];
+    }
+    s->content.header_count = 0;
+    if (!read_mime_from(b, tree, own, own_count))
+        return false;
+    struct slice subject = own_field(own, *own_count, "Subject");
+    struct slice to = own_field(own, *own_count, "To");
+    s->head.subject =
+        mime_text_of(subject.len > 0 ? subject : mime_field(tree, "Subject"), b->arena);
+    s->head.to = slice_none();
+    if (!s->head.batch_mode) {
+        s->head.to = mailboxes_of(b, to.len > 0 ? to : mime_field(tree, "To"));
+        if (s->head.to.len == 0)
+            s->head.to = joined(b, "to");
+    }
+    return true;
+}
+
+/* The id is the form's, or the message's own, or ours. */
+static void read_mime_id(struct builder *b, const struct mime_tree *tree, struct name_value *own,
+                         size_t *own_count)
+{
+    struct slice given = b->has_message_id ? slice_none() : mime_field(tree, "Message-Id");
+
+    given = mime_text_of(given, b->arena);
+    if (given.len > 0)
+        read_message_id(b, given);
+    else
+        own[(*own_count)++] = (struct name_value){SLICE("Message-Id"), b->s->answer_id};
+}
+
+static bool read_recipients(struct builder *b)
+{
+    struct submission *s = b->s;
+    bool full = false;
+
+    s->recipients = arena_array(b->arena, MESSAGE_RECIPIENTS_MAX, sizeof *s->recipients);
+    if (!add_recipients(b, "to", RECIPIENT_TO, &full))
+        return false;
+    if (s->recipient_count == 0)
+        return bad_address(b, "to");
+    return full ? too_many(b) : true;
+}
+
+static bool clean_message(struct builder *b, const struct mime_tree *tree,
+                          const struct name_value *own, size_t own_count)
+{
+    struct buf clean = {0};
+    struct slice why = {0};
+    struct mime_tree again;
+    const char *unreadable;
+
+    bool good = mime_clean(tree, own, own_count, b->arena, &clean, &why);
+    /* A batch is read once more, by the sender: what it cannot read is better refused here. */
+    if (good && b->s->head.batch_mode &&
+        !mime_read(buf_slice(&clean), b->arena, &again, &unreadable)) {
+        why = slice_str(unreadable);
+        good = false;
+    }
+    if (good)
+        b->s->content.mime = arena_dup(b->arena, buf_slice(&clean));
+    else
+        (void)refuse(b, arena_printf(b->arena, "message parameter cannot be sent: it %.*s",
+                                     SLICE_ARGS(why)));
+    buf_fini(&clean);
+    b->s->head.size_bytes = b->s->content.mime.len;
+    return good;
+}
+
+static bool read_all_mime(struct builder *b)
+{
+    struct submission *s = b->s;
+    const struct form *given = b->form;
+    struct slice message = message_field(b);
+    struct mime_tree tree;
+    struct form all;
+    const char *why;
+    size_t own_count = 0;
+
+    if (!given->is_multipart)
+        return refuse(b, SLICE("Invalid request content type. Expecting 'multipart/form-data' but "
+                               "got 'application/x-www-form-urlencoded'"));
+    if (field(b, "to").len == 0)
+        return refuse(b, SLICE("to parameter is missing"));
+    if (slice_trim(message).len == 0)
+        return refuse(b, SLICE("message parameter is missing"));
+    if (field(b, "template").len > 0)
+        return refuse(b, SLICE("template parameter is not supported: send message without it"));
+    if (!read_recipients(b))
+        return false;
+    if (!mime_read(message, b->arena, &tree, &why))
+        return bad_message(b, why);
+    all = with_options(given, &tree, b->arena);
+    b->form = &all;
+    struct slice variables = variables_field(b);
+    struct name_value *own = arena_array(b->arena, all.count + 2, sizeof *own);
+    bool good = read_variables(b, variables);
+    b->form = given; /* the limit is for what the form has */
+    good = good && options_are_short(b);
+    b->form = &all;
+    good = good && read_headers(b) && read_options(b);
+    if (good) {
+        read_tags(b);
+        read_mime_id(b, &tree, own, &own_count);
+        good = read_mime_head(b, &tree, own, &own_count) && clean_message(b, &tree, own, own_count);
+    }
+    b->form = given;
+    s->head.recipient_count = (uint32_t)s->recipient_count;
+    s->head.lane = s->head.batch_mode ? 1 : 0; /* enum lane: transactional, newsletter */
+    return good;
+}
+
+bool submission_from_mime(const struct form *form, const struct submission_context *context,
+                          struct arena *a, struct submission *s, struct refusal *why)
+{
+    return submit(form, context, a, s, why, read_all_mime);
 }
 
 void submission_claims(const struct submission *s, struct buf *to)

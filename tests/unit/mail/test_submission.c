@@ -712,6 +712,169 @@ static void a_list_may_be_split_anywhere(void **unused)
     }
 }
 
+/* -------- a whole message -------- */
+
+static void post_mime(struct call *c, const char *fields, const char *message)
+{
+    struct submission_context context = {.domain = SLICE("mg.example.com"),
+                                         .path_domain = SLICE("mg.example.com"),
+                                         .now_us = NOW_US,
+                                         .random = 0xe655506fe3d629cc};
+    struct form form;
+    struct slice rest = slice_str(fields), pair, name, value;
+    char key[300];
+
+    while (rest.len > 0) {
+        (void)slice_cut(rest, 1, &pair, &rest);
+        (void)slice_cut(pair, '=', &name, &value);
+        (void)snprintf(key, sizeof key, "%.*s", SLICE_ARGS(name));
+        add(c, key, value);
+    }
+    if (message != NULL)
+        add(c, "message\"; filename=\"m", slice_str(message));
+    buf_add_str(&c->body, "--B--\r\n");
+    c->ok = form_parse(SLICE("multipart/form-data; boundary=B"), buf_slice(&c->body), &c->arena,
+                       &form, &c->why) &&
+            submission_from_mime(&form, &context, &c->arena, &c->s, &c->why);
+}
+
+static void mime_refused(const char *fields, const char *message, const char *want)
+{
+    struct call c = {0};
+
+    post_mime(&c, fields, message);
+    assert_false(c.ok);
+    assert_int_equal(c.why.status, 400);
+    is(c.why.message, want);
+    call_fini(&c);
+}
+
+#define LETTER "From: News <n@mg.example.com>\nTo: a@b.c\nSubject: s\n"
+
+static void a_whole_message_tells_what_a_form_would(void **unused)
+{
+    struct call c = {0};
+
+    (void)unused;
+    post_mime(&c, "to=Ann <a@b.c>, d@e.f\1cc=g@h.i\1v:email-id=own\1o:tag=form\1",
+              "From: =?utf-8?q?S=C3=B8hne=2C_Ltd?= <n@mg.example.com>\nTo: \"A, B\"\n <a@b.c>\n"
+              "Bcc: x@y\nSubject: =?utf-8?q?=C3=A4?=\nMessage-ID: <own@x>\n"
+              "X-Mailgun-Tag: one\nX-Mailgun-Tag: FORM\nX-Mailgun-Track-Opens: yes\n"
+              "X-Mailgun-Drop-Message: yes\nX-Mailgun-Deliver-By: Mon, 23 Nov 2026 12:00:00 GMT\n"
+              "X-Mailgun-Variables: {\"k\":\n \"v\",\"email-id\":\"header\"}\n\nx");
+    if (!c.ok)
+        fail_msg("refused: %.*s", SLICE_ARGS(c.why.message));
+    is(c.s.head.from, "\"Søhne, Ltd\" <n@mg.example.com>");
+    is(c.s.content.from, "\"Søhne, Ltd\" <n@mg.example.com>");
+    is(c.s.head.to, "\"A, B\" <a@b.c>");
+    is(c.s.head.subject, "ä");
+    is(c.s.answer_id, "<own@x>");
+    is(c.s.head.message_id, "own@x");
+    is(c.s.head.email_id, "own");
+    assert_int_equal(c.s.head.tag_count, 2);
+    is(c.s.head.tags[0], "form");
+    is(c.s.head.tags[1], "one");
+    assert_int_equal(c.s.content.var_count, 2);
+    assert_int_equal(c.s.content.opens, TRACKING_ON);
+    assert_true(c.s.head.testmode && !c.s.head.batch_mode);
+    assert_int_equal(c.s.head.due_wall_ms, UINT64_C(1795435200000));
+    assert_int_equal(c.s.recipient_count, 2);
+    is(c.s.content.mime,
+       "From: =?utf-8?q?S=C3=B8hne=2C_Ltd?= <n@mg.example.com>\r\nTo: \"A, B\"\r\n <a@b.c>\r\n"
+       "Subject: =?utf-8?q?=C3=A4?=\r\nMessage-ID: <own@x>\r\nMIME-Version: 1.0\r\n\r\nx");
+    assert_int_equal(c.s.head.size_bytes, c.s.content.mime.len);
+    assert_int_equal(c.s.content.header_count + c.s.content.subject.len + c.s.content.text.len, 0);
+    call_fini(&c);
+}
+
+static void the_form_overrules_the_message(void **unused)
+{
+    struct call c = {0};
+
+    (void)unused;
+    post_mime(&c,
+              "to=a@b.c\1h:Subject=new\1h:X-A=1\1h:Bcc=x@y\1h:Content-Type=x/y\1h:From=Ä "
+              "<o@mg.example.com>\1"
+              "o:tracking=no\1o:testmode=no\1h:Message-Id=<form@x>\1",
+              LETTER "Message-Id: <own@x>\nX-Mailgun-Track: yes\nX-Mailgun-Drop-Message: yes\n\nx");
+    assert_true(c.ok);
+    is(c.s.head.subject, "new");
+    is(c.s.head.from, "\"Ä\" <o@mg.example.com>");
+    is(c.s.answer_id, "<form@x>");
+    assert_int_equal(c.s.content.opens, TRACKING_OFF);
+    assert_false(c.s.head.testmode);
+    is(c.s.content.mime, "To: a@b.c\r\nMessage-Id: <form@x>\r\nSubject: new\r\nX-A: 1\r\n"
+                         "From: =?utf-8?B?w4Q=?= <o@mg.example.com>\r\n"
+                         "MIME-Version: 1.0\r\n\r\nx");
+    call_fini(&c);
+}
+
+static void a_message_can_make_a_batch_too(void **unused)
+{
+    struct call c = {0};
+
+    (void)unused;
+    post_mime(&c, "to=a@b.c, d@e.f\1",
+              "From: %recipient.k% <n@mg.example.com>\nMessage-Id: <%recipient.k%@x>\n"
+              "X-Mailgun-Recipient-Variables: {\"a@b.c\": {\"k\": \"v\"}}\n\nx");
+    assert_true(c.ok);
+    assert_true(c.s.head.batch_mode && c.s.content.batch_mode);
+    assert_int_equal(c.s.head.lane, 1);
+    is(variable(&c.s.recipients[0], "k"), "v");
+    is(c.s.head.from, "%recipient.k% <n@mg.example.com>");
+    assert_true(c.s.head.message_id_per_recipient);
+    is(c.s.head.message_id, "%recipient.k%@x");
+    assert_int_equal(c.s.head.to.len, 0);
+    call_fini(&c);
+}
+
+static void an_id_is_made_where_there_is_none(void **unused)
+{
+    struct call c = {0};
+
+    (void)unused;
+    post_mime(&c, "to=a@b.c\1from=n@mg.example.com\1", "To: a@b.c\n\nx");
+    assert_true(c.ok);
+    is(c.s.answer_id, "<20261123110000.e655506fe3d629cc@mg.example.com>");
+    is(c.s.content.mime,
+       "To: a@b.c\r\nMessage-Id: <20261123110000.e655506fe3d629cc@mg.example.com>\r\n"
+       "From: n@mg.example.com\r\nMIME-Version: 1.0\r\n\r\nx");
+    call_fini(&c);
+}
+
+static void each_refusal_of_a_message_says_why(void **unused)
+{
+    (void)unused;
+    mime_refused("", LETTER "\nx", "to parameter is missing");
+    mime_refused("to=a@b.c\1", NULL, "message parameter is missing");
+    mime_refused("to=a@b.c\1", "\r\n \r\n", "message parameter is missing");
+    mime_refused("to=a\1", LETTER "\nx",
+                 "to parameter is not a valid address. please check documentation");
+    mime_refused("to=,\1", LETTER "\nx",
+                 "to parameter is not a valid address. please check documentation");
+    mime_refused("to=a@b.c\1", "hello\nworld",
+                 "message parameter is not a MIME message: it has no header");
+    mime_refused("to=a@b.c\1", "Subject: s\n\nx",
+                 "message parameter is not a MIME message: it has no From header");
+    mime_refused("to=a@b.c\1", "From: a\n\nx",
+                 "message parameter has a From header that is not a valid address. please check "
+                 "documentation");
+    mime_refused("to=a@b.c\1", "From: a@b, c: d@e;\n\nx",
+                 "message parameter has a From header that is not a valid address. please check "
+                 "documentation");
+    mime_refused("to=a@b.c\1from=a@b\r\nBcc: x@y\1", "To: a@b\n\nx",
+                 "from parameter is not a valid address. please check documentation");
+    mime_refused("to=a@b.c\1recipient-variables=[]\1", LETTER "\nx",
+                 "'recipient-variables' parameter is not a valid JSON");
+    mime_refused("to=a@b.c\1template=t\1", LETTER "\nx",
+                 "template parameter is not supported: send message without it");
+    mime_refused("to=a@b.c\1", LETTER "X-Mailgun-Deliver-By: soon\n\nx",
+                 "soon is not an RFC-2822 compliant date");
+    mime_refused("to=a@b.c\1", LETTER "Content-Transfer-Encoding: odd\n\n\xff",
+                 "message parameter cannot be sent: it has a part with an unknown "
+                 "Content-Transfer-Encoding that is not made of lines of ASCII");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -736,6 +899,11 @@ int main(void)
         cmocka_unit_test(urlencoded_calls_mean_the_same),
         cmocka_unit_test(a_claim_is_made_of_email_id_address_and_testmode),
         cmocka_unit_test(a_list_may_be_split_anywhere),
+        cmocka_unit_test(a_whole_message_tells_what_a_form_would),
+        cmocka_unit_test(the_form_overrules_the_message),
+        cmocka_unit_test(a_message_can_make_a_batch_too),
+        cmocka_unit_test(an_id_is_made_where_there_is_none),
+        cmocka_unit_test(each_refusal_of_a_message_says_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
