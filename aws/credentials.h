@@ -12,9 +12,10 @@
  *
  * ENDS    One process, after fork() and after the change of user: HOME is the user's.
  * MEMORY  credentials_create()/credentials_destroy(). What credentials_now() shows is valid until
- * the next credentials_now() or credentials_renew(). Secrets are wiped when they go. UNITS
- * Milliseconds, monotonic. ERRORS  Renewal that fails keeps the old credentials and says so in the
- * log. SOURCE  spec/aws.md §3.
+ *         the next credentials_now() or credentials_renew(). Secrets are wiped when they go.
+ * UNITS   Milliseconds, monotonic.
+ * ERRORS  Renewal that fails keeps the old credentials and says so in the log.
+ * SOURCE  spec/aws.md §3.
  */
 #ifndef AWS_CREDENTIALS_H
 #define AWS_CREDENTIALS_H

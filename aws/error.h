@@ -3,8 +3,10 @@
  *
  * SHAPE   REST-JSON (SES), AWS JSON (SQS) and Query XML (SNS, STS, IAM) are told apart by what is
  *         there, not by the service: load balancers answer for all of them, in HTML or with
- * nothing. MEMORY  Everything found is copied into the caller's arena. ERRORS  None: what is not
- * there, or not understood, is empty, and the status has to do. SOURCE  spec/aws.md §4.
+ *         nothing.
+ * MEMORY  Everything found is copied into the caller's arena.
+ * ERRORS  None: what is not there, or not understood, is empty, and the status has to do.
+ * SOURCE  spec/aws.md §4.
  */
 #ifndef AWS_ERROR_H
 #define AWS_ERROR_H

@@ -2,28 +2,33 @@
  * aws/http.h - signed calls to AWS over curl multi, driven by a libevent loop.
  *
  * ENDS    One aws_client per process (sender, poller), made after fork(). Nothing here blocks;
- * names are resolved in curl's own thread. MEMORY  The caller keeps method, path, content_type,
- * target and body valid until the callback has run; aws_response borrows from the client and is
- * valid within the callback only. A request may be made from a callback; the client is not
- * destroyed from one. UNITS   Milliseconds. ERRORS  The callback is called exactly once per
- * accepted request, never from within aws_call(). SIGNING Signature Version 4 (aws/sign.h), done
- * when the request is handed to curl, again on every retry. A wrong clock is corrected from the
- * answer's Date header and the call repeated one time (spec/aws.md §4); credentials that AWS
- * refuses are read anew and the call repeated one time if there are others now. Both repeat a call
- * that was refused, never one without an answer. TWICE   Nothing is put on the wire a second time
- * unless AWS has refused the first. curl alone would: when a kept-alive connection ends before a
- * byte of answer, it sends the request again on a fresh one, although the first may have been acted
- * on. So every request passes a gate just before its first byte (CURLOPT_PREREQFUNCTION), and
- * curl's repetition is stopped there if bytes had been written (CURLINFO_REQUEST_SIZE): the answer
- * is AWS_UNKNOWN. If none had, the repetition is harmless and goes on. What a gate cannot decide is
- * kept rare: curl looks for the peer's end of file before it reuses a connection, and none is
- * reused after AWS_IDLE_MAX_S of rest, well below the time after which load balancers close them.
- *         AWS_UNKNOWN thus means: bytes were written, and no whole answer came. AWS_NOT_SENT means:
- * no byte was written (not resolved, not connected, TLS refused, never got its turn), or the
- *         connection went before the whole body was taken by the kernel.
- * HTTP    1.1 with keep-alive. HTTP/2 would save nothing here, and its streams end in more ways.
- *         A proxy is taken from the environment as curl does (HTTPS_PROXY, NO_PROXY), but never for
- * an endpoint on loopback. SOURCE  spec/aws.md §1, §2, §4.
+ *         names are resolved in curl's own thread.
+ * MEMORY  The caller keeps method, path, content_type, target and body valid until the callback
+ *         has run; aws_response borrows from the client and is valid within the callback only. A
+ *         request may be made from a callback; the client is not destroyed from one.
+ * UNITS   Milliseconds.
+ * ERRORS  The callback is called exactly once per accepted request, never from within aws_call().
+ * SIGNING Signature Version 4 (aws/sign.h), done when the request is handed to curl, again on
+ *         every retry. A wrong clock is corrected from the answer's Date header and the call
+ *         repeated one time (spec/aws.md §4); credentials that AWS refuses are read anew and the
+ *         call repeated one time if there are others now. Both repeat a call that was refused,
+ *         never one without an answer.
+ * TWICE   Nothing is put on the wire a second time unless AWS has refused the first. curl alone
+ *         would: when a kept-alive connection ends before a byte of answer, it sends the request
+ *         again on a fresh one, although the first may have been acted on. So every request passes
+ *         a gate just before its first byte (CURLOPT_PREREQFUNCTION), and curl's repetition is
+ *         stopped there if bytes had been written (CURLINFO_REQUEST_SIZE): the answer is
+ *         AWS_UNKNOWN. If none had, the repetition is harmless and goes on. What a gate cannot
+ *         decide is kept rare: curl looks for the peer's end of file before it reuses a
+ *         connection, and none is reused after AWS_IDLE_MAX_S of rest, well below the time after
+ *         which load balancers close them. AWS_UNKNOWN thus means: bytes were written, and no
+ *         whole answer came. AWS_NOT_SENT means: no byte was written (not resolved, not connected,
+ *         TLS refused, never got its turn), or the connection went before the whole body was taken
+ *         by the kernel.
+ * HTTP    1.1 with keep-alive. HTTP/2 would save nothing here, and its streams end in more ways. A
+ *         proxy is taken from the environment as curl does (HTTPS_PROXY, NO_PROXY), but never for
+ *         an endpoint on loopback.
+ * SOURCE  spec/aws.md §1, §2, §4.
  */
 #ifndef AWS_HTTP_H
 #define AWS_HTTP_H

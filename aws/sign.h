@@ -5,8 +5,8 @@
  * UNITS   Seconds of wall time, as AWS's clock has it.
  * MEMORY  Borrows everything it is given.
  * ERRORS  None. Labels "." and ".." in a path are resolved as AWS resolves them; who builds a path
- * from outside text refuses them beforehand. SOURCE  spec/aws.md §1; AWS's published test vectors
- * (tests/unit/aws/test_sign.c).
+ *         from outside text refuses them beforehand.
+ * SOURCE  spec/aws.md §1; AWS's published test vectors (tests/unit/aws/test_sign.c).
  */
 #ifndef AWS_SIGN_H
 #define AWS_SIGN_H

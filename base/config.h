@@ -1,13 +1,14 @@
 /*
  * base/config.h - proxy.conf, read and checked as a whole.
  *
- * SHAPE   libconfuse syntax. One table of settings in config.c gives name, type with unit, default,
- *         range, whether a reload may change it, and one line of help; the parser, `-t` and the
- *         manual come from it.
- * MEMORY  config_load() gives a tree that config_free() frees; const for everyone else. Strings are
- *         NUL-terminated; an unset one is "" (never NULL).
+ * SHAPE   libconfuse syntax. One table of settings in config.c gives name, type with unit,
+ *         default, range, whether a reload may change it, and one line of help; the parser, `-t`
+ *         and the manual come from it.
+ * MEMORY  config_load() gives a tree that config_free() frees; const for everyone else. Strings
+ *         are NUL-terminated; an unset one is "" (never NULL).
  * ERRORS  Every mistake in the file is reported at once, a line each: "FILE:LINE: what, what to
- * do". UNITS   In the names.
+ *         do".
+ * UNITS   In the names.
  */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H

@@ -1,7 +1,9 @@
 /*
  * GET /v3/{domain}/events. An answer says "these are all events up to some time", and the reader's
  * cursor moves on: so before it leaves, the writer is told that time (SEEN), and no event is stored
- * at or before it later. SOURCE design.md P4, P5; spec/ghost.md §3.
+ * at or before it later.
+ *
+ * SOURCE  design.md P4, P5; spec/ghost.md §3.
  */
 #include "httpd/events.h"
 

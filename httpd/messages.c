@@ -1,6 +1,8 @@
 /*
  * POST /v3/{domain}/messages and …/messages.mime: the form becomes an ACCEPT record; the client
- * hears 200 once the writer has it on disk. SOURCE spec/mailgun.md §2 and §3; design.md P1.
+ * hears 200 once the writer has it on disk.
+ *
+ * SOURCE  spec/mailgun.md §2 and §3; design.md P1.
  */
 #include <event2/buffer.h>
 

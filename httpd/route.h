@@ -2,8 +2,9 @@
  * httpd/route.h - what a request's path asks for.
  *
  * SHAPE   The raw path is cut at '/' first, then each segment is percent-decoded. One trailing
- * slash counts as absent. /v2 and /v4 are other names of /v3. MEMORY  Decoded texts live in the
- * arena, raw ones borrow from the path. SOURCE  spec/mailgun.md §1.1.
+ *         slash counts as absent. /v2 and /v4 are other names of /v3.
+ * MEMORY  Decoded texts live in the arena, raw ones borrow from the path.
+ * SOURCE  spec/mailgun.md §1.1.
  */
 #ifndef HTTPD_ROUTE_H
 #define HTTPD_ROUTE_H

@@ -1,6 +1,8 @@
 /*
  * POST /v3/{domain}/{bounces|complaints|unsubscribes}: one address in a form, or up to 1,000 as
- * JSON. SOURCE spec/mailgun.md §5.1, §5.2.
+ * JSON.
+ *
+ * SOURCE  spec/mailgun.md §5.1, §5.2.
  */
 #include <event2/buffer.h>
 

@@ -2,9 +2,11 @@
  * mail/event.h - one Mailgun event: as a struct, packed for the store, and as the API's JSON.
  *
  * SHAPE   spec/mailgun.md §4.5. Packed: msgpack array in the order of the members, led by a
- * version, WITHOUT id and timestamps (they are the store's key). JSON: exactly Mailgun's names and
- * types. MEMORY  Structs borrow all texts; arrays live in the caller's arena. UNITS   Times in µs
- * since 1970 UTC. ERRORS  event_unpack() answers false for anything that does not fit.
+ *         version, WITHOUT id and timestamps (they are the store's key). JSON: exactly Mailgun's
+ *         names and types.
+ * MEMORY  Structs borrow all texts; arrays live in the caller's arena.
+ * UNITS   Times in µs since 1970 UTC.
+ * ERRORS  event_unpack() answers false for anything that does not fit.
  */
 #ifndef MAIL_EVENT_H
 #define MAIL_EVENT_H

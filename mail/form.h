@@ -3,8 +3,9 @@
  * fields, or a whole MIME message beside them.
  *
  * MEMORY  Everything given out lives in the caller's arena or borrows from the body.
- * ERRORS  false and *why: HTTP status and Mailgun's own words (spec/mailgun.md §2.9), to answer as
- *         {"message":"…"}. Nothing was kept.
+ * ERRORS  false and *why:
+ * HTTP    status and Mailgun's own words (spec/mailgun.md §2.9), to answer as {"message":"…"}.
+ *         Nothing was kept.
  * SOURCE  spec/mailgun.md §2 and §3; spec/ghost.md §2.
  */
 #ifndef MAIL_FORM_H

@@ -2,9 +2,10 @@
  * mail/page_token.h - a page of events as the last segment of a URL.
  *
  * SHAPE   base64url without padding over msgpack and a 6-byte checksum (SHA-256). Self-contained:
- * range, direction, filter, limit, position; so it stays valid over restarts, and on another
- * machine. It grants nothing: the caller's key is checked against the domain all the same. ERRORS
- * page_token_read() answers false for anything damaged, or of another domain.
+ *         range, direction, filter, limit, position; so it stays valid over restarts, and on
+ *         another machine. It grants nothing: the caller's key is checked against the domain all
+ *         the same.
+ * ERRORS  page_token_read() answers false for anything damaged, or of another domain.
  */
 #ifndef MAIL_PAGE_TOKEN_H
 #define MAIL_PAGE_TOKEN_H

@@ -2,10 +2,12 @@
  * mail/ses_event.h - an SQS message body into Mailgun events.
  *
  * SHAPE   In: an SES event as JSON, bare, in an SNS envelope or in an EventBridge envelope;
- * `eventType` or the older `notificationType`. Out: one struct ses_event per recipient it speaks
- * of. MEMORY  Everything lives in the caller's arena. ERRORS  SES_DEADLETTER and *why for what
- * cannot be understood; SES_IGNORED for what says nothing about a mail (the topic's validation
- * text, subscription notices). SOURCE  spec/aws.md §7, §8; spec/mailgun.md §4.5-4.8.
+ *         `eventType` or the older `notificationType`. Out: one struct ses_event per recipient it
+ *         speaks of.
+ * MEMORY  Everything lives in the caller's arena.
+ * ERRORS  SES_DEADLETTER and *why for what cannot be understood; SES_IGNORED for what says nothing
+ *         about a mail (the topic's validation text, subscription notices).
+ * SOURCE  spec/aws.md §7, §8; spec/mailgun.md §4.5-4.8.
  */
 #ifndef MAIL_SES_EVENT_H
 #define MAIL_SES_EVENT_H

@@ -2,10 +2,11 @@
  * mail/variables.h - the JSON objects that carry variables, read in one pass and without a tree.
  *
  * SHAPE   {"name":value,…}. A value as text: a string's characters; a number, true and false as
- * they are written; null empty; an object or array as compact JSON. MEMORY  Names and values borrow
- * from the JSON text, or live in the arena when something had to be undone. ERRORS  MEMBERS_BAD and
- * false: no JSON by RFC 8259, or nested deeper than VARIABLES_DEPTH_MAX. SOURCE  spec/mailgun.md
- * §2.5.
+ *         they are written; null empty; an object or array as compact JSON.
+ * MEMORY  Names and values borrow from the JSON text, or live in the arena when something had to
+ *         be undone.
+ * ERRORS  MEMBERS_BAD and false: no JSON by RFC 8259, or nested deeper than VARIABLES_DEPTH_MAX.
+ * SOURCE  spec/mailgun.md §2.5.
  *
  * Not through base/json: cJSON turns numbers into doubles, cuts a text at \u0000, refuses all 1,000
  * recipients for half of a surrogate pair in one name, and needs some 20 bytes for each one sent.

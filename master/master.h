@@ -2,10 +2,10 @@
  * master/master.h - the supervisor: makes what is shared, forks the roles, replaces the dead.
  *
  * SHAPE   master.c owns sockets, rings, bells, gauges and the lock on state_dir; supervise.c knows
- * how a child is born and buried, and when the next one is due. ENDS    One process, no threads, no
- * network input. It forks; nobody else does. CRASH   When the master dies, its end of every control
- * socket closes and the children leave at once. Nothing promised depends on it: the next master
- * finds all of it in state_dir.
+ *         how a child is born and buried, and when the next one is due.
+ * ENDS    One process, no threads, no network input. It forks; nobody else does.
+ * CRASH   When the master dies, its end of every control socket closes and the children leave at
+ *         once. Nothing promised depends on it: the next master finds all of it in state_dir.
  */
 #ifndef MASTER_MASTER_H
 #define MASTER_MASTER_H

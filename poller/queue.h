@@ -2,12 +2,13 @@
  * poller/queue.h - one SQS queue: long polls in flight, messages on their way to the store,
  * deletions.
  *
- * SHAPE   received → its records pushed to the writer → the ring's tail has passed them (committed)
- *         → deleted, ten at a time.
+ * SHAPE   received → its records pushed to the writer → the ring's tail has passed them
+ *         (committed) → deleted, ten at a time.
  * MEMORY  A queue owns its messages. At most QUEUE_HELD_MAX are held; beyond, nothing is received.
  * ERRORS  SQS's refusals: logged when they begin and when they end, tried again with back-off and
- * jitter. CRASH   A message that was not deleted comes again after its visibility timeout; its
- * events have the same ids and are stored once.
+ *         jitter.
+ * CRASH   A message that was not deleted comes again after its visibility timeout; its events have
+ *         the same ids and are stored once.
  */
 #ifndef POLLER_QUEUE_H
 #define POLLER_QUEUE_H

@@ -2,12 +2,13 @@
  * sender/holds.h - what SES will not take for a while: one sender's mail, or all of the account's.
  *
  * SHAPE   A hold belongs to a domain's lane and a From: a lane has a configuration set of its own,
- * a From its identity. It has an end; after it one call goes as a probe. Only when SES has taken a
- * call made since the hold began is it over, else a new one begins. The writer hears of each (HELD)
- * and grants nothing of that lane meanwhile, unless SES takes mail of another From of it: then only
- * what was refused waits. What people see of holds comes from the writer. ENDS    One per sender.
- * Two senders learn of the same trouble one call apart. UNITS   Monotonic milliseconds. How long a
- * hold lasts: config.sender.hold_ms.
+ *         a From its identity. It has an end; after it one call goes as a probe. Only when SES has
+ *         taken a call made since the hold began is it over, else a new one begins. The writer
+ *         hears of each (HELD) and grants nothing of that lane meanwhile, unless SES takes mail of
+ *         another From of it: then only what was refused waits. What people see of holds comes
+ *         from the writer.
+ * ENDS    One per sender. Two senders learn of the same trouble one call apart.
+ * UNITS   Monotonic milliseconds. How long a hold lasts: config.sender.hold_ms.
  */
 #ifndef SENDER_HOLDS_H
 #define SENDER_HOLDS_H

@@ -2,9 +2,10 @@
  * sender/lifter.h - takes addresses off SES's own suppression list, as people wish
  * (store/suppressions.h).
  *
- * ENDS    Sender 0 only; called on its tick. One call at a time: SES throttles these to about one a
- * second. CRASH   The wish is in the store until the writer has heard that it was carried out; SES
- * answers 404 to a repeat, which is as good.
+ * ENDS    Sender 0 only; called on its tick. One call at a time: SES throttles these to about one
+ *         a second.
+ * CRASH   The wish is in the store until the writer has heard that it was carried out; SES answers
+ *         404 to a repeat, which is as good.
  */
 #ifndef SENDER_LIFTER_H
 #define SENDER_LIFTER_H

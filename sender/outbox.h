@@ -2,13 +2,15 @@
  * sender/outbox.h - the leases a sender holds, its calls to SES under way, and what came of them.
  *
  * SHAPE   At most OUTBOX_LEASES_MAX leases, read from the store when their turn comes. As many
- * calls at once as there are connections; some are kept free of newsletters. A call that SES
- * throttled or that failed in passing keeps its place and its body, and is repeated after a while.
+ *         calls at once as there are connections; some are kept free of newsletters. A call that
+ *         SES throttled or that failed in passing keeps its place and its body, and is repeated
+ *         after a while.
  * MEMORY  The outbox owns all of it; child, event base and client are the caller's and outlive it.
- * ORDER   Transactional leases go first. A recipient's started mark is set before its call is made.
- * A repeated call keeps its mark: of a sender killed in between it is in doubt, never lost. ERRORS
- * outbox_is_broken(): the ring to the writer cannot be used; leave and be replaced. CRASH   Nothing
- * here outlives the process: the writer settles what was leased (shm/started.h).
+ * ORDER   Transactional leases go first. A recipient's started mark is set before its call is
+ *         made. A repeated call keeps its mark: of a sender killed in between it is in doubt,
+ *         never lost.
+ * ERRORS  outbox_is_broken(): the ring to the writer cannot be used; leave and be replaced.
+ * CRASH   Nothing here outlives the process: the writer settles what was leased (shm/started.h).
  */
 #ifndef SENDER_OUTBOX_H
 #define SENDER_OUTBOX_H

@@ -3,9 +3,11 @@
  * account.
  *
  * SHAPE   One anonymous shared mapping of struct gauges, zeroed, made by the master before it
- * forks. ENDS    Every word has one writer, named beside it; everyone reads. The bucket is the
- * exception: all senders take from it with compare-and-swap. CRASH   Nothing here is promised to
- * anyone; it is news, not truth. A word that a dead process left is overwritten by its successor.
+ *         forks.
+ * ENDS    Every word has one writer, named beside it; everyone reads. The bucket is the exception:
+ *         all senders take from it with compare-and-swap.
+ * CRASH   Nothing here is promised to anyone; it is news, not truth. A word that a dead process
+ *         left is overwritten by its successor.
  */
 #ifndef SHM_GAUGES_H
 #define SHM_GAUGES_H

@@ -2,8 +2,10 @@
  * shm/record.h - the records that processes hand each other through rings.
  *
  * SHAPE   msgpack: [version, kind, {tag: value, …}]. Each record is one table below; struct,
- * encoder, decoder and golden test expand from it. Types: u64, u32, bool and text (any bytes). ENDS
- * Beside each table: from → to. MEMORY  Texts of a decoded record borrow from the bytes decoded.
+ *         encoder, decoder and golden test expand from it. Types: u64, u32, bool and text (any
+ *         bytes).
+ * ENDS    Beside each table: from → to.
+ * MEMORY  Texts of a decoded record borrow from the bytes decoded.
  * ERRORS  record_decode() answers false for another version, an unknown kind, a missing REQUIRED
  *         field, a wrong type, or bytes left over. Unknown tags are passed over (a newer peer).
  *         httpd faces the internet: the writer treats all of it as untrusted.
@@ -85,8 +87,9 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domain, REQUIRED)                                                                   \
-    F(4, u32, list, REQUIRED)     /* enum suppression */                                           \
-    F(5, text, entries, REQUIRED) /* packed array of [address, code, text, µs, tags]; tags: a     \
+    F(4, u32, list, REQUIRED) /* enum suppression */                                               \
+    F(5, text, entries,                                                                            \
+      REQUIRED) /* packed array of [address, code, text, µs, tags]; tags: a     \
                                      packed array of text, or empty = everything */
 
 /* writer → httpd. generation: of the httpd asked by; another one's answer is dropped. */
@@ -107,13 +110,14 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(7, u32, lane, REQUIRED)
 
 /* sender → writer: what became of some recipients of a lease. */
-#define OUTCOMES(F)                                                                                 \
-    F(1, u64, generation, REQUIRED)                                                                 \
-    F(2, u64, lease_id, REQUIRED)                                                                   \
-    F(3, u64, batch_id, REQUIRED)                                                                   \
-    F(4, u32, slice, REQUIRED)                                                                      \
-    F(5, text, results, REQUIRED)  /* packed array of [bit, enum outcome, code, text, retry_ms];    \
-                                      text: SES's message id (SENT) or its words (FAILED, RETRY) */ \
+#define OUTCOMES(F)                                                                                \
+    F(1, u64, generation, REQUIRED)                                                                \
+    F(2, u64, lease_id, REQUIRED)                                                                  \
+    F(3, u64, batch_id, REQUIRED)                                                                  \
+    F(4, u32, slice, REQUIRED)                                                                     \
+    F(5, text, results,                                                                            \
+      REQUIRED) /* packed array of [bit, enum outcome, code, text, retry_ms];    \
+                                      text: SES's message id (SENT) or its words (FAILED, RETRY) */                 \
     F(6, bool, finished, REQUIRED) /* the lease is over; its cell may be used again */
 
 /* poller → writer: an SES event, mapped. Released from the ring once committed: the poller compares

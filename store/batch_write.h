@@ -2,9 +2,10 @@
  * store/batch_write.h - changing batches: the writer's half of store/batches.h.
  *
  * SHAPE   states: a byte per recipient of a slice. lease rows: what was handed to which sender's
- * life. doubt rows: recipients whose send has an unknown outcome, and until when to wait. ENDS The
- * writer, within its write transaction. ERRORS  -1 and *err: the transaction is to be aborted, the
- * process to be started anew. CRASH   Nothing here is visible before the commit.
+ *         life. doubt rows: recipients whose send has an unknown outcome, and until when to wait.
+ * ENDS    The writer, within its write transaction.
+ * ERRORS  -1 and *err: the transaction is to be aborted, the process to be started anew.
+ * CRASH   Nothing here is visible before the commit.
  */
 #ifndef STORE_BATCH_WRITE_H
 #define STORE_BATCH_WRITE_H

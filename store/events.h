@@ -2,14 +2,16 @@
  * store/events.h - the events: storing each once, and reading them in pages that stay put.
  *
  * SHAPE   events: domain, timestamp, id → packed event with ses time. Indexes in the same order,
- * each with an empty value: by tag and type, by type, by recipient, by message id. event_ids: id →
- * timestamp, which makes storing idempotent. watermarks: domain → µs. ENDS    event_put() and
- * watermark_raise(): the writer, in its write transaction. Queries: anyone. UNITS   µs since 1970
- * UTC. ORDER   (timestamp, id): total, never changing once stored; so a page token that names the
- * last event given is a stable place whatever is inserted. WATERMARK  No event is ever stored at or
- * before the end of an answer already given: an answer covers events up to some time; that time is
- * raised in the store before the answer leaves; an event stored later gets a timestamp at least 1 s
- * (Ghost's own step) past it.
+ *         each with an empty value: by tag and type, by type, by recipient, by message id.
+ *         event_ids: id → timestamp, which makes storing idempotent. watermarks: domain → µs.
+ * ENDS    event_put() and watermark_raise(): the writer, in its write transaction. Queries:
+ *         anyone.
+ * UNITS   µs since 1970 UTC.
+ * ORDER   (timestamp, id): total, never changing once stored; so a page token that names the last
+ *         event given is a stable place whatever is inserted. WATERMARK  No event is ever stored
+ *         at or before the end of an answer already given: an answer covers events up to some
+ *         time; that time is raised in the store before the answer leaves; an event stored later
+ *         gets a timestamp at least 1 s (Ghost's own step) past it.
  */
 #ifndef STORE_EVENTS_H
 #define STORE_EVENTS_H

@@ -3,10 +3,11 @@
  * has paused, what the guards hold back, what a warm-up day has left.
  *
  * SHAPE   Per domain a gate with one reason at a time; one more for the whole account. A person's
- *         pause, a guard and a warm-up hold newsletters only; SES's own refusals hold the lane that
- * met them, or the account. A batch has a mark of its own. ENDS    The writer, in its write
- * transaction where a function takes one. CRASH   Pauses, guards and marks are in the store. SES's
- * refusals are not: a sender meets them again with its next call.
+ *         pause, a guard and a warm-up hold newsletters only; SES's own refusals hold the lane
+ *         that met them, or the account. A batch has a mark of its own.
+ * ENDS    The writer, in its write transaction where a function takes one.
+ * CRASH   Pauses, guards and marks are in the store. SES's refusals are not: a sender meets them
+ *         again with its next call.
  */
 #ifndef STORE_GATES_H
 #define STORE_GATES_H

@@ -1,16 +1,17 @@
 /*
  * store/scheduler.h - which recipients go to which sender next, and what became of them.
  *
- * SHAPE   In memory: a run per batch that has something to settle (books, place, due time), and the
- *         leases that senders hold. All of it is rebuilt from the store by scheduler_open().
+ * SHAPE   In memory: a run per batch that has something to settle (books, place, due time), and
+ *         the leases that senders hold. All of it is rebuilt from the store by scheduler_open().
  * ENDS    The writer. Every function that changes something runs inside its write transaction.
- * ORDER   Transactional mail first; domains in turn, by recipients; within a domain by
- * due time. A recipient moves: pending → leased → sent | failed | doubt | pending again; doubt →
- * sent (an SES event proves it) | pending again (the window ended, on_doubt = resend). CRASH   A
- * lease is in the store before its sender hears of it. Of a sender that died, recipients that its
- * started marks (shm/started.h) do not show go straight back to pending; the others are in doubt.
+ * ORDER   Transactional mail first; domains in turn, by recipients; within a domain by due time. A
+ *         recipient moves: pending → leased → sent | failed | doubt | pending again; doubt → sent
+ *         (an SES event proves it) | pending again (the window ended, on_doubt = resend).
+ * CRASH   A lease is in the store before its sender hears of it. Of a sender that died, recipients
+ *         that its started marks (shm/started.h) do not show go straight back to pending; the
+ *         others are in doubt.
  * ERRORS  -1 and *err: abort the transaction and start the process anew; memory and store may
- * differ.
+ *         differ.
  */
 #ifndef STORE_SCHEDULER_H
 #define STORE_SCHEDULER_H

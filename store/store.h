@@ -1,17 +1,18 @@
 /*
  * store/store.h - the LMDB environment: opening, transactions, room.
  *
- * SHAPE   One environment in state_dir/store, databases as listed in docs/architecture.md. Keys are
- *         big-endian, so that order is meaning (store/key.h).
+ * SHAPE   One environment in state_dir/store, databases as listed in docs/architecture.md. Keys
+ *         are big-endian, so that order is meaning (store/key.h).
  * ENDS    The writer opens for writing and is the only one that commits; everyone else opens
  *         read-only and uses short read transactions, none longer than a turn of its loop. Open
- * after fork(), never before. Single-threaded processes only. MEMORY  Slices read in a transaction
- * point into the map: valid until that transaction ends. In a write transaction: until its next put
- * or delete. ERRORS  -1 and *err: ERR_FULL when disk or map is full, ERR_NOT_FOUND when there is no
- * store yet, ERR_STORE otherwise. After ERR_STORE from store_commit() the disk cannot be trusted to
- * hold what LMDB believes: the process should end and be replaced. CRASH   LMDB's two meta pages:
- * what was not committed never was. Commits are synced (no MDB_NOSYNC). A dead reader's slot pins
- * old pages until store_sweep_readers().
+ *         after fork(), never before. Single-threaded processes only.
+ * MEMORY  Slices read in a transaction point into the map: valid until that transaction ends. In a
+ *         write transaction: until its next put or delete.
+ * ERRORS  -1 and *err: ERR_FULL when disk or map is full, ERR_NOT_FOUND when there is no store
+ *         yet, ERR_STORE otherwise. After ERR_STORE from store_commit() the disk cannot be trusted
+ *         to hold what LMDB believes: the process should end and be replaced.
+ * CRASH   LMDB's two meta pages: what was not committed never was. Commits are synced (no
+ *         MDB_NOSYNC). A dead reader's slot pins old pages until store_sweep_readers().
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H

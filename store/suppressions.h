@@ -2,7 +2,8 @@
  * store/suppressions.h - addresses a domain does not send to: bounces, unsubscribes, complaints.
  *
  * SHAPE   (domain, list, address folded to lower case) → packed [address as first written, code,
- * text, µs, tags]. ENDS    Put and delete: the writer, in its write transaction. Look-ups: anyone.
+ *         text, µs, tags].
+ * ENDS    Put and delete: the writer, in its write transaction. Look-ups: anyone.
  */
 #ifndef STORE_SUPPRESSIONS_H
 #define STORE_SUPPRESSIONS_H
