@@ -82,15 +82,14 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(5, text, address, REQUIRED)                                                                  \
     F(6, text, tag, OPTIONAL) /* unsubscribes: only from this tag; "*" or empty = from all */
 
-/* httpd → writer: put these addresses on the domain's list. */
+/* httpd → writer: put these addresses on the domain's list. entries: a packed array of [address,
+ * code, text, µs, tags]; tags: a packed array of text, or empty = everything. */
 #define SUPPRESS(F)                                                                                \
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domain, REQUIRED)                                                                   \
     F(4, u32, list, REQUIRED) /* enum suppression */                                               \
-    F(5, text, entries,                                                                            \
-      REQUIRED) /* packed array of [address, code, text, µs, tags]; tags: a     \
-                                     packed array of text, or empty = everything */
+    F(5, text, entries, REQUIRED)
 
 /* writer → httpd. generation: of the httpd asked by; another one's answer is dropped. */
 #define ANSWER(F)                                                                                  \
@@ -109,15 +108,14 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(6, u64, mask, REQUIRED)  /* bit i: recipient i of the slice is to be sent */                 \
     F(7, u32, lane, REQUIRED)
 
-/* sender → writer: what became of some recipients of a lease. */
+/* sender → writer: what became of some recipients of a lease. results: a packed array of [bit, enum
+ * outcome, code, text, retry_ms]; text: SES's message id (SENT) or its words (FAILED, RETRY). */
 #define OUTCOMES(F)                                                                                \
     F(1, u64, generation, REQUIRED)                                                                \
     F(2, u64, lease_id, REQUIRED)                                                                  \
     F(3, u64, batch_id, REQUIRED)                                                                  \
     F(4, u32, slice, REQUIRED)                                                                     \
-    F(5, text, results,                                                                            \
-      REQUIRED) /* packed array of [bit, enum outcome, code, text, retry_ms];    \
-                                      text: SES's message id (SENT) or its words (FAILED, RETRY) */                 \
+    F(5, text, results, REQUIRED)                                                                  \
     F(6, bool, finished, REQUIRED) /* the lease is over; its cell may be used again */
 
 /* poller → writer: an SES event, mapped. Released from the ring once committed: the poller compares
