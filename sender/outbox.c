@@ -396,7 +396,7 @@ static void make_room(struct outbox *o, const struct send *s, uint64_t bits)
 {
     uint32_t call = atomic_load(&o->me->gauges->entries_max), own = cost_of(s->lease, bits);
 
-    bucket_charge(&o->me->gauges->bucket, call > own ? call : own);
+    bucket_charge(&o->me->gauges->bucket, call + own, clock_mono_ns());
 }
 
 /* Does SES say that this very recipient is not verified? So it does while an account is in its

@@ -49,12 +49,16 @@ uint64_t bucket_take(struct gauge_bucket *b, uint32_t n, uint64_t slack_ns, uint
     }
 }
 
-void bucket_charge(struct gauge_bucket *b, uint32_t n)
+void bucket_charge(struct gauge_bucket *b, uint32_t n, uint64_t now_mono_ns)
 {
     uint64_t cost_ns = bucket_cost_ns(b, n);
+    uint64_t full_at = atomic_load_explicit(&b->full_at_mono_ns, memory_order_relaxed);
 
-    if (cost_ns != UINT64_MAX)
-        (void)atomic_fetch_add_explicit(&b->full_at_mono_ns, cost_ns, memory_order_relaxed);
+    while (cost_ns != UINT64_MAX && full_at < now_mono_ns + cost_ns)
+        if (atomic_compare_exchange_weak_explicit(&b->full_at_mono_ns, &full_at,
+                                                  now_mono_ns + cost_ns, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return;
 }
 
 void bucket_give(struct gauge_bucket *b, uint32_t n)

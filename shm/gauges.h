@@ -68,8 +68,8 @@ uint64_t bucket_cost_ns(const struct gauge_bucket *b, uint32_t n);
  * slack_ns at most. Returns 0 when taken, else the time to wait in nanoseconds before trying again
  * (nothing taken). What nobody took in time is lost beyond the slack. */
 uint64_t bucket_take(struct gauge_bucket *b, uint32_t n, uint64_t slack_ns, uint64_t now_mono_ns);
-/* Takes n whatever is there: what is taken next waits so much longer. */
-void bucket_charge(struct gauge_bucket *b, uint32_t n);
+/* Nothing goes before n recipients' time from now, but for what may borrow. Does not add up. */
+void bucket_charge(struct gauge_bucket *b, uint32_t n, uint64_t now_mono_ns);
 /* Puts back n that were taken and not used. */
 void bucket_give(struct gauge_bucket *b, uint32_t n);
 

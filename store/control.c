@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -242,39 +243,41 @@ void control_forget(struct control *c)
 
 /* -------- opening -------- */
 
-static int bind_to(const struct control *c, const struct sockaddr_un *at, struct err *err)
+/* The socket takes its name when it listens already: whoever asks meets the last writer's or ours. */
+static int bind_to(const struct control *c, const struct sockaddr_un *at,
+                   const struct sockaddr_un *at_first, struct err *err)
 {
     struct stat found;
 
-    if (lstat(at->sun_path, &found) == 0) {
-        if (!S_ISSOCK(found.st_mode))
-            return err_set(err, ERR_CONFIG, "%s is in the way: it is no socket", c->path);
-        if (unlink(at->sun_path) != 0)
-            return err_sys(err, "the last writer's %s", c->path);
-    }
-    mode_t before = umask(0177); /* from its first instant on it is ours alone */
-    int got = bind(c->fd, (const struct sockaddr *)at, sizeof *at);
+    if (lstat(at->sun_path, &found) == 0 && !S_ISSOCK(found.st_mode))
+        return err_set(err, ERR_CONFIG, "%s is in the way: it is no socket", c->path);
+    (void)unlink(at_first->sun_path); /* of a writer that died just here */
+    mode_t before = umask(0177);      /* from its first instant on it is ours alone */
+    int got = bind(c->fd, (const struct sockaddr *)at_first, sizeof *at_first);
     int why = errno;
     (void)umask(before);
     errno = why;
-    if (got != 0 || listen(c->fd, CONTROL_CLIENTS_MAX) != 0)
+    if (got != 0 || listen(c->fd, CONTROL_CLIENTS_MAX) != 0 ||
+        rename(at_first->sun_path, at->sun_path) != 0)
         return err_sys(err, "%s", c->path);
     return 0;
 }
 
 static int open_socket(struct control *c, const char *state_dir, struct err *err)
 {
-    struct sockaddr_un at;
-    int dir_fd;
+    struct sockaddr_un at, at_first;
+    int dir_fd = -1, first_dir_fd = -1, got = -1;
 
     c->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0)
         return err_sys(err, "socket");
-    if (control_address(state_dir, &at, &dir_fd, err) != 0)
-        return -1;
-    int got = bind_to(c, &at, err);
+    if (control_address(state_dir, CONTROL_SOCKET, &at, &dir_fd, err) == 0 &&
+        control_address(state_dir, CONTROL_SOCKET ".new", &at_first, &first_dir_fd, err) == 0)
+        got = bind_to(c, &at, &at_first, err);
     if (dir_fd >= 0)
         (void)close(dir_fd);
+    if (first_dir_fd >= 0)
+        (void)close(first_dir_fd);
     return got;
 }
 
@@ -316,10 +319,9 @@ void control_close(struct control *c)
         (void)close(client->fd);
         buf_fini(&client->bytes);
     }
-    if (c->knock != NULL) {
+    /* The socket stays, deaf: its successor is there in a moment, and whoever asks waits for it. */
+    if (c->knock != NULL)
         event_free(c->knock);
-        (void)unlink(c->path); /* ours: what failed before may be another's */
-    }
     if (c->pause != NULL)
         event_free(c->pause);
     if (c->fd >= 0)

@@ -25,6 +25,8 @@
 #include "base/err.h"
 #include "shm/record.h"
 
+#define CONTROL_SOCKET "control"
+
 enum {
     CONTROL_CLIENTS_MAX = 16,
     CONTROL_REQUEST_MAX = 8 * 1024,
@@ -64,8 +66,10 @@ void control_forget(struct control *c);
 int control_ask(const char *state_dir, const struct record_control *r, struct buf *answer,
                 struct record_controlled *a, struct err *err);
 
-/* Both: the socket's address. A socket's path has room for 107 bytes: a longer one goes through
- * *dir_fd, a descriptor of state_dir (else -1) that the caller closes after bind() or connect(). */
-int control_address(const char *state_dir, struct sockaddr_un *at, int *dir_fd, struct err *err);
+/* Both: the address of a socket of that name. A socket's path has room for 107 bytes: a longer one
+ * goes through *dir_fd, a descriptor of state_dir (else -1) that the caller closes after bind(),
+ * rename() or connect(). */
+int control_address(const char *state_dir, const char *name, struct sockaddr_un *at, int *dir_fd,
+                    struct err *err);
 
 #endif

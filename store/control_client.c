@@ -11,17 +11,18 @@
 /* A writer that died leaves a socket that nobody listens on; its successor is there soon. */
 enum { SUCCESSOR_MS = 1000, SUCCESSOR_LOOK_MS = 50 };
 
-int control_address(const char *state_dir, struct sockaddr_un *at, int *dir_fd, struct err *err)
+int control_address(const char *state_dir, const char *name, struct sockaddr_un *at, int *dir_fd,
+                    struct err *err)
 {
     *dir_fd = -1;
     *at = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int len = snprintf(at->sun_path, sizeof at->sun_path, "%s/control", state_dir);
+    int len = snprintf(at->sun_path, sizeof at->sun_path, "%s/%s", state_dir, name);
     if (len > 0 && (size_t)len < sizeof at->sun_path)
         return 0;
     *dir_fd = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*dir_fd < 0)
         return err_sys(err, "%s", state_dir);
-    (void)snprintf(at->sun_path, sizeof at->sun_path, "/proc/self/fd/%d/control", *dir_fd);
+    (void)snprintf(at->sun_path, sizeof at->sun_path, "/proc/self/fd/%d/%s", *dir_fd, name);
     return 0;
 }
 
@@ -119,7 +120,7 @@ int control_ask(const char *state_dir, const struct record_control *r, struct bu
         (void)err_sys(err, "socket");
         goto out;
     }
-    if (control_address(state_dir, &at, &dir_fd, err) != 0) {
+    if (control_address(state_dir, CONTROL_SOCKET, &at, &dir_fd, err) != 0) {
         if (err != NULL && (err->sys == ENOENT || err->sys == ENOTDIR))
             (void)not_running(state_dir, err);
         goto out;

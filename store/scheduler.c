@@ -542,6 +542,9 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
         if (current)
             lease_settle(s, lease, UINT64_C(1) << bit);
     }
+    /* What was given back may be granted again at once: the stored lease must not claim it then. */
+    if (current && !r->finished && lease_put(t, &lease->row, err) != 0)
+        return -1;
     if (current && r->finished) {
         /* What a finished lease says nothing about may have been sent: in doubt, not lost. */
         for (uint32_t bit = 0; bit < w.state_count; bit++)

@@ -58,9 +58,13 @@ static int teardown(void **state)
 {
     struct fixture *f = *state;
 
+    char path[96];
+
     control_close(f->control);
     event_base_free(f->base);
-    assert_int_equal(rmdir(f->dir), 0); /* the socket file is gone */
+    (void)snprintf(path, sizeof path, "%s/" CONTROL_SOCKET, f->dir);
+    (void)unlink(path);
+    assert_int_equal(rmdir(f->dir), 0);
     free(f);
     return 0;
 }
@@ -75,7 +79,7 @@ static int dial(const struct fixture *f)
 
     assert_true(fd >= 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
-    assert_int_equal(control_address(f->dir, &at, &dir_fd, NULL), 0);
+    assert_int_equal(control_address(f->dir, CONTROL_SOCKET, &at, &dir_fd, NULL), 0);
     assert_int_equal(connect(fd, (const struct sockaddr *)&at, sizeof at), 0);
     return fd;
 }
@@ -530,6 +534,7 @@ static void the_socket_of_a_dead_writer_is_replaced(void **state)
     buf_fini(&q.answer);
 
     control_close(f->control);
+    assert_int_equal(unlink(path), 0);
     int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     assert_true(fd >= 0);
     close(fd);
@@ -566,6 +571,9 @@ static void a_long_path_is_no_obstacle(void **state)
     end(&q);
     assert_int_equal(q.err.code, ERR_NOT_FOUND);
     buf_fini(&q.answer);
+    char socket_path[300];
+    (void)snprintf(socket_path, sizeof socket_path, "%s/" CONTROL_SOCKET, dir);
+    assert_int_equal(unlink(socket_path), 0);
     assert_int_equal(rmdir(dir), 0);
     begin(&q, dir);
     end(&q);
