@@ -921,6 +921,49 @@ static void status_tells_what_is_open(void **state)
     store_abort(t);
 }
 
+/* Given back by one sender, under way at another: the first one's death says nothing of them, also
+ * to a new writer. */
+static void what_a_lease_gave_back_is_not_its_own_after_a_restart(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease first, second, third;
+    struct buf record = {0};
+    struct err err;
+    const uint64_t flying = 0x1f, given_back = 0x3e0;
+    struct child_slot slots[] = {w->slot, {.role = ROLE_SENDER, .index = 1, .gauge = 2}};
+    uint64_t id = add_batch(w, t, 10, (struct options){.lane = LANE_NEWSLETTER});
+
+    w->me.slots = slots;
+    w->me.slot_count = 2;
+    w->me.gauges->slots[2].generation = 9;
+    w->me.gauges->slots[2].state = GAUGE_READY;
+    assert_true(grant(w, t, &first));
+    started_begin(w->me.started, 0, first.cell, first.lease_id);
+    started_mark(w->me.started, 0, first.cell, flying);
+    report(w, t, &first, given_back, OUTCOME_RETRY, false);
+    assert_int_equal(scheduler_grant(w->scheduler, t, &slots[1], 9, &record, &err), 1);
+    assert_true(record_lease_decode(buf_slice(&record), &second));
+    assert_int_equal(second.mask, given_back);
+    started_begin(w->me.started, 1, second.cell, second.lease_id);
+    started_mark(w->me.started, 1, second.cell, given_back);
+    buf_fini(&record);
+    commit(w, t);
+
+    reopen_scheduler(w);
+    w->me.gauges->slots[SENDER_GAUGE].generation = 6; /* the first sender has died too */
+    t = begin(w);
+    assert_int_equal(scheduler_bury(w->scheduler, t, &slots[0], &err), 0);
+    assert_false(grant(w, t, &third));
+    commit(w, t);
+    struct books b = books_of(w, id);
+    assert_int_equal(b.state[STATE_PENDING], 0);
+    assert_int_equal(b.state[STATE_LEASED], 5);
+    assert_int_equal(b.state[STATE_DOUBT], 5);
+    w->me.slots = &w->slot;
+    w->me.slot_count = 1;
+}
+
 static void a_flood_of_single_mails_leaves_room_for_another_domain(void **state)
 {
     struct world *w = *state;
@@ -972,6 +1015,7 @@ int main(void)
         TEST(outcomes_settle_each_recipient),
         TEST(a_retry_is_granted_again_and_only_it),
         TEST(what_a_dead_sender_began_is_in_doubt_and_the_rest_is_pending),
+        TEST(what_a_lease_gave_back_is_not_its_own_after_a_restart),
         TEST(marks_of_another_boot_prove_nothing),
         TEST(a_doubt_ends_with_its_window_but_only_while_pollers_listen),
         TEST(suppressed_recipients_cost_no_lease),
