@@ -66,13 +66,6 @@ struct progress {
     struct slice why;                 /* it waits; empty = it does not */
 };
 
-static uint64_t number_of(const cJSON *object, const char *name)
-{
-    int64_t value;
-
-    return json_get_i64(object, name, &value) && value > 0 ? (uint64_t)value : 0;
-}
-
 static struct progress progress_of(const struct listing *l, uint64_t id)
 {
     char text[24];
@@ -81,8 +74,8 @@ static struct progress progress_of(const struct listing *l, uint64_t id)
     (void)snprintf(text, sizeof text, "%016" PRIx64, id);
     while (b != NULL && !slice_eq(json_get_text(b, "batch"), slice_str(text)))
         b = b->next;
-    return (struct progress){.rate_per_s = number_of(b, "rate_per_s"),
-                             .eta_wall_ms = number_of(b, "eta_ms"),
+    return (struct progress){.rate_per_s = cli_number(b, "rate_per_s"),
+                             .eta_wall_ms = cli_number(b, "eta_ms"),
                              .why = json_get_text(b, "why")};
 }
 
@@ -351,12 +344,7 @@ static int steer(const struct cli_options *o, uint32_t verb)
     }
     if (!read_id(o->words[1], &r.batch_id))
         return CLI_WRONG_USE;
-    struct config *config = cli_config_load(o);
-    if (config == NULL)
-        return CLI_WRONG_USE;
-    int status = cli_ask(o, config, &r);
-    config_free(config);
-    return status;
+    return cli_ask(o, &r);
 }
 
 int cli_batches(const struct cli_options *o)

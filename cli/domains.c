@@ -120,13 +120,7 @@ static int steer(const struct cli_options *o, uint32_t verb)
                       o->words[0]);
         return CLI_WRONG_USE;
     }
-    struct config *config = cli_config_load(o);
-    if (config == NULL)
-        return CLI_WRONG_USE;
-    int status = cli_ask(o, config,
-                         &(struct record_control){.verb = verb, .domain = slice_str(o->words[1])});
-    config_free(config);
-    return status;
+    return cli_ask(o, &(struct record_control){.verb = verb, .domain = slice_str(o->words[1])});
 }
 
 int cli_domains(const struct cli_options *o)

@@ -39,14 +39,16 @@ static void print_answer(const struct cli_options *o, const struct record_contro
     buf_fini(&line);
 }
 
-int cli_ask(const struct cli_options *o, const struct config *config,
-            const struct record_control *r)
+int cli_ask(const struct cli_options *o, const struct record_control *r)
 {
     struct record_controlled a = {0};
+    struct config *config = cli_config_load(o);
     struct buf answer = {0};
     struct err err;
     int status;
 
+    if (config == NULL)
+        return CLI_WRONG_USE;
     if (control_ask(config->state_dir, r, &answer, &a, &err) != 0) {
         (void)fprintf(stderr, "postern: %s\n", err.text);
         status = err.code == ERR_NOT_FOUND ? CLI_NOT_SO : CLI_WRONG_USE;
@@ -55,7 +57,15 @@ int cli_ask(const struct cli_options *o, const struct config *config,
         status = a.verdict == ANSWER_OK ? CLI_DONE : CLI_NOT_SO;
     }
     buf_fini(&answer);
+    config_free(config);
     return status;
+}
+
+uint64_t cli_number(const cJSON *object, const char *name)
+{
+    int64_t value;
+
+    return json_get_i64(object, name, &value) && value > 0 ? (uint64_t)value : 0;
 }
 
 cJSON *cli_status_get(const struct config *config, struct err *err)

@@ -14,12 +14,14 @@
 /* The verb of a word (pause, resume, cancel, resend); 0 = none of them. */
 uint32_t cli_verb(const char *word);
 
-/* Asks, prints the answer (a line, or JSON with --json): the exit status. */
-int cli_ask(const struct cli_options *o, const struct config *config,
-            const struct record_control *r);
+/* Asks the Postern of that configuration, prints its answer (a line, or JSON with --json): the exit
+ * status. */
+int cli_ask(const struct cli_options *o, const struct record_control *r);
 
 /* What the running Postern is doing; NULL when none runs or it does not answer. Then *err says
  * which, ERR_NOT_FOUND or ERR_NETWORK. */
 cJSON *cli_status_get(const struct config *config, struct err *err);
+/* A number of it; 0 when there is none. */
+uint64_t cli_number(const cJSON *object, const char *name);
 
 #endif

@@ -14,17 +14,10 @@
 
 enum { WATCH_MS = 500, BAR_CELLS = 30, NAME_COLUMNS = 14 };
 
-static uint64_t number_of(const cJSON *object, const char *name)
-{
-    int64_t value;
-
-    return json_get_i64(object, name, &value) && value > 0 ? (uint64_t)value : 0;
-}
-
 static void put_sending(struct buf *to, const cJSON *s)
 {
-    uint64_t rate = number_of(s, "rate_per_s"), account = number_of(s, "account_rate_per_s"),
-             share = number_of(s, "rate_share"), quota = number_of(s, "quota_max_24h");
+    uint64_t rate = cli_number(s, "rate_per_s"), account = cli_number(s, "account_rate_per_s"),
+             share = cli_number(s, "rate_share"), quota = cli_number(s, "quota_max_24h");
 
     buf_add_str(to, "rate        ");
     if (rate == 0 && account == 0) {
@@ -41,24 +34,24 @@ static void put_sending(struct buf *to, const cJSON *s)
     }
     if (quota > 0) {
         buf_add_str(to, "\nquota       ");
-        page_bar(to, number_of(s, "quota_sent_24h"), quota, BAR_CELLS);
+        page_bar(to, cli_number(s, "quota_sent_24h"), quota, BAR_CELLS);
         buf_add_byte(to, ' ');
-        page_number(to, number_of(s, "quota_sent_24h"), 0);
+        page_number(to, cli_number(s, "quota_sent_24h"), 0);
         buf_add_str(to, " of ");
         page_number(to, quota, 0);
         buf_add_str(to, " in 24 h");
     }
     buf_add_str(to, "\nto send     ");
-    page_number(to, number_of(s, "open"), 0);
+    page_number(to, cli_number(s, "open"), 0);
     buf_add_str(to, " recipients of ");
-    page_number(to, number_of(s, "batches_open"), 0);
+    page_number(to, cli_number(s, "batches_open"), 0);
     buf_add_str(to, " batches\nsent        ");
-    page_number(to, number_of(s, "sent"), 0);
+    page_number(to, cli_number(s, "sent"), 0);
     buf_add_str(to, " since the start; throttled ");
-    page_number(to, number_of(s, "throttled"), 0);
-    if (number_of(s, "unresolved") > 0) {
+    page_number(to, cli_number(s, "throttled"), 0);
+    if (cli_number(s, "unresolved") > 0) {
         buf_add_str(to, "\nunresolved  ");
-        page_number(to, number_of(s, "unresolved"), 0);
+        page_number(to, cli_number(s, "unresolved"), 0);
         buf_add_str(to, " placeholders had no value in the mails sent");
     }
     if (json_get_bool(s, "account_sandbox", false))
@@ -74,7 +67,7 @@ static void put_holds(struct buf *to, const cJSON *s)
 
     for (const cJSON *h = json_first(json_get(s, "holds")); h != NULL; h = h->next) {
         struct slice domain = json_get_text(h, "domain"), mend = json_get_text(h, "mend");
-        uint64_t until = number_of(h, "until_ms");
+        uint64_t until = cli_number(h, "until_ms");
         buf_printf(to, "held        %.*s: %.*s: %.*s",
                    SLICE_ARGS(domain.len == 0 ? SLICE("the account") : domain),
                    SLICE_ARGS(json_get_text(h, "reason")), SLICE_ARGS(json_get_text(h, "words")));
@@ -95,9 +88,9 @@ static void put_processes(struct buf *to, const cJSON *s)
     buf_printf(to, "%8s  %-10s%8s\n", "pid", "state", "restarts");
     for (const cJSON *p = json_first(json_get(s, "processes")); p != NULL; p = p->next) {
         page_column(to, json_get_text(p, "name"), NAME_COLUMNS);
-        buf_printf(to, "%8" PRIu64 "  ", number_of(p, "pid"));
+        buf_printf(to, "%8" PRIu64 "  ", cli_number(p, "pid"));
         page_column(to, json_get_text(p, "state"), 10);
-        buf_printf(to, "%8" PRIu64 "\n", number_of(p, "restarts"));
+        buf_printf(to, "%8" PRIu64 "\n", cli_number(p, "restarts"));
     }
 }
 

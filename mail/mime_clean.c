@@ -3,6 +3,7 @@
 #include "base/digest.h"
 #include "mail/mime.h"
 #include "mail/ses_address.h"
+#include "mail/ses_mail.h"
 
 enum {
     NAME_MAX_BYTES = 126,     /* SES's, spec/aws.md §6 */
@@ -473,7 +474,7 @@ bool mime_clean(const struct mime_tree *tree, const struct name_value *own, size
     for (size_t i = 0; good && i < tree->entity_count; i++)
         good = !tree->entities[i].is_leaf || make_plan(&c, i);
     good = good && put_all(&c);
-    if (good && to->len > MIME_CLEAN_MAX)
+    if (good && to->len > SES_MESSAGE_MAX)
         good = refuse(&c, SLICE("is larger than 40 MB"));
     for (size_t i = 0; i < tree->entity_count; i++)
         buf_fini(&c.plans[i].decoded);

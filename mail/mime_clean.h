@@ -16,8 +16,6 @@
 #include "mail/message.h"
 #include "mail/mime_read.h"
 
-enum { MIME_CLEAN_MAX = 40000000 }; /* bytes: SES's 40 MB */
-
 /* own: fields that replace those of the message by the same name, UTF-8 on one line. */
 bool mime_clean(const struct mime_tree *tree, const struct name_value *own, size_t own_count,
                 struct arena *a, struct buf *to, struct slice *why);

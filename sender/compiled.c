@@ -85,24 +85,15 @@ struct survey {
     struct ses_scratch scratch;
 };
 
-/* A reader who stands on one of the domain's lists gets no copy either. */
-static bool is_suppressed(const struct survey *v, const struct recipient *r)
-{
-    struct suppression_entry entry;
-
-    for (int list = SUPPRESS_BOUNCE; list <= SUPPRESS_COMPLAINT; list++)
-        if (suppression_get(v->t, v->one->head.domain, (enum suppression)list, r->address,
-                            &entry) &&
-            suppression_concerns(&entry, v->one->head.tags, v->one->head.tag_count))
-            return true;
-    return false;
-}
-
 static void remember_other(struct survey *v, const struct recipient *r)
 {
+    const struct message_head *head = &v->one->head;
     struct err why;
 
-    if (v->one->content.batch_mode && (r->kind == RECIPIENT_TO || is_suppressed(v, r)))
+    /* A reader who stands on one of the domain's lists gets no copy either. */
+    if (v->one->content.batch_mode &&
+        (r->kind == RECIPIENT_TO || suppression_of(v->t, head->domain, r->address, head->tags,
+                                                   head->tag_count) != SUPPRESS_NONE))
         return;
     if (!ses_recipient_fits(r, &v->scratch, &why)) /* fails by itself, and costs nobody else */
         return;

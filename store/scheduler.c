@@ -186,26 +186,11 @@ static int put_own_event(struct store_txn *t, struct run *run, struct event *e, 
 
 /* -------- granting -------- */
 
-static bool is_listed(struct store_txn *t, const struct slice_work *w, uint32_t bit,
-                      enum own_suppression *why)
+static enum own_suppression own_suppression_of(enum suppression list)
 {
-    static const struct {
-        enum suppression list;
-        enum own_suppression why;
-    } lists[] = {
-        {SUPPRESS_BOUNCE, OWN_SUPPRESS_BOUNCE},
-        {SUPPRESS_UNSUBSCRIBE, OWN_SUPPRESS_UNSUBSCRIBE},
-        {SUPPRESS_COMPLAINT, OWN_SUPPRESS_COMPLAINT},
-    };
-    struct suppression_entry entry;
-
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
-        if (suppression_get(t, w->head.domain, lists[i].list, w->recipients[bit].address, &entry) &&
-            suppression_concerns(&entry, w->head.tags, w->head.tag_count)) {
-            *why = lists[i].why;
-            return true;
-        }
-    return false;
+    return list == SUPPRESS_BOUNCE        ? OWN_SUPPRESS_BOUNCE
+           : list == SUPPRESS_UNSUBSCRIBE ? OWN_SUPPRESS_UNSUBSCRIBE
+                                          : OWN_SUPPRESS_COMPLAINT;
 }
 
 /* Settles those of the slice's pending recipients that are not to be sent; *mask gets the others,
@@ -221,17 +206,20 @@ static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w
         log_error("batch %016llx slice %u: stored recipients cannot be read; they are failed",
                   (unsigned long long)w->run->id, w->slice);
     for (uint32_t i = 0; i < w->state_count; i++) {
-        enum own_suppression why;
+        enum suppression list = SUPPRESS_NONE;
         struct event e;
         uint32_t index = w->slice * SLICE_MAX + i;
 
         if (w->states[i] != STATE_PENDING)
             continue;
+        if (readable)
+            list = suppression_of(t, w->head.domain, w->recipients[i].address, w->head.tags,
+                                  w->head.tag_count);
         if (!readable) {
             change_state(s, w, i, STATE_FAILED);
-        } else if (is_listed(t, w, i, &why)) {
-            own_event_suppressed(&e, &w->head, &w->recipients[i], w->run->id, index, why, now_us,
-                                 &s->arena);
+        } else if (list != SUPPRESS_NONE) {
+            own_event_suppressed(&e, &w->head, &w->recipients[i], w->run->id, index,
+                                 own_suppression_of(list), now_us, &s->arena);
             if (put_own_event(t, w->run, &e, err) != 0)
                 return -1;
             change_state(s, w, i, STATE_SUPPRESSED);

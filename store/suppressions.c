@@ -143,6 +143,18 @@ bool suppression_concerns(const struct suppression_entry *entry, const struct sl
     return concerned;
 }
 
+enum suppression suppression_of(struct store_txn *t, struct slice domain, struct slice address,
+                                const struct slice *tags, size_t tag_count)
+{
+    struct suppression_entry entry;
+
+    for (int list = SUPPRESS_BOUNCE; list <= SUPPRESS_COMPLAINT; list++)
+        if (suppression_get(t, domain, (enum suppression)list, address, &entry) &&
+            suppression_concerns(&entry, tags, tag_count))
+            return (enum suppression)list;
+    return SUPPRESS_NONE;
+}
+
 /* Appends the packed tags but one, and counts them. */
 static uint32_t copy_tags(struct buf *to, struct slice tags, struct slice but)
 {

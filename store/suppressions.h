@@ -39,6 +39,10 @@ int suppression_delete(struct store_txn *t, struct slice domain, enum suppressio
 bool suppression_concerns(const struct suppression_entry *entry, const struct slice *tags,
                           size_t tag_count);
 
+/* The list that keeps a message with these tags from this address; SUPPRESS_NONE = it may go. */
+enum suppression suppression_of(struct store_txn *t, struct slice domain, struct slice address,
+                                const struct slice *tags, size_t tag_count);
+
 /* Counts a soft bounce. 1 when it is number `limit` within window_us since the last delivery (the
  * count starts anew then), 0 when not yet, -1 failure. limit 0 = never. */
 int soft_bounce_add(struct store_txn *t, struct slice domain, struct slice address, uint64_t now_us,

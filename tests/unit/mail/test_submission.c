@@ -53,8 +53,8 @@ static void call_fini(struct call *c)
     *c = (struct call){0};
 }
 
-/* "name=value\1name=value": a POST of these fields. */
-static void post(struct call *c, const char *fields)
+/* "name=value\1name=value" */
+static void add_all(struct call *c, const char *fields)
 {
     struct slice rest = slice_str(fields), pair, name, value;
     char key[300];
@@ -65,6 +65,12 @@ static void post(struct call *c, const char *fields)
         (void)snprintf(key, sizeof key, "%.*s", SLICE_ARGS(name));
         add(c, key, value);
     }
+}
+
+/* A POST of these fields. */
+static void post(struct call *c, const char *fields)
+{
+    add_all(c, fields);
     submit(c);
 }
 
@@ -721,15 +727,8 @@ static void post_mime(struct call *c, const char *fields, const char *message)
                                          .now_us = NOW_US,
                                          .random = 0xe655506fe3d629cc};
     struct form form;
-    struct slice rest = slice_str(fields), pair, name, value;
-    char key[300];
 
-    while (rest.len > 0) {
-        (void)slice_cut(rest, 1, &pair, &rest);
-        (void)slice_cut(pair, '=', &name, &value);
-        (void)snprintf(key, sizeof key, "%.*s", SLICE_ARGS(name));
-        add(c, key, value);
-    }
+    add_all(c, fields);
     if (message != NULL)
         add(c, "message\"; filename=\"m", slice_str(message));
     buf_add_str(&c->body, "--B--\r\n");

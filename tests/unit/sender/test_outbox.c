@@ -160,18 +160,11 @@ bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, st
     return true;
 }
 
-bool suppression_get(struct store_txn *t, struct slice domain, enum suppression list,
-                     struct slice address, struct suppression_entry *entry)
+enum suppression suppression_of(struct store_txn *t, struct slice domain, struct slice address,
+                                const struct slice *tags, size_t tag_count)
 {
-    (void)t, (void)domain, (void)list, (void)address, (void)entry;
-    return false;
-}
-
-bool suppression_concerns(const struct suppression_entry *entry, const struct slice *tags,
-                          size_t tag_count)
-{
-    (void)entry, (void)tags, (void)tag_count;
-    return true;
+    (void)t, (void)domain, (void)address, (void)tags, (void)tag_count;
+    return SUPPRESS_NONE;
 }
 
 struct desk {
