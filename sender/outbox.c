@@ -411,7 +411,7 @@ static bool is_about_the_reader(const struct send *s, uint64_t bits, struct slic
 }
 
 /* What SES said of some of the call's recipients, or of all of them. Those that are to be tried
- * again from here stay in s->bits; true when a wait of this base is due before. */
+ * again from here stay in s->bits, and *wait_base_ms is raised to the wait that is due before. */
 static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, struct slice words,
                   uint64_t now, uint64_t *wait_base_ms)
 {
@@ -665,14 +665,6 @@ static uint64_t next_bits(const struct outbox *o, const struct lease *l, enum se
     return lowest;
 }
 
-/* What stayed without a value, for whoever watches. */
-static void count_unresolved(struct outbox *o)
-{
-    if (o->scratch.unresolved > 0)
-        atomic_fetch_add(&o->me->gauges->unresolved_count, o->scratch.unresolved);
-    o->scratch.unresolved = 0;
-}
-
 /* Renders the call's body. False when nothing is to be sent: all is reported, or noted as apart. */
 static bool render(struct outbox *o, struct send *s, struct lease *l)
 {
@@ -704,6 +696,16 @@ static bool render(struct outbox *o, struct send *s, struct lease *l)
     return false;
 }
 
+/* The first rendering of these recipients: what stayed without a value is counted here, once. */
+static bool render_first(struct outbox *o, struct send *s, struct lease *l)
+{
+    o->scratch.unresolved = 0;
+    bool any = render(o, s, l);
+    if (o->scratch.unresolved > 0)
+        atomic_fetch_add(&o->me->gauges->unresolved_count, o->scratch.unresolved);
+    return any;
+}
+
 static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bits,
                   enum ses_way way, bool borrowed, uint64_t now)
 {
@@ -712,8 +714,7 @@ static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bi
     l->unstarted &= ~bits;
     s->bits = bits;
     s->way = way;
-    bool any = render(o, s, l);
-    count_unresolved(o);
+    bool any = render_first(o, s, l);
     uint32_t used = any ? cost_of(l, s->bits) : 0;
     if (used < taken)
         bucket_give(&o->me->gauges->bucket, taken - used);
