@@ -15,14 +15,15 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem pack slice
 shm_SRC := bell child gauges record ring started
-mail_SRC := address date event event_json filter form message mime mime_clean mime_read multipart \
+mail_SRC := address csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
             submission variables
 aws_SRC := credentials error http ses sign sqs
 store_SRC := batch_write batches control_client deadletters events gates key reputation store suppressions
 writer_SRC := control runs scheduler steering writer
-httpd_SRC := auth events health httpd inbox messages reply route server suppressions suppressions_add
+httpd_SRC := auth events health httpd inbox messages reply route server \
+             suppressions suppressions_add suppressions_adding suppressions_list
 sender_SRC := compiled holds lifter outbox rate sender
 poller_SRC := poller queue
 cli_SRC := batches cli deadletters domains events options page request status

@@ -84,6 +84,8 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_SUPPRESSION:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE;
     case ROUTE_SUPPRESSIONS:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_DELETE;
+    case ROUTE_SUPPRESSIONS_IMPORT:
         return method == EVHTTP_REQ_POST;
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:
@@ -122,6 +124,27 @@ static void service_open_store(struct service *s)
     s->store = store_open(s->me->config->state_dir, STORE_READ, &err);
     if (s->store == NULL)
         log_debug("the store cannot be opened yet: %s", err.text);
+}
+
+static void serve_suppressions(struct exchange *x)
+{
+    switch (evhttp_request_get_command(x->req)) {
+    case EVHTTP_REQ_DELETE:
+        suppressions_delete(x);
+        return;
+    case EVHTTP_REQ_POST:
+        if (x->route.kind == ROUTE_SUPPRESSIONS_IMPORT)
+            suppressions_import(x);
+        else
+            suppressions_add(x);
+        return;
+    default:
+        if (x->route.kind == ROUTE_SUPPRESSION)
+            suppressions_get(x);
+        else
+            suppressions_list(x);
+        return;
+    }
 }
 
 static void exchange_serve(struct exchange *x)
@@ -163,10 +186,9 @@ static void exchange_serve(struct exchange *x)
         events_handle(x);
         return;
     case ROUTE_SUPPRESSION:
-        suppressions_handle(x);
-        return;
     case ROUTE_SUPPRESSIONS:
-        suppressions_add(x);
+    case ROUTE_SUPPRESSIONS_IMPORT:
+        serve_suppressions(x);
         return;
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:

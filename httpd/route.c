@@ -8,9 +8,9 @@ static const struct list {
     const char *name;
     enum suppression list;
 } lists[] = {
-    {"bounces", SUPPRESS_BOUNCE},
-    {"complaints", SUPPRESS_COMPLAINT},
-    {"unsubscribes", SUPPRESS_UNSUBSCRIBE},
+    {"bounces", SUPPRESS_BOUNCE},           {"complaints", SUPPRESS_COMPLAINT},
+    {"unsubscribes", SUPPRESS_UNSUBSCRIBE}, {"whitelists", SUPPRESS_ALLOW},
+    {"allowlists", SUPPRESS_ALLOW}, /* Mailgun's newer name */
 };
 
 static bool decode(struct slice raw, bool plus_is_space, struct arena *a, struct slice *decoded)
@@ -52,6 +52,21 @@ static bool is_version(struct slice s)
     return slice_eq(s, SLICE("v2")) || slice_eq(s, SLICE("v3")) || slice_eq(s, SLICE("v4"));
 }
 
+static void route_list(struct route *r, bool has_leaf, struct slice leaf)
+{
+    if (!has_leaf) {
+        r->kind = ROUTE_SUPPRESSIONS;
+        r->allow = "GET, POST, DELETE";
+    } else if (slice_eq(leaf, SLICE("import"))) {
+        r->kind = ROUTE_SUPPRESSIONS_IMPORT;
+        r->allow = "POST";
+    } else {
+        r->kind = ROUTE_SUPPRESSION;
+        r->allow = "GET, DELETE";
+        r->leaf = leaf;
+    }
+}
+
 /* The resource of a domain: what stands behind /v3/{domain}. */
 static void route_resource(struct route *r, const struct slice *segments, size_t count,
                            struct slice leaf)
@@ -69,15 +84,12 @@ static void route_resource(struct route *r, const struct slice *segments, size_t
         r->leaf = leaf;
         return;
     }
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         if (slice_eq(segments[0], slice_str(lists[i].name))) {
-            r->kind = count == 2 ? ROUTE_SUPPRESSION : ROUTE_SUPPRESSIONS;
-            r->allow = count == 2 ? "GET, DELETE" : "POST";
+            route_list(r, count == 2, leaf);
             r->list = lists[i].list;
-            r->leaf = leaf;
             return;
         }
-    }
 }
 
 void route_parse(struct slice path, struct arena *a, struct route *route)
@@ -103,6 +115,8 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
         return;
     route->version = segments[0];
     route->raw_domain = segments[1];
+    route->resource = segments[2];
+    route->ends_in_slash = path.ptr[path.len - 1] == '/';
     if (!decode(segments[1], false, a, &route->domain) ||
         (count == 4 && !decode(segments[3], false, a, &leaf))) {
         route->kind = ROUTE_BAD_ESCAPE;
@@ -129,6 +143,8 @@ const char *route_name(const struct route *route)
         return "suppression";
     case ROUTE_SUPPRESSIONS:
         return "suppressions";
+    case ROUTE_SUPPRESSIONS_IMPORT:
+        return "suppressions import";
     }
     return "(unknown)";
 }
@@ -146,4 +162,10 @@ bool query_next(struct slice *query, struct arena *a, struct slice *name, struct
             return true;
     }
     return false;
+}
+
+bool query_is_absent(struct slice value)
+{
+    return slice_is_empty(value) || slice_eq(value, SLICE("undefined")) ||
+           slice_eq(value, SLICE("null"));
 }

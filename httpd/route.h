@@ -19,8 +19,9 @@ enum route_kind {
     ROUTE_MESSAGES,
     ROUTE_MESSAGES_MIME,
     ROUTE_EVENTS,
-    ROUTE_SUPPRESSION,  /* one address of a list */
-    ROUTE_SUPPRESSIONS, /* a list */
+    ROUTE_SUPPRESSION,         /* one address of a list */
+    ROUTE_SUPPRESSIONS,        /* a list */
+    ROUTE_SUPPRESSIONS_IMPORT, /* a list, as a file */
 };
 
 struct route {
@@ -30,8 +31,10 @@ struct route {
     struct slice version;    /* "v3", as written */
     struct slice raw_domain; /* as written */
     struct slice domain;     /* decoded */
+    struct slice resource;   /* as written: "bounces" */
     struct slice leaf;       /* decoded: page token (maybe empty) or address */
     enum suppression list;
+    bool ends_in_slash;
 };
 
 void route_parse(struct slice path, struct arena *a, struct route *route);
@@ -40,5 +43,7 @@ const char *route_name(const struct route *route); /* for the log */
 /* The next name=value of a query, both decoded with '+' as blank; false at the end. A pair with a
  * broken escape is passed over. */
 bool query_next(struct slice *query, struct arena *a, struct slice *name, struct slice *value);
+/* Empty, or what mailgun.js writes for an option that is not set: "undefined", "null". */
+bool query_is_absent(struct slice value);
 
 #endif

@@ -54,7 +54,10 @@ void service_stop(struct service *s, enum child_exit verdict);
 void health_handle(struct exchange *x);
 void messages_handle(struct exchange *x);
 void events_handle(struct exchange *x);
-void suppressions_handle(struct exchange *x);
+void suppressions_get(struct exchange *x);
+void suppressions_delete(struct exchange *x);
+void suppressions_list(struct exchange *x);
 void suppressions_add(struct exchange *x);
+void suppressions_import(struct exchange *x);
 
 #endif

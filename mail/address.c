@@ -291,6 +291,11 @@ static bool is_domain(struct slice s)
     return true;
 }
 
+bool address_is_domain(struct slice s)
+{
+    return s.len <= ADDRESS_BYTES_MAX && is_domain(s) && slice_find_byte(s, '.') != SIZE_MAX;
+}
+
 bool address_is_valid(struct slice address)
 {
     size_t at = slice_rfind_byte(address, '@');

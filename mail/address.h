@@ -33,6 +33,7 @@ struct mailbox {
 enum address_result address_next(struct slice *list, struct arena *a, struct mailbox *m);
 
 bool address_is_valid(struct slice address); /* local@domain */
+bool address_is_domain(struct slice s); /* what may stand behind the @, of two labels or more */
 
 /* Appends the address with the ASCII letters of its domain part in lower case. */
 void address_fold(struct buf *to, struct slice address);

@@ -79,8 +79,8 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domains, REQUIRED) /* packed array of text; the first is the one in the path */     \
     F(4, u32, list, REQUIRED)     /* enum suppression */                                           \
-    F(5, text, address, REQUIRED)                                                                  \
-    F(6, text, tag, OPTIONAL) /* unsubscribes: only from this tag; "*" or empty = from all */
+    F(5, text, address, REQUIRED) /* empty: some of all that there are, till ANSWER_OK */          \
+    F(6, text, tag, OPTIONAL)     /* unsubscribes: only from this tag; "*" or empty = from all */
 
 /* httpd → writer: put these addresses on the domain's list. entries: a packed array of [address,
  * code, text, µs, tags]; tags: a packed array of text, or empty = everything. */
@@ -185,6 +185,7 @@ enum answer_verdict {
     ANSWER_NOT_FOUND,
     ANSWER_FULL,    /* disk or map full: nothing was kept */
     ANSWER_REFUSED, /* the record was not understood: nothing was kept */
+    ANSWER_MORE,    /* done in part: ask again for the rest */
 };
 
 enum outcome {
@@ -201,7 +202,13 @@ enum bounce {
     BOUNCE_SOFT, /* the mailbox could not take it now; again and again means nobody is there */
 };
 
-enum suppression { SUPPRESS_NONE, SUPPRESS_BOUNCE, SUPPRESS_UNSUBSCRIBE, SUPPRESS_COMPLAINT };
+enum suppression {
+    SUPPRESS_NONE,
+    SUPPRESS_BOUNCE,
+    SUPPRESS_UNSUBSCRIBE,
+    SUPPRESS_COMPLAINT,
+    SUPPRESS_ALLOW, /* not one: what keeps an address from being put among the bounces */
+};
 
 typedef uint64_t record_u64;
 typedef uint32_t record_u32;

@@ -104,29 +104,105 @@ int suppression_delete(struct store_txn *t, struct slice domain, enum suppressio
     return store_del(t, DB_SUPPRESSIONS, key_slice(&k), err) == 0 ? 1 : -1;
 }
 
+/* The first row of the walk. Backwards that is the row below the first one past all that it may
+ * visit. */
+static int walk_begin(MDB_cursor *cursor, const struct key *prefix, const struct key *from,
+                      bool has_from, bool backwards, MDB_val *k, MDB_val *v)
+{
+    struct key start = has_from ? *from : *prefix;
+
+    if (backwards && !has_from) {
+        /* The first key that does not begin with the prefix; of 0xff bytes alone it never is. */
+        while (start.at[start.len - 1] == 0xff)
+            start.len--;
+        start.at[start.len - 1]++;
+    }
+    *k = store_val(key_slice(&start));
+    int rc = mdb_cursor_get(cursor, k, v, MDB_SET_RANGE);
+    if (backwards)
+        return mdb_cursor_get(cursor, k, v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+    if (rc == MDB_SUCCESS && has_from && slice_eq(store_slice(*k), key_slice(&start)))
+        return mdb_cursor_get(cursor, k, v, MDB_NEXT);
+    return rc;
+}
+
 void suppression_each(struct store_txn *t, struct slice domain, enum suppression list,
-                      struct slice after, suppression_visitor *visit, void *arg)
+                      const struct suppression_walk *walk, suppression_visitor *visit, void *arg)
 {
     uint32_t number = store_domain_find(t, domain);
-    struct key prefix = list_key(number, list), start = prefix;
+    struct key prefix = list_key(number, list), from = prefix;
     MDB_cursor *cursor;
-    MDB_val v;
+    MDB_val k, v;
 
+    key_address(&prefix, walk->term);
+    key_address(&from, walk->from);
+    /* A place outside of what begins with the term: its nearer end, or nothing is left. */
+    bool has_from = walk->from.len > 0;
+    if (has_from && !slice_starts(key_slice(&from), key_slice(&prefix))) {
+        bool is_below = slice_cmp(key_slice(&from), key_slice(&prefix)) < 0;
+        if (is_below == walk->backwards)
+            return;
+        has_from = false;
+    }
     if (number == 0 ||
         mdb_cursor_open(t->mdb, t->store->dbi[DB_SUPPRESSIONS], &cursor) != MDB_SUCCESS)
         return;
-    key_address(&start, after);
-    MDB_val k = store_val(key_slice(&start));
-    int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
-    if (rc == MDB_SUCCESS && after.len != 0 && slice_eq(store_slice(k), key_slice(&start)))
-        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    int rc = walk_begin(cursor, &prefix, &from, has_from, walk->backwards, &k, &v);
     while (rc == MDB_SUCCESS && slice_starts(store_slice(k), key_slice(&prefix))) {
         struct suppression_entry entry;
         if (entry_read(store_slice(v), &entry) && !visit(arg, &entry))
             break;
+        rc = mdb_cursor_get(cursor, &k, &v, walk->backwards ? MDB_PREV : MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+}
+
+/* SES keeps a list of its own, of bounces and complaints. */
+static int clear_one(struct store_txn *t, MDB_cursor *cursor, enum suppression list,
+                     struct slice row, uint64_t at_us, struct err *err)
+{
+    struct suppression_entry entry;
+    bool at_ses = list == SUPPRESS_BOUNCE || list == SUPPRESS_COMPLAINT;
+
+    if (at_ses && entry_read(row, &entry) && lifted_put(t, entry.address, at_us, err) != 0)
+        return -1;
+    int rc = mdb_cursor_del(cursor, 0);
+    return rc == MDB_SUCCESS ? 0 : store_fail(err, rc, "taking an address off a list");
+}
+
+int suppression_clear(struct store_txn *t, struct slice domain, enum suppression list,
+                      unsigned most, uint64_t at_us, struct err *err)
+{
+    uint32_t number = store_domain_find(t, domain);
+    struct key prefix = list_key(number, list);
+    MDB_cursor *cursor;
+    MDB_val k = store_val(key_slice(&prefix)), v;
+    unsigned gone = 0;
+
+    if (number == 0)
+        return 0;
+    int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_SUPPRESSIONS], &cursor);
+    if (rc != MDB_SUCCESS)
+        return store_fail(err, rc, "opening a cursor");
+    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    int got = 0;
+    while (rc == MDB_SUCCESS && gone < most && slice_starts(store_slice(k), key_slice(&prefix)) &&
+           (got = clear_one(t, cursor, list, store_slice(v), at_us, err)) == 0) {
+        gone++;
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
     }
     mdb_cursor_close(cursor);
+    return got == 0 ? (int)gone : -1;
+}
+
+bool allowlist_has(struct store_txn *t, struct slice domain, struct slice address)
+{
+    struct suppression_entry entry;
+    size_t at = slice_rfind_byte(address, '@');
+
+    return suppression_get(t, domain, SUPPRESS_ALLOW, address, &entry) ||
+           (at != SIZE_MAX &&
+            suppression_get(t, domain, SUPPRESS_ALLOW, slice_from(address, at + 1), &entry));
 }
 
 bool suppression_concerns(const struct suppression_entry *entry, const struct slice *tags,

@@ -1,8 +1,10 @@
 /*
- * store/suppressions.h - addresses a domain does not send to: bounces, unsubscribes, complaints.
+ * store/suppressions.h - addresses a domain does not send to: bounces, unsubscribes, complaints; and
+ * those that never become a bounce, the allowlist.
  *
  * SHAPE   (domain, list, address folded to lower case) → packed [address as first written, code,
- *         text, µs, tags].
+ *         text, µs, tags]. The allowlist: an address or a domain; code says which ("address",
+ *         "domain"), text why.
  * ENDS    Put and delete: the writer, in its write transaction. Look-ups: anyone.
  */
 #ifndef STORE_SUPPRESSIONS_H
@@ -23,7 +25,6 @@ bool suppression_get(struct store_txn *t, struct slice domain, enum suppression 
                      struct slice address, struct suppression_entry *entry);
 int suppression_put(struct store_txn *t, struct slice domain, enum suppression list,
                     const struct suppression_entry *entry, struct err *err);
-/* 1 deleted, 0 was not there, -1 failure. */
 /* As suppression_put(), but for an unsubscribe that is there already: its tags and the new ones. */
 int unsubscribe_put(struct store_txn *t, struct slice domain, const struct suppression_entry *entry,
                     struct err *err);
@@ -31,8 +32,14 @@ int unsubscribe_put(struct store_txn *t, struct slice domain, const struct suppr
  * tag, -1. Of an entry for everything no single tag can be taken. */
 int unsubscribe_delete_tag(struct store_txn *t, struct slice domain, struct slice address,
                            struct slice tag, struct err *err);
+/* 1 deleted, 0 was not there, -1 failure. */
 int suppression_delete(struct store_txn *t, struct slice domain, enum suppression list,
                        struct slice address, struct err *err);
+
+/* Takes out entries from the list's start on, at most `most`, and notes those that SES may keep too
+ * as lifted at at_us. Returns how many, -1 on failure; fewer than `most` = the list is empty. */
+int suppression_clear(struct store_txn *t, struct slice domain, enum suppression list,
+                      unsigned most, uint64_t at_us, struct err *err);
 
 /* Does the entry concern a message with these tags? (Mailgun: tags are alike whatever their case.)
  */
@@ -51,11 +58,21 @@ int soft_bounce_add(struct store_txn *t, struct slice domain, struct slice addre
 int soft_bounce_reset(struct store_txn *t, struct slice domain, struct slice address,
                       struct err *err);
 
-/* Calls visit for the entries of one list in alphabetical order (of the folded address), those past
- * `after` (empty = from the start), until it answers false. */
+/* Which entries of a list, and from where. All folded to lower case before they are compared. */
+struct suppression_walk {
+    struct slice term; /* only addresses that begin with it; empty = all */
+    struct slice from; /* past this one in the direction of the walk; empty = from the list's end */
+    bool backwards;    /* against the alphabetical order */
+};
+
+/* Calls visit for entries of one list in order until it answers false. What an entry points to is
+ * valid until the transaction ends (reading) or writes (writing). */
 typedef bool suppression_visitor(void *arg, const struct suppression_entry *entry);
 void suppression_each(struct store_txn *t, struct slice domain, enum suppression list,
-                      struct slice after, suppression_visitor *visit, void *arg);
+                      const struct suppression_walk *walk, suppression_visitor *visit, void *arg);
+
+/* Does the allowlist keep this address, or its domain, from being put on the bounce list? */
+bool allowlist_has(struct store_txn *t, struct slice domain, struct slice address);
 
 /* Addresses that a person has taken off the bounce list, and that SES's account-level list may
  * still hold: a sender removes them there, the writer then drops the row. at_us tells a later wish

@@ -50,6 +50,7 @@ enum {
     TURN_RECORDS = 4000,
     TURN_LEASES = 64,
     EXPAND_RECIPIENTS = 1000, /* `accepted` events in a turn: the next POST waits for them */
+    CLEAR_STEP = 2000,        /* addresses of a list that is emptied */
     SWEEP_READERS_MS = 5000,
 };
 
@@ -289,6 +290,25 @@ static int apply_seen(struct writer *w, struct store_txn *t, struct link *l,
     return 0;
 }
 
+/* A whole list, some of it in each turn: other work goes on between. */
+static int clear_list(struct writer *w, struct store_txn *t, struct link *l,
+                      const struct record_unsuppress *r, struct err *err)
+{
+    struct unpack u = unpack_over(r->domains);
+    bool known = unpack_array(&u) > 0;
+    int gone = suppression_clear(t, unpack_str(&u), (enum suppression)r->list, CLEAR_STEP,
+                                 clock_wall_us(), err);
+
+    if (gone < 0)
+        return -1;
+    answer(w, l, r->request_id, r->generation,
+           !known              ? ANSWER_REFUSED
+           : gone < CLEAR_STEP ? ANSWER_OK
+                               : ANSWER_MORE,
+           slice_none());
+    return 0;
+}
+
 static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *l,
                             const struct record_unsuppress *r, struct err *err)
 {
@@ -296,10 +316,12 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
     bool found = false, by_tag = r->list == SUPPRESS_UNSUBSCRIBE && r->tag.len > 0 &&
                                  !slice_eq(r->tag, SLICE("*"));
 
-    if (r->list < SUPPRESS_BOUNCE || r->list > SUPPRESS_COMPLAINT) {
+    if (r->list < SUPPRESS_BOUNCE || r->list > SUPPRESS_ALLOW) {
         answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such list"));
         return 0;
     }
+    if (r->address.len == 0)
+        return clear_list(w, t, l, r, err);
     for (uint32_t n = unpack_array(&u); n > 0; n--) {
         struct slice domain = unpack_str(&u);
         int got = by_tag
@@ -310,7 +332,8 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
         found = found || got > 0;
     }
     /* Whether we knew it or not: SES has a list of its own, of bounces and complaints. */
-    if (r->list != SUPPRESS_UNSUBSCRIBE && lifted_put(t, r->address, clock_wall_us(), err) != 0)
+    if ((r->list == SUPPRESS_BOUNCE || r->list == SUPPRESS_COMPLAINT) &&
+        lifted_put(t, r->address, clock_wall_us(), err) != 0)
         return -1;
     answer(w, l, r->request_id, r->generation, found ? ANSWER_OK : ANSWER_NOT_FOUND,
            (struct slice){0});
@@ -322,7 +345,7 @@ static int apply_suppress(struct writer *w, struct store_txn *t, struct link *l,
 {
     enum { MEMBERS = 5 };
     struct unpack u = unpack_over(r->entries);
-    bool known = r->list >= SUPPRESS_BOUNCE && r->list <= SUPPRESS_COMPLAINT;
+    bool known = r->list >= SUPPRESS_BOUNCE && r->list <= SUPPRESS_ALLOW;
 
     for (uint32_t n = known ? unpack_array(&u) : 0; n > 0; n--) {
         known = unpack_array(&u) == MEMBERS;
@@ -331,7 +354,9 @@ static int apply_suppress(struct writer *w, struct store_txn *t, struct link *l,
         entry.text = unpack_str(&u);
         entry.created_us = unpack_u64(&u);
         entry.tags = unpack_str(&u);
-        if (!known || !unpack_ok(&u) || !address_is_valid(entry.address)) {
+        bool fits = address_is_valid(entry.address) ||
+                    (r->list == SUPPRESS_ALLOW && address_is_domain(entry.address));
+        if (!known || !unpack_ok(&u) || !fits) {
             known = false;
             break;
         }
@@ -354,6 +379,8 @@ static int suppress(struct store_txn *t, const struct event *e, enum suppression
     struct suppression_entry entry = {
         .address = e->recipient, .code = code, .text = text, .created_us = now_us};
 
+    if (list == SUPPRESS_BOUNCE && allowlist_has(t, e->domain, e->recipient))
+        return 0;
     return suppression_put(t, e->domain, list, &entry, err);
 }
 

@@ -120,6 +120,15 @@ static bool note(void *arg, const struct suppression_entry *e)
     return s->count < s->most;
 }
 
+static void expect_walk(struct fixture *f, struct suppression_walk walk, unsigned most,
+                        const char *codes)
+{
+    struct seen s = {.most = most};
+
+    suppression_each(f->t, DOMAIN, SUPPRESS_BOUNCE, &walk, note, &s);
+    assert_string_equal(s.codes, codes);
+}
+
 static void a_list_is_walked_in_alphabetical_order(void **state)
 {
     struct fixture *f = *state;
@@ -128,17 +137,103 @@ static void a_list_is_walked_in_alphabetical_order(void **state)
     list_as(f, SLICE("carl@example.net"), "3");
     list_as(f, SLICE("Bob@example.net"), "2");
     list_as(f, SLICE("ann@example.net"), "1");
-    suppression_each(f->t, DOMAIN, SUPPRESS_BOUNCE, (struct slice){0}, note, &s);
-    assert_string_equal(s.codes, "123");
-    s = (struct seen){.most = 1};
-    suppression_each(f->t, DOMAIN, SUPPRESS_BOUNCE, SLICE("ann@example.net"), note, &s);
-    assert_string_equal(s.codes, "2");
-    s = (struct seen){.most = 9};
-    suppression_each(f->t, DOMAIN, SUPPRESS_BOUNCE, SLICE("b"), note, &s);
-    assert_string_equal(s.codes, "23");
-    s = (struct seen){.most = 9};
-    suppression_each(f->t, DOMAIN, SUPPRESS_COMPLAINT, (struct slice){0}, note, &s);
+    expect_walk(f, (struct suppression_walk){0}, 9, "123");
+    expect_walk(f, (struct suppression_walk){.from = SLICE("ann@example.net")}, 1, "2");
+    expect_walk(f, (struct suppression_walk){.from = SLICE("b")}, 9, "23");
+    expect_walk(f, (struct suppression_walk){.from = SLICE("carl@example.net")}, 9, "");
+    suppression_each(f->t, DOMAIN, SUPPRESS_COMPLAINT, &(struct suppression_walk){0}, note, &s);
     assert_int_equal(s.count, 0);
+}
+
+static void a_list_is_walked_against_the_order(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_walk(f, (struct suppression_walk){.backwards = true}, 9, "");
+    list_as(f, SLICE("carl@example.net"), "3");
+    list_as(f, SLICE("bob@example.net"), "2");
+    list_as(f, SLICE("ann@example.net"), "1");
+    /* Neighbours in the same table: of the next list, and of the next domain. */
+    struct suppression_entry other = {.address = SLICE("aaa@example.net"), .code = SLICE("9")};
+    assert_int_equal(suppression_put(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, &other, &f->err), 0);
+    assert_int_equal(suppression_put(f->t, SLICE("z.example"), SUPPRESS_BOUNCE, &other, &f->err),
+                     0);
+    expect_walk(f, (struct suppression_walk){.backwards = true}, 9, "321");
+    expect_walk(f, (struct suppression_walk){.backwards = true, .from = SLICE("Carl@example.net")},
+                9, "21");
+    expect_walk(f, (struct suppression_walk){.backwards = true, .from = SLICE("c")}, 1, "2");
+    expect_walk(f, (struct suppression_walk){.backwards = true, .from = SLICE("ann@example.net")},
+                9, "");
+}
+
+static void a_term_narrows_a_walk(void **state)
+{
+    struct fixture *f = *state;
+    struct suppression_walk bs = {.term = SLICE("B")},
+                            down = {.term = SLICE("b"), .backwards = true};
+
+    list_as(f, SLICE("ann@example.net"), "1");
+    list_as(f, SLICE("bob@example.net"), "2");
+    list_as(f, SLICE("Britta@example.net"), "3");
+    list_as(f, SLICE("carl@example.net"), "4");
+    expect_walk(f, bs, 9, "23");
+    expect_walk(f, down, 9, "32");
+    bs.from = down.from = SLICE("bob@example.net");
+    expect_walk(f, bs, 9, "3");
+    expect_walk(f, down, 9, "");
+    bs.from = down.from = SLICE("ann@example.net"); /* before all of them */
+    expect_walk(f, bs, 9, "23");
+    expect_walk(f, down, 9, "");
+    bs.from = down.from = SLICE("carl@example.net"); /* after all of them */
+    expect_walk(f, bs, 9, "");
+    expect_walk(f, down, 9, "32");
+}
+
+static void a_list_is_emptied_in_steps_and_ses_hears_of_it(void **state)
+{
+    struct fixture *f = *state;
+    struct suppression_entry other = {.address = SLICE("ann@example.net")};
+    struct buf address = {0};
+    uint64_t at_us;
+
+    list_as(f, SLICE("ann@example.net"), "1");
+    list_as(f, SLICE("bob@example.net"), "2");
+    list_as(f, SLICE("carl@example.net"), "3");
+    assert_int_equal(suppression_put(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, &other, &f->err), 0);
+    assert_int_equal(suppression_clear(f->t, DOMAIN, SUPPRESS_BOUNCE, 2, 7, &f->err), 2);
+    expect_walk(f, (struct suppression_walk){0}, 9, "3");
+    assert_int_equal(suppression_clear(f->t, DOMAIN, SUPPRESS_BOUNCE, 2, 7, &f->err), 1);
+    assert_int_equal(suppression_clear(f->t, DOMAIN, SUPPRESS_BOUNCE, 2, 7, &f->err), 0);
+    assert_int_equal(suppression_clear(f->t, SLICE("x.example"), SUPPRESS_BOUNCE, 2, 7, &f->err),
+                     0);
+    assert_true(
+        suppression_get(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, SLICE("ann@example.net"), &other));
+    for (int i = 0; i < 3; i++) {
+        assert_true(lifted_first(f->t, &address, &at_us));
+        assert_int_equal(at_us, 7);
+        assert_int_equal(lifted_delete(f->t, buf_slice(&address), at_us, &f->err), 0);
+    }
+    assert_int_equal(suppression_clear(f->t, DOMAIN, SUPPRESS_UNSUBSCRIBE, 2, 8, &f->err), 1);
+    assert_false(lifted_first(f->t, &address, &at_us));
+    buf_fini(&address);
+}
+
+static void the_allowlist_knows_addresses_and_domains(void **state)
+{
+    struct fixture *f = *state;
+    struct suppression_entry address = {.address = SLICE("Ann@example.net"),
+                                        .code = SLICE("address")};
+    struct suppression_entry of_domain = {.address = SLICE("example.org"), .code = SLICE("domain")};
+
+    assert_int_equal(suppression_put(f->t, DOMAIN, SUPPRESS_ALLOW, &address, &f->err), 0);
+    assert_int_equal(suppression_put(f->t, DOMAIN, SUPPRESS_ALLOW, &of_domain, &f->err), 0);
+    assert_true(allowlist_has(f->t, DOMAIN, SLICE("ann@EXAMPLE.net")));
+    assert_true(allowlist_has(f->t, DOMAIN, SLICE("any@Example.org")));
+    assert_false(allowlist_has(f->t, DOMAIN, SLICE("bob@example.net")));
+    assert_false(allowlist_has(f->t, DOMAIN, SLICE("a@sub.example.org")));
+    assert_false(allowlist_has(f->t, SLICE("x.example"), SLICE("ann@example.net")));
+    assert_int_equal(suppression_of(f->t, DOMAIN, SLICE("ann@example.net"), NULL, 0),
+                     SUPPRESS_NONE);
 }
 
 static bool note_letter(void *arg, const struct deadletter *d)
@@ -283,6 +378,10 @@ int main(void)
         TEST(deleting_twice_says_so),
         TEST(addresses_too_long_for_a_key_stay_apart),
         TEST(a_list_is_walked_in_alphabetical_order),
+        TEST(a_list_is_walked_against_the_order),
+        TEST(a_term_narrows_a_walk),
+        TEST(a_list_is_emptied_in_steps_and_ses_hears_of_it),
+        TEST(the_allowlist_knows_addresses_and_domains),
         TEST(a_dead_letter_is_kept_once_and_listed_newest_first),
         TEST(an_unsubscribe_from_a_tag_concerns_messages_with_it),
         TEST(soft_bounces_count_until_a_delivery_or_the_window_ends),
