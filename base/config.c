@@ -65,8 +65,8 @@ static const struct setting settings[] = {
     {"log", "format", TYPE_FORMAT, AT(log.format), "text", 0, 0, true, "text or json"},
     {"httpd", "children", TYPE_COUNT, AT(httpd.children), "2", 1, 16, false, "HTTP processes"},
     {"httpd", "max_body", TYPE_BYTES, AT(httpd.max_body_bytes), "32M", 65536, 256 << 20, false, "largest request body"},
-    {"httpd", "tls_certificate", TYPE_TEXT, AT(httpd.tls_certificate), "", 0, 0, true, "PEM file; empty: plain HTTP"},
-    {"httpd", "tls_key", TYPE_TEXT, AT(httpd.tls_key), "", 0, 0, true, "PEM file"},
+    {"httpd", "tls_certificate", TYPE_TEXT, AT(httpd.tls_certificate), "", 0, 0, true, "PEM file, its chain behind it; empty: plain HTTP"},
+    {"httpd", "tls_key", TYPE_TEXT, AT(httpd.tls_key), "", 0, 0, true, "PEM file; empty: the key is in the certificate's file"},
     {"sender", "children", TYPE_COUNT, AT(sender.children), "2", 1, 16, false, "sending processes"},
     {"sender", "connections", TYPE_COUNT, AT(sender.connections), "64", 1, 1000, true, "calls to SES at once, per sender"},
     {"sender", "max_rate", TYPE_RATE, AT(sender), "auto", 0, 0, true, "recipients a second: auto, a number, or a share of the account's"},
@@ -731,8 +731,8 @@ static void check_whole(struct reading *r)
             mistake(r, 0, "%s = \"%s\" is no http:// or https:// URL", urls[i][0], urls[i][1]);
     if (c->queues.newsletter_buffer[0] != '\0')
         mistake(r, 0, "queues.newsletter_buffer is not served yet: leave it empty");
-    if (c->httpd.tls_certificate[0] != '\0' || c->httpd.tls_key[0] != '\0')
-        mistake(r, 0, "httpd.tls_certificate is not served yet: put a TLS proxy in front");
+    if (c->httpd.tls_certificate[0] == '\0' && c->httpd.tls_key[0] != '\0')
+        mistake(r, 0, "httpd.tls_key without httpd.tls_certificate: name both files");
     if ((c->aws.access_key_id[0] == '\0') != (c->aws.secret_access_key[0] == '\0'))
         mistake(r, 0, "aws.access_key_id and aws.secret_access_key go together");
 }

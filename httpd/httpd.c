@@ -325,6 +325,7 @@ static int service_open(struct service *s, struct err *err)
     const struct server_settings settings = {
         .listen_fds = me->listen_fds,
         .listen_count = me->listen_count,
+        .tls = me->tls,
         .max_body_bytes = me->config->httpd.max_body_bytes,
         .receive_grace_ms = RECEIVE_GRACE_MS,
         .handle = on_exchange,

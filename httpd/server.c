@@ -15,8 +15,10 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
@@ -246,10 +248,28 @@ static void server_accept_more(struct server *s)
     }
 }
 
+static struct bufferevent *bufferevent_of(const struct server *s, struct event_base *base)
+{
+    if (s->settings.tls == NULL)
+        return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    SSL *ssl = SSL_new(s->settings.tls);
+    if (ssl == NULL)
+        return NULL;
+    struct bufferevent *bev = bufferevent_openssl_socket_new(
+        base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
+    if (bev == NULL) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    /* Clients leave without a farewell: a request's end is known from its length. */
+    bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
+    return bev;
+}
+
 static struct bufferevent *on_connection(struct event_base *base, void *arg)
 {
     struct server *s = arg;
-    struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    struct bufferevent *bev = bufferevent_of(s, base);
 
     if (bev == NULL)
         return NULL; /* evhttp makes one of its own: without our limits, but there is no memory */

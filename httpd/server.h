@@ -29,10 +29,12 @@ enum {
 };
 
 struct server;
+struct ssl_ctx_st;
 
 struct server_settings {
     const int *listen_fds; /* taken over: closed with the server, or when it stops accepting */
     size_t listen_count;
+    struct ssl_ctx_st *tls; /* for all of them; NULL = plain HTTP. Borrowed. */
     uint64_t max_body_bytes;
     uint32_t receive_grace_ms;                             /* RECEIVE_GRACE_MS; less in tests */
     void (*handle)(struct evhttp_request *req, void *arg); /* to be ended by server_answer() */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/tls.h"
 #include "cli/cli.h"
 #include "master/master.h"
 #include "sandbox/sandbox.h"
@@ -26,9 +27,17 @@ static struct config *load(const char *path)
 static int check(const char *path)
 {
     struct config *config = load(path);
+    struct ssl_ctx_st *tls;
+    struct err err;
 
     if (config == NULL)
         return 1;
+    if (master_read_tls(config, &tls, &err) != 0) {
+        (void)fprintf(stderr, "%s\n", err.text);
+        config_free(config);
+        return 1;
+    }
+    tls_context_free(tls);
     (void)printf("%s: ok\n", path);
     config_free(config);
     return 0;

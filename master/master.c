@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/log.h"
+#include "base/tls.h"
 
 enum {
     BACKLOG = 1024,
@@ -234,7 +235,17 @@ static void master_close(struct master *m)
         (void)close(m->signal_fd);
     if (m->lock_fd >= 0)
         (void)close(m->lock_fd);
+    tls_context_free(m->tls);
     config_free(m->config);
+}
+
+int master_read_tls(const struct config *config, struct ssl_ctx_st **tls, struct err *err)
+{
+    *tls = NULL;
+    if (config->httpd.tls_certificate[0] == '\0')
+        return 0;
+    *tls = tls_context_create(config->httpd.tls_certificate, config->httpd.tls_key, err);
+    return *tls == NULL ? -1 : 0;
 }
 
 int master_run(struct config *config)
@@ -251,8 +262,9 @@ int master_run(struct config *config)
 
     log_setup(config->log.level, config->log.format);
     log_name("master");
-    if (lock_state_dir(&m, &err) == 0 && open_sockets(&m, &err) == 0 &&
-        open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 && open_signals(&m, &err) == 0) {
+    if (master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
+        open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 &&
+        open_signals(&m, &err) == 0) {
         log_info("serving %s:%s%s, state in %s, SES in %s%s", config->listen[0].host,
                  config->listen[0].port, config->listen_count > 1 ? " and more" : "",
                  config->state_dir, config->aws.region,

@@ -36,6 +36,7 @@ struct master {
     struct started *started;
     bool started_believable;
     uint64_t ring_epoch, last_generation;
+    struct ssl_ctx_st *tls; /* what httpd children serve with; NULL = plain HTTP */
     int lock_fd, signal_fd;
     int listen_fds[MASTER_LISTEN_MAX];
     size_t listen_count;
@@ -49,6 +50,9 @@ struct master {
     uint64_t stop_by_mono_ms;
     bool said_ready;
 };
+
+/* The certificate that the configuration names, if any, in *tls. -1 = it cannot be used. */
+int master_read_tls(const struct config *config, struct ssl_ctx_st **tls, struct err *err);
 
 /* Runs until told to stop. The process's exit status. */
 int master_run(struct config *config);

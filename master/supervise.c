@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/tls.h"
 #include "httpd/httpd.h"
 #include "master/master.h"
 #include "poller/poller.h"
@@ -156,6 +157,9 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
     if (p->role == ROLE_HTTPD) {
         me.listen_fds = m->listen_fds;
         me.listen_count = m->listen_count;
+        me.tls = m->tls;
+    } else {
+        tls_context_free(m->tls); /* our copy, since fork() */
     }
     if (p->role == ROLE_SANDBOX) {
         me.listen_fds = &m->sandbox_fd;
@@ -336,10 +340,26 @@ static void replace_next(struct master *m)
         }
 }
 
+/* NULL and the mistakes, a line each. */
+static struct config *read_again(const struct master *m, struct ssl_ctx_st **tls,
+                                 struct buf *mistakes)
+{
+    struct config *fresh = config_load(m->config->path, mistakes);
+    struct err err;
+
+    if (fresh != NULL && master_read_tls(fresh, tls, &err) != 0) {
+        buf_add_str(mistakes, err.text);
+        config_free(fresh);
+        return NULL;
+    }
+    return fresh;
+}
+
 static void reload(struct master *m)
 {
     struct buf mistakes = {0};
-    struct config *fresh = config_load(m->config->path, &mistakes);
+    struct ssl_ctx_st *tls = NULL;
+    struct config *fresh = read_again(m, &tls, &mistakes);
 
     if (fresh == NULL) {
         log_error("the configuration is not taken over; the old one keeps running");
@@ -353,6 +373,8 @@ static void reload(struct master *m)
     buf_fini(&mistakes);
     config_free(m->config);
     m->config = fresh;
+    tls_context_free(m->tls);
+    m->tls = tls;
     log_setup(fresh->log.level, fresh->log.format);
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];

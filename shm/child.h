@@ -17,6 +17,8 @@
 #include "shm/ring.h"
 #include "shm/started.h"
 
+struct ssl_ctx_st;
+
 enum child_role { ROLE_WRITER, ROLE_HTTPD, ROLE_SENDER, ROLE_POLLER, ROLE_SANDBOX };
 
 /* How a role's entry function ends, and its process's exit status. */
@@ -49,6 +51,7 @@ struct child {
     int control_fd;          /* end of file: the master is gone */
     const int *listen_fds;   /* httpd, sandbox; already listening, non-blocking */
     size_t listen_count;
+    struct ssl_ctx_st *tls;         /* httpd: for those sockets (base/tls.h); NULL = plain HTTP */
     const struct child_slot *slot;  /* a worker's own; NULL for writer and sandbox */
     const struct child_slot *slots; /* the writer's: all workers */
     size_t slot_count;

@@ -110,12 +110,13 @@ export class Sandbox {
 }
 
 export class Postern {
-  /** options: sandbox (a Sandbox of its own), conf (extra lines), sections ({sender: 'children = 1'}). */
+  /** options: sandbox (a Sandbox of its own), conf (extra lines), sections ({sender: 'children = 1'}), scheme and healthy (https). */
   static async start(options = {}) {
     const p = new Postern();
     p.dir = options.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'postern-test-'));
     p.port = options.port ?? (await freePort());
-    p.url = `http://127.0.0.1:${p.port}`;
+    p.url = `${options.scheme ?? 'http'}://127.0.0.1:${p.port}`;
+    if (options.healthy) p.healthy = () => options.healthy(p); // where fetch() cannot ask
     p.confFile = path.join(p.dir, 'proxy.conf');
     p.logFile = path.join(p.dir, 'log');
     let aws;
