@@ -17,6 +17,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "base/mem.h"
 
 enum { FILE_BYTES_MAX = 4 * 1024 * 1024, UNKNOWN_MAX = 100 };
@@ -57,6 +58,7 @@ struct setting {
 static const struct setting settings[] = {
     /* clang-format off */
     {"", "listen", TYPE_ADDRESSES, AT(listen), "127.0.0.1:8025", 0, 0, false, "addresses to serve, host:port"},
+    {"", "api_keys", TYPE_LIST, AT(api_keys), "", 0, 0, true, "keys that may use every domain; postern key new"},
     {"", "public_url", TYPE_TEXT, AT(public_url), "", 0, 0, true, "origin that clients see, for paging URLs; empty: from the Host header"},
     {"", "state_dir", TYPE_TEXT, AT(state_dir), "/var/lib/postern", 0, 0, false, "everything that must survive"},
     {"", "user", TYPE_TEXT, AT(user), "", 0, 0, false, "whom children become when started as root"},
@@ -99,7 +101,9 @@ static const struct setting settings[] = {
     {"sandbox", "listen", TYPE_ADDRESS, AT(sandbox.listen), "127.0.0.1:8026", 0, 0, false, "where it listens"},
     {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
     {"retention", "batches", TYPE_DURATION, AT(retention.batches_ms), "90d", 1000, TEN_YEARS_MS, true, "how long batches are kept"},
-    {"domain", "api_keys", TYPE_LIST, OF(api_keys), "", 0, 0, true, "keys that may use this domain"},
+    {"domain", "api_keys", TYPE_LIST, OF(api_keys), "", 0, 0, true, "keys that may use this domain, or their digests"},
+    {"domain", "sending_keys", TYPE_LIST, OF(sending_keys), "", 0, 0, true, "keys that may only send, for this domain"},
+    {"domain", "allowed_from", TYPE_LIST, OF(allowed_from), "", 0, 0, true, "addresses, domains or *.domains that may stand in From; none: any"},
     {"domain", "transactional_tags", TYPE_LIST, OF(transactional_tags), "", 0, 0, true, "messages with one of these tags overtake newsletters"},
     {"domain", "warmup_first_day", TYPE_COUNT, OF(warmup_first_day), "0", 0, 100000000, true, "newsletter recipients on the first day; 0 = no warm-up"},
     {"domain", "warmup_growth", TYPE_SHARE, OF(warmup_growth_ppm), "50%", 0, 10000000, true, "more on each further day"},
@@ -504,6 +508,20 @@ static bool is_domain_name(struct slice s)
     return s.ptr[0] != '.' && s.ptr[s.len - 1] != '.';
 }
 
+static void check_keys(struct reading *r, const struct config_list *keys, const char *where,
+                       int line)
+{
+    uint8_t digest[SHA256_BYTES];
+
+    for (size_t i = 0; i < keys->count; i++) {
+        if (keys->texts[i][0] == '\0')
+            mistake(r, line, "%s has an empty API key", where);
+        else if (!config_key_digest(slice_str(keys->texts[i]), digest))
+            mistake(r, line, "%s: behind sha256: an API key has 64 hex digits; postern key new",
+                    where);
+    }
+}
+
 static void read_domain(struct reading *r, cfg_t *section)
 {
     struct config *c = r->config;
@@ -529,11 +547,8 @@ static void read_domain(struct reading *r, cfg_t *section)
             set_value(r, &d, s, text != NULL ? text : s->absent, line);
         }
     }
-    if (d.api_keys.count == 0)
-        mistake(r, line, "domain \"%s\" has no api_keys: nobody could use it", d.name);
-    for (size_t i = 0; i < d.api_keys.count; i++)
-        if (d.api_keys.texts[i][0] == '\0')
-            mistake(r, line, "domain \"%s\" has an empty API key", d.name);
+    check_keys(r, &d.api_keys, d.name, line);
+    check_keys(r, &d.sending_keys, d.name, line);
     c->domains = mem_grow(c->domains, (c->domain_count + 1) * sizeof *c->domains);
     c->domains[c->domain_count++] = d;
 }
@@ -543,7 +558,8 @@ static void read_domain(struct reading *r, cfg_t *section)
 static void set_defaults(struct reading *r)
 {
     for (size_t i = 0; i < SETTINGS; i++)
-        if (strcmp(settings[i].section, "domain") != 0 && settings[i].type != TYPE_ADDRESSES)
+        if (strcmp(settings[i].section, "domain") != 0 && settings[i].type != TYPE_ADDRESSES &&
+            settings[i].type != TYPE_LIST)
             set_value(r, r->config, &settings[i], settings[i].absent, 0);
 }
 
@@ -711,6 +727,11 @@ static void check_whole(struct reading *r)
         set_value(r, c, setting_find("", "listen"), setting_find("", "listen")->absent, 0);
     if (c->domain_count == 0)
         mistake(r, 0, "no domain: add  domain \"mg.example.com\" { api_keys = {\"…\"} }");
+    check_keys(r, &c->api_keys, "the file", 0);
+    for (size_t i = 0; i < c->domain_count; i++)
+        if (c->domains[i].api_keys.count + c->domains[i].sending_keys.count + c->api_keys.count ==
+            0)
+            mistake(r, 0, "domain \"%s\" has no api_keys: nobody could use it", c->domains[i].name);
     fill_from_environment(c);
     if (c->sandbox.enabled)
         fill_for_sandbox(c);
@@ -819,16 +840,21 @@ static void wipe(char *secret)
         OPENSSL_cleanse(secret, strlen(secret));
 }
 
+static void list_free(struct config_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        wipe(list->texts[i]); /* most are keys */
+        free(list->texts[i]);
+    }
+    free(list->texts);
+}
+
 static void domain_free(struct config_domain *d)
 {
-    for (size_t i = 0; i < d->api_keys.count; i++) {
-        wipe(d->api_keys.texts[i]);
-        free(d->api_keys.texts[i]);
-    }
-    free(d->api_keys.texts);
-    for (size_t i = 0; i < d->transactional_tags.count; i++)
-        free(d->transactional_tags.texts[i]);
-    free(d->transactional_tags.texts);
+    list_free(&d->api_keys);
+    list_free(&d->sending_keys);
+    list_free(&d->allowed_from);
+    list_free(&d->transactional_tags);
     free(d->name);
     free(d->newsletter_configuration_set);
     free(d->system_configuration_set);
@@ -844,6 +870,7 @@ static void config_clear(struct config *c)
         if (settings[i].type == TYPE_TEXT && strcmp(settings[i].section, "domain") != 0)
             free(*text_at(c, settings[i].offset));
     listen_clear(c);
+    list_free(&c->api_keys);
     free(c->sandbox.listen.host);
     free(c->sandbox.listen.port);
     for (size_t i = 0; i < c->domain_count; i++)
@@ -870,6 +897,22 @@ void config_forget_secrets(struct config *c)
     for (char **variable = environ; variable != NULL && *variable != NULL; variable++)
         wipe(*variable);
     (void)clearenv();
+}
+
+bool config_key_digest(struct slice text, uint8_t digest[SHA256_BYTES])
+{
+    const struct slice mark = SLICE("sha256:");
+    struct buf bytes = {0};
+
+    if (!slice_starts(text, mark)) {
+        digest_sha256(text, digest);
+        return true;
+    }
+    bool right = text_from_hex(&bytes, slice_from(text, mark.len)) && bytes.len == SHA256_BYTES;
+    if (right)
+        memcpy(digest, bytes.ptr, SHA256_BYTES);
+    buf_fini(&bytes);
+    return right;
 }
 
 const struct config_domain *config_domain_find(const struct config *c, struct slice name)

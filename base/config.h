@@ -30,8 +30,10 @@ struct config_list {
 };
 
 struct config_domain {
-    char *name; /* lower case */
-    struct config_list api_keys;
+    char *name;                            /* lower case */
+    struct config_list api_keys;           /* plain, or "sha256:" and 64 hex digits */
+    struct config_list sending_keys;       /* may do no more than send */
+    struct config_list allowed_from;       /* addresses, domains, "*.domain"; none = any */
     struct config_list transactional_tags; /* a message with one of these goes in the fast lane */
     unsigned warmup_first_day;             /* recipients on the first day; 0 = no warm-up */
     uint32_t warmup_growth_ppm;            /* more on each further day */
@@ -50,7 +52,8 @@ struct config {
     char *path; /* the file it came from */
     struct config_address *listen;
     size_t listen_count;
-    char *public_url; /* "" = from the Host header */
+    struct config_list api_keys; /* for all domains */
+    char *public_url;            /* "" = from the Host header */
     char *state_dir, *user;
     uint64_t grace_ms;
     struct {
@@ -113,6 +116,10 @@ void config_free(struct config *c);
 /* In a process that has no use for AWS's credentials: wipes them, and the whole environment, as any
  * variable may have brought one. */
 void config_forget_secrets(struct config *c);
+
+/* A key as the file may hold it: the SHA-256 of the key itself. False: "sha256:" is followed by
+ * something else than 64 hex digits. */
+bool config_key_digest(struct slice text, uint8_t digest[32]);
 
 const struct config_domain *config_domain_find(const struct config *c,
                                                struct slice name); /* any case */

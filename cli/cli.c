@@ -19,6 +19,7 @@ static const struct {
      "                           pause|resume|cancel NAME: the domain's newsletters"},
     {"events", cli_events, "the newest events, as the API gives them"},
     {"deadletters", cli_deadletters, "messages from SES that were not understood, and why"},
+    {"key", cli_key, "new: a fresh API key, and its digest for proxy.conf"},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -37,6 +37,7 @@ int cli_batches(const struct cli_options *o);
 int cli_events(const struct cli_options *o);
 int cli_deadletters(const struct cli_options *o);
 int cli_domains(const struct cli_options *o);
+int cli_key(const struct cli_options *o);
 int cli_status(const struct cli_options *o);
 
 #endif

@@ -8,34 +8,39 @@
 struct auth_key {
     const struct config_domain *domain;
     uint8_t digest[SHA256_BYTES];
+    bool only_sending;
 };
 
 struct auth {
-    struct auth_key *keys;
+    struct auth_key *keys; /* in the order of the domains */
     size_t count, domain_count;
 };
+
+static void add(struct auth *auth, const struct config_domain *domain,
+                const struct config_list *keys, bool only_sending)
+{
+    auth->keys = mem_grow(auth->keys, (auth->count + keys->count + 1) * sizeof *auth->keys);
+    for (size_t i = 0; i < keys->count; i++) {
+        struct slice text = slice_str(keys->texts[i]);
+        struct auth_key *key = &auth->keys[auth->count];
+
+        *key = (struct auth_key){.domain = domain, .only_sending = only_sending};
+        if (!slice_is_empty(text) && config_key_digest(text, key->digest))
+            auth->count++;
+    }
+}
 
 struct auth *auth_create(const struct config *config)
 {
     struct auth *auth = mem_zero(1, sizeof *auth);
-    size_t count = 0;
 
-    for (size_t i = 0; i < config->domain_count; i++)
-        count += config->domains[i].api_keys.count;
-    auth->keys = mem_zero(count + 1, sizeof *auth->keys);
     auth->domain_count = config->domain_count;
     for (size_t i = 0; i < config->domain_count; i++) {
         const struct config_domain *domain = &config->domains[i];
 
-        for (size_t k = 0; k < domain->api_keys.count; k++) {
-            struct slice key = slice_str(domain->api_keys.texts[k]);
-
-            if (slice_is_empty(key))
-                continue;
-            auth->keys[auth->count].domain = domain;
-            digest_sha256(key, auth->keys[auth->count].digest);
-            auth->count++;
-        }
+        add(auth, domain, &config->api_keys, false);
+        add(auth, domain, &domain->api_keys, false);
+        add(auth, domain, &domain->sending_keys, true);
     }
     return auth;
 }
@@ -70,8 +75,8 @@ static bool read_credentials(struct slice header, uint8_t digest[SHA256_BYTES])
     return fine;
 }
 
-size_t auth_check(const struct auth *auth, struct slice header, struct arena *a,
-                  const struct config_domain ***domains)
+size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpose purpose,
+                  struct arena *a, const struct config_domain ***domains)
 {
     uint8_t digest[SHA256_BYTES];
     size_t count = 0;
@@ -85,6 +90,7 @@ size_t auth_check(const struct auth *auth, struct slice header, struct arena *a,
 
         if (digest_equal(slice_of(digest, sizeof digest),
                          slice_of(key->digest, sizeof key->digest)) &&
+            (purpose == AUTH_SENDING || !key->only_sending) &&
             (count == 0 || (*domains)[count - 1] != key->domain))
             (*domains)[count++] = key->domain;
     }

@@ -2,7 +2,8 @@
  * httpd/auth.h - who may do what: HTTP Basic with user "api" and a domain's key.
  *
  * SHAPE   Keys are held and compared as SHA-256, all of them on every request, so the time taken
- *         tells nothing about a key, nor which domain it opens.
+ *         tells nothing about a key, nor which domain it opens. A key is one domain's or all
+ *         domains', for everything or for sending only.
  * MEMORY  auth_create()/auth_destroy(). Domains given out borrow from the configuration.
  * SOURCE  spec/mailgun.md §1.2.
  */
@@ -17,9 +18,11 @@ struct auth;
 struct auth *auth_create(const struct config *config);
 void auth_destroy(struct auth *auth);
 
-/* header: the value of Authorization (empty = none). The domains that its key opens, in the order
- * of the configuration, in *domains; how many. 0 = no valid key. */
-size_t auth_check(const struct auth *auth, struct slice header, struct arena *a,
-                  const struct config_domain ***domains);
+enum auth_purpose { AUTH_ALL, AUTH_SENDING };
+
+/* header: the value of Authorization (empty = none). The domains that its key opens for this
+ * purpose, in the order of the configuration, in *domains; how many. 0 = no valid key. */
+size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpose purpose,
+                  struct arena *a, const struct config_domain ***domains);
 
 #endif

@@ -126,6 +126,34 @@ static void service_open_store(struct service *s)
         log_debug("the store cannot be opened yet: %s", err.text);
 }
 
+static bool is_sending(const struct exchange *x)
+{
+    return x->route.kind == ROUTE_MESSAGES || x->route.kind == ROUTE_MESSAGES_MIME;
+}
+
+static void on_refusal(struct exchange *x, const struct record_answer *answer)
+{
+    (void)answer; /* none is expected: its time is over */
+    x->service->refusals_waiting--;
+    reply_unauthorized(x);
+}
+
+/* Whoever tries keys waits for each answer, the longer the more often this address was wrong. A
+ * right key from the same address is not kept waiting, and those who wait leave places for others.
+ */
+static void refuse_key(struct exchange *x)
+{
+    struct service *s = x->service;
+    uint64_t now = clock_mono_ms();
+    unsigned wait_ms = strangers_note(s->strangers, slice_str(exchange_peer(x)), now);
+
+    if (wait_ms == 0 || s->leaving || s->refusals_waiting == REFUSALS_WAITING_MAX ||
+        inbox_wait(s->inbox, x, now + wait_ms, on_refusal) == 0)
+        reply_unauthorized(x);
+    else
+        s->refusals_waiting++;
+}
+
 static void serve_suppressions(struct exchange *x)
 {
     switch (evhttp_request_get_command(x->req)) {
@@ -154,9 +182,10 @@ static void exchange_serve(struct exchange *x)
     service_open_store(s); /* a request may come before the first tick finds it */
     if (x->route.kind != ROUTE_HEALTH) {
         x->domain_count =
-            auth_check(s->auth, exchange_header(x, "Authorization"), &x->arena, &x->domains);
+            auth_check(s->auth, exchange_header(x, "Authorization"),
+                       is_sending(x) ? AUTH_SENDING : AUTH_ALL, &x->arena, &x->domains);
         if (x->domain_count == 0) {
-            reply_unauthorized(x);
+            refuse_key(x);
             return;
         }
         if (x->route.kind == ROUTE_NOT_FOUND) {
@@ -339,6 +368,7 @@ static int service_open(struct service *s, struct err *err)
         return err_set(err, ERR_SYSTEM, "no event base");
     s->auth = auth_create(me->config);
     s->inbox = inbox_create();
+    s->strangers = strangers_create();
     s->server = server_open(s->base, &settings, err);
     if (s->server == NULL)
         return -1;
@@ -364,6 +394,7 @@ static void event_end(struct event *event)
 static void service_close(struct service *s)
 {
     inbox_destroy(s->inbox, exchange_drop);
+    strangers_destroy(s->strangers);
     server_close(s->server);
     event_end(s->doorbell);
     event_end(s->tick);

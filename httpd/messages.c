@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/pack.h"
 #include "httpd/reply.h"
+#include "mail/address.h"
 #include "mail/form.h"
 
 _Static_assert((int)MESSAGE_SLICE == (int)LEASE_RECIPIENTS_MAX, "a slice is a lease's size");
@@ -134,6 +135,40 @@ static bool is_transactional(const struct config_domain *d, const struct message
     return false;
 }
 
+static bool entry_allows(struct slice entry, struct slice address)
+{
+    size_t at = slice_rfind_byte(address, '@');
+    struct slice domain = at == SIZE_MAX ? slice_none() : slice_from(address, at + 1);
+
+    if (slice_find_byte(entry, '@') != SIZE_MAX)
+        return slice_eq_nocase(entry, address);
+    if (!slice_starts(entry, SLICE("*.")))
+        return slice_eq_nocase(entry, domain);
+    struct slice parent = slice_from(entry, 1);
+    return domain.len > parent.len &&
+           slice_eq_nocase(slice_from(domain, domain.len - parent.len), parent);
+}
+
+/* May every address in From send for this domain? If not, the one that may not in *wrong. */
+static bool is_from_allowed(const struct config_domain *d, struct slice from, struct arena *a,
+                            struct slice *wrong)
+{
+    struct mailbox m;
+    bool any = d->allowed_from.count == 0;
+
+    *wrong = from;
+    while (d->allowed_from.count > 0 && address_next(&from, a, &m) == ADDRESS_OK) {
+        bool allowed = false;
+        for (size_t i = 0; i < d->allowed_from.count && !allowed; i++)
+            allowed = entry_allows(slice_str(d->allowed_from.texts[i]), m.address);
+        *wrong = m.address;
+        if (!allowed)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
 static void hand_over(struct exchange *x, const struct submission *m,
                       const uint8_t digest[CLAIM_BYTES])
 {
@@ -170,7 +205,8 @@ static void hand_over(struct exchange *x, const struct submission *m,
     x->arena = kept;
     x->pending = pending;
     x->route.domain = slice_str(x->domain->name);
-    x->query = x->route.raw_domain = x->route.version = x->route.leaf = (struct slice){0};
+    x->query = x->route.raw_domain = x->route.version = x->route.leaf = x->route.resource =
+        slice_none();
     struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
     evbuffer_drain(input, evbuffer_get_length(input));
 }
@@ -205,6 +241,13 @@ void messages_handle(struct exchange *x)
         !(is_mime ? submission_from_mime : submission_from_form)(&form, &context, &x->arena,
                                                                  &submission, &why)) {
         refuse(x, why.status, why.message);
+        return;
+    }
+    struct slice wrong;
+    if (!is_from_allowed(x->domain, submission.head.from, &x->arena, &wrong)) {
+        refuse(x, 400,
+               arena_printf(&x->arena, "'from' parameter: %.*s may not send for %s",
+                            SLICE_ARGS(slice_head(wrong, ADDRESS_BYTES_MAX)), x->domain->name));
         return;
     }
     if (is_transactional(x->domain, &submission.head))

@@ -11,6 +11,7 @@
 #include "httpd/inbox.h"
 #include "httpd/route.h"
 #include "httpd/server.h"
+#include "httpd/strangers.h"
 #include "shm/child.h"
 #include "store/store.h"
 
@@ -22,6 +23,8 @@ struct service {
     struct store *store; /* NULL: not there yet */
     struct auth *auth;
     struct inbox *inbox;
+    struct strangers *strangers;
+    unsigned refusals_waiting;
     struct buf record; /* reused for every record pushed */
     bool leaving;
     uint64_t leave_by_mono_ms;
@@ -41,7 +44,7 @@ struct exchange {
     void *pending; /* the route's own, in the arena, while it waits for the writer; or NULL */
 };
 
-enum { WRITER_PATIENCE_MS = 30000 };
+enum { WRITER_PATIENCE_MS = 30000, REFUSALS_WAITING_MAX = 256 };
 
 /* Pushes s->record to the writer and wakes it. */
 enum ring_result service_push(struct service *s);

@@ -9,24 +9,39 @@
 
 static char *first_keys[] = {(char[]){"key-one"}, (char[]){"shared"}};
 static char *second_keys[] = {(char[]){"key-two"}, (char[]){"shared"}, (char[]){""}};
+static char *sending_keys[] = {(char[]){"only-sends"}};
+static char *account_keys[] = {
+    (char[]){"account"},
+    /* printf %s key-hashed | sha256sum */
+    (char[]){"sha256:be35011b541f98c9f5bd192c4994bc8bc45d55f6295d27032976826b64703d3e"},
+};
 static struct config_domain domains[] = {
-    {.name = (char[]){"first.example.com"}, .api_keys = {first_keys, 2}},
+    {.name = (char[]){"first.example.com"},
+     .api_keys = {first_keys, 2},
+     .sending_keys = {sending_keys, 1}},
     {.name = (char[]){"second.example.com"}, .api_keys = {second_keys, 3}},
 };
-static const struct config config = {.domains = domains, .domain_count = 2};
+static const struct config config = {
+    .domains = domains, .domain_count = 2, .api_keys = {account_keys, 2}};
 
-static size_t check(struct arena *a, const char *scheme, struct slice credentials,
-                    const struct config_domain ***found)
+static size_t check_for(enum auth_purpose purpose, struct arena *a, const char *scheme,
+                        struct slice credentials, const struct config_domain ***found)
 {
     struct auth *auth = auth_create(&config);
     struct buf header = {0};
 
     buf_add_str(&header, scheme);
     text_base64(&header, credentials);
-    size_t count = auth_check(auth, buf_slice(&header), a, found);
+    size_t count = auth_check(auth, buf_slice(&header), purpose, a, found);
     buf_fini(&header);
     auth_destroy(auth);
     return count;
+}
+
+static size_t check(struct arena *a, const char *scheme, struct slice credentials,
+                    const struct config_domain ***found)
+{
+    return check_for(AUTH_ALL, a, scheme, credentials, found);
 }
 
 static void a_key_opens_its_domains_and_no_other(void **unused)
@@ -64,10 +79,41 @@ static void everything_else_opens_nothing(void **unused)
     arena_fini(&a);
 }
 
+static void an_account_key_opens_all_and_may_be_kept_as_its_digest(void **unused)
+{
+    const struct config_domain **found;
+    struct arena a = {0};
+
+    (void)unused;
+    assert_int_equal(check(&a, "Basic ", SLICE("api:account"), &found), 2);
+    assert_int_equal(check(&a, "Basic ", SLICE("api:key-hashed"), &found), 2);
+    assert_ptr_equal(found[1], &domains[1]);
+    struct buf stored = {0}; /* what stands in the file is no key */
+    buf_printf(&stored, "api:%s", account_keys[1]);
+    assert_int_equal(check(&a, "Basic ", buf_slice(&stored), &found), 0);
+    buf_fini(&stored);
+    arena_fini(&a);
+}
+
+static void a_sending_key_opens_its_domain_for_sending_only(void **unused)
+{
+    const struct config_domain **found;
+    struct arena a = {0};
+
+    (void)unused;
+    assert_int_equal(check(&a, "Basic ", SLICE("api:only-sends"), &found), 0);
+    assert_int_equal(check_for(AUTH_SENDING, &a, "Basic ", SLICE("api:only-sends"), &found), 1);
+    assert_ptr_equal(found[0], &domains[0]);
+    assert_int_equal(check_for(AUTH_SENDING, &a, "Basic ", SLICE("api:key-two"), &found), 1);
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_opens_its_domains_and_no_other),
+        cmocka_unit_test(an_account_key_opens_all_and_may_be_kept_as_its_digest),
+        cmocka_unit_test(a_sending_key_opens_its_domain_for_sending_only),
         cmocka_unit_test(everything_else_opens_nothing),
     };
 
