@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/pack.h"
+#include "httpd/body.h"
 #include "httpd/reply.h"
 #include "mail/address.h"
 #include "mail/form.h"
@@ -213,28 +214,19 @@ static void hand_over(struct exchange *x, const struct submission *m,
 
 void messages_handle(struct exchange *x)
 {
-    struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
-    struct slice encoding = exchange_header(x, "Content-Encoding");
     struct submission_context context = {
         .domain = slice_str(x->domain->name),
         .path_domain = x->route.domain,
         .now_us = clock_wall_us(),
     };
-    size_t len = evbuffer_get_length(input);
-    struct slice body = slice_of(len == 0 ? NULL : evbuffer_pullup(input, -1), len);
+    struct slice body;
     struct form form;
     struct submission submission = {0};
     struct refusal why = {0};
     uint8_t digest[CLAIM_BYTES] = {0};
 
-    if (len != 0 && body.ptr == NULL) {
-        reply_later(x, 503, 1, SLICE("Out of memory, nothing was queued"));
+    if (!body_read(x, &body))
         return;
-    }
-    if (!slice_is_empty(encoding) && !slice_eq_nocase(encoding, SLICE("identity"))) {
-        refuse(x, 400, SLICE("Content-Encoding is not supported"));
-        return;
-    }
     digest_random(&context.random, sizeof context.random);
     bool is_mime = x->route.kind == ROUTE_MESSAGES_MIME;
     if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why) ||

@@ -4,9 +4,8 @@
  *
  * SOURCE  spec/mailgun.md §5.1, §5.2.
  */
-#include <event2/buffer.h>
-
 #include "base/json.h"
+#include "httpd/body.h"
 #include "httpd/reply.h"
 #include "httpd/suppressions.h"
 #include "mail/csv.h"
@@ -209,19 +208,6 @@ static bool is_json(struct slice type)
     return slice_starts_nocase(slice_trim(type), SLICE("application/json"));
 }
 
-/* False: the exchange has been answered. */
-static bool read_body(struct exchange *x, struct slice *body)
-{
-    struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
-    size_t len = evbuffer_get_length(input);
-
-    *body = slice_of(len == 0 ? NULL : evbuffer_pullup(input, -1), len);
-    if (len == 0 || body->ptr != NULL)
-        return true;
-    reply_later(x, 503, 1, SLICE("Out of memory, nothing was added"));
-    return false;
-}
-
 static void with_form(struct exchange *x, struct slice body,
                       void (*add)(struct exchange *x, const struct form *form))
 {
@@ -238,7 +224,7 @@ void suppressions_add(struct exchange *x)
 {
     struct slice body;
 
-    if (!read_body(x, &body))
+    if (!body_read(x, &body))
         return;
     if (is_json(exchange_header(x, "Content-Type")))
         add_json(x, body);
@@ -250,6 +236,6 @@ void suppressions_import(struct exchange *x)
 {
     struct slice body;
 
-    if (read_body(x, &body))
+    if (body_read(x, &body))
         with_form(x, body, import_csv);
 }
