@@ -22,7 +22,7 @@ mail_SRC := address csv date event event_json filter form message mime mime_clea
 aws_SRC := credentials error http ses sign sqs
 store_SRC := batch_write batches control_client deadletters events gates key reputation store suppressions
 writer_SRC := control runs scheduler steering writer
-httpd_SRC := auth body events health httpd inbox messages reply route server strangers \
+httpd_SRC := auth body domains events health httpd inbox messages reply route server strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
 sender_SRC := compiled holds lifter outbox rate sender
 poller_SRC := poller queue

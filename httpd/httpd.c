@@ -87,6 +87,9 @@ static bool is_method_allowed(const struct exchange *x)
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_DELETE;
     case ROUTE_SUPPRESSIONS_IMPORT:
         return method == EVHTTP_REQ_POST;
+    case ROUTE_DOMAINS:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_PUT ||
+               method == EVHTTP_REQ_DELETE;
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:
         break;
@@ -99,8 +102,11 @@ static bool find_domain(struct exchange *x)
 {
     const struct config_domain *domain =
         config_domain_find(x->service->me->config, x->route.domain);
+    bool is_about_domains = x->route.kind == ROUTE_DOMAINS;
 
-    if (domain == NULL) {
+    if (is_about_domains && x->route.domain.len == 0)
+        return true;
+    if (domain == NULL && !is_about_domains) {
         struct slice shown = slice_head(x->route.domain, DOMAIN_SHOWN);
         reply_message(x, 404, arena_printf(&x->arena, "Domain not found: %.*s", SLICE_ARGS(shown)));
         return false;
@@ -111,7 +117,10 @@ static bool find_domain(struct exchange *x)
             return true;
         }
     }
-    reply_unauthorized(x);
+    if (is_about_domains)
+        reply_message(x, 404, SLICE("Domain not found"));
+    else
+        reply_unauthorized(x);
     return false;
 }
 
@@ -145,7 +154,9 @@ static void refuse_key(struct exchange *x)
 {
     struct service *s = x->service;
     uint64_t now = clock_mono_ms();
-    unsigned wait_ms = strangers_note(s->strangers, slice_str(exchange_peer(x)), now);
+    bool is_guess = exchange_header(x, "Authorization").len > 0;
+    unsigned wait_ms =
+        is_guess ? strangers_note(s->strangers, slice_str(exchange_peer(x)), now) : 0;
 
     if (wait_ms == 0 || s->leaving || s->refusals_waiting == REFUSALS_WAITING_MAX ||
         inbox_wait(s->inbox, x, now + wait_ms, on_refusal) == 0)
@@ -213,6 +224,9 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_EVENTS:
         events_handle(x);
+        return;
+    case ROUTE_DOMAINS:
+        domains_handle(x);
         return;
     case ROUTE_SUPPRESSION:
     case ROUTE_SUPPRESSIONS:

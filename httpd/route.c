@@ -92,6 +92,20 @@ static void route_resource(struct route *r, const struct slice *segments, size_t
         }
 }
 
+static void route_domains(struct route *r, const struct slice *segments, size_t count,
+                          struct arena *a)
+{
+    if (count > SEGMENTS_MAX)
+        return;
+    if ((count > 2 && !decode(segments[2], false, a, &r->domain)) ||
+        (count > 3 && !decode(segments[3], false, a, &r->leaf))) {
+        r->kind = ROUTE_BAD_ESCAPE;
+        return;
+    }
+    r->kind = ROUTE_DOMAINS;
+    r->allow = "GET, POST, PUT, DELETE";
+}
+
 void route_parse(struct slice path, struct arena *a, struct route *route)
 {
     struct slice segments[SEGMENTS_MAX] = {0};
@@ -109,6 +123,8 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
     if ((slice_eq(segments[1], SLICE("domains")) && !slice_eq(segments[0], SLICE("v2"))) ||
         (slice_eq(segments[1], SLICE("address")) && slice_eq(segments[0], SLICE("v4")))) {
         route->json_unauthorized = true;
+        if (slice_eq(segments[1], SLICE("domains")))
+            route_domains(route, segments, count, a);
         return;
     }
     if (count < 3 || count > SEGMENTS_MAX)
@@ -145,6 +161,8 @@ const char *route_name(const struct route *route)
         return "suppressions";
     case ROUTE_SUPPRESSIONS_IMPORT:
         return "suppressions import";
+    case ROUTE_DOMAINS:
+        return "domains";
     }
     return "(unknown)";
 }

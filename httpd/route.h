@@ -22,6 +22,7 @@ enum route_kind {
     ROUTE_SUPPRESSION,         /* one address of a list */
     ROUTE_SUPPRESSIONS,        /* a list */
     ROUTE_SUPPRESSIONS_IMPORT, /* a list, as a file */
+    ROUTE_DOMAINS,             /* the domains themselves, or one, or something about one: leaf */
 };
 
 struct route {
@@ -32,7 +33,7 @@ struct route {
     struct slice raw_domain; /* as written */
     struct slice domain;     /* decoded */
     struct slice resource;   /* as written: "bounces" */
-    struct slice leaf;       /* decoded: page token (maybe empty) or address */
+    struct slice leaf;       /* decoded: page token (maybe empty), address, … */
     enum suppression list;
     bool ends_in_slash;
 };

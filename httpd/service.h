@@ -37,7 +37,7 @@ struct exchange {
     struct arena arena;
     struct route route;
     struct slice query;
-    const struct config_domain *domain;   /* of the path; the key opens it */
+    const struct config_domain *domain;   /* of the path; the key opens it. NULL: it names none */
     const struct config_domain **domains; /* all that the key opens */
     size_t domain_count;
     uint64_t started_mono_ms;
@@ -57,6 +57,7 @@ void service_stop(struct service *s, enum child_exit verdict);
 void health_handle(struct exchange *x);
 void messages_handle(struct exchange *x);
 void events_handle(struct exchange *x);
+void domains_handle(struct exchange *x);
 void suppressions_get(struct exchange *x);
 void suppressions_delete(struct exchange *x);
 void suppressions_list(struct exchange *x);
