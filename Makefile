@@ -6,7 +6,7 @@ FLAVOUR ?= release
 Q := $(if $(V),,@)
 B := build/$(FLAVOUR)
 CC ?= gcc
-PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib
+PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib libsystemd
 # GLib's headers do not pass our warnings: they are the system's.
 PKG_GMIME := gmime-3.0
 # msgpack-c's pkg-config name changed between versions; Debian 12 calls it msgpack.
@@ -28,7 +28,7 @@ sender_SRC := compiled holds lifter outbox rate sender
 poller_SRC := poller queue
 cli_SRC := batches cli deadletters domains events key options page request status
 sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
-master_SRC := main master supervise
+master_SRC := main master notify supervise
 
 FOLDERS := base shm mail aws store httpd sender poller cli sandbox master
 store_SRC += $(writer_SRC)
@@ -137,6 +137,32 @@ bench: setup-build setup-test
 
 lint:
 	@scripts/lint.sh
+
+# ---- installation: DESTDIR, PREFIX; an existing proxy.conf is left as it is ----
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+CONFDIR ?= /etc/postern
+DOCDIR ?= $(PREFIX)/share/doc/postern
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+
+.PHONY: install uninstall
+install: build/postern
+	install -D -m 755 build/postern $(DESTDIR)$(BINDIR)/postern
+	install -d -m 755 $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
+	install -m 644 README.md docs/*.md proxy.conf $(DESTDIR)$(DOCDIR)
+	sed -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@CONFDIR@|$(CONFDIR)|g' -e 's|@DOCDIR@|$(DOCDIR)|g' \
+	  packaging/postern.service.in >$(DESTDIR)$(UNITDIR)/postern.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/postern.service
+	install -D -m 644 packaging/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	test -e $(DESTDIR)$(CONFDIR)/proxy.conf || { \
+	  install -d -m 755 $(DESTDIR)$(CONFDIR) && \
+	  sed -e 's|^state_dir = .*|state_dir = "/var/lib/postern"|' proxy.conf >$(DESTDIR)$(CONFDIR)/proxy.conf && \
+	  chmod 640 $(DESTDIR)$(CONFDIR)/proxy.conf; }
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	rm -rf $(DESTDIR)$(DOCDIR)
 
 clean:
 	rm -rf build

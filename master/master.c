@@ -21,6 +21,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/tls.h"
+#include "master/notify.h"
 
 enum {
     BACKLOG = 1024,
@@ -262,6 +263,7 @@ int master_run(struct config *config)
 
     log_setup(config->log.level, config->log.format);
     log_name("master");
+    notify_begin();
     if (master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
         open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 &&
         open_signals(&m, &err) == 0) {

@@ -49,6 +49,7 @@ struct master {
     int stage; /* enum stage of supervise.c */
     uint64_t stop_by_mono_ms;
     bool said_ready;
+    bool reloading; /* not all processes live with the new configuration yet */
 };
 
 /* The certificate that the configuration names, if any, in *tls. -1 = it cannot be used. */

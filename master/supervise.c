@@ -26,6 +26,7 @@
 #include "base/tls.h"
 #include "httpd/httpd.h"
 #include "master/master.h"
+#include "master/notify.h"
 #include "poller/poller.h"
 #include "sandbox/sandbox.h"
 #include "sender/sender.h"
@@ -320,6 +321,7 @@ static void say_ready(struct master *m)
             return;
     m->said_ready = true;
     log_info("ready: %zu processes", m->process_count);
+    notify_ready(m->process_count);
 }
 
 /* -------- reload -------- */
@@ -338,6 +340,11 @@ static void replace_next(struct master *m)
                 tell(&m->processes[i], SIGTERM);
             return;
         }
+    if (m->reloading) {
+        m->reloading = false;
+        log_info("the new configuration serves");
+        notify_ready(m->process_count);
+    }
 }
 
 /* NULL and the mistakes, a line each. */
@@ -368,9 +375,11 @@ static void reload(struct master *m)
             log_error("%.*s", SLICE_ARGS(line));
         }
         buf_fini(&mistakes);
+        notify_refused();
         return;
     }
     buf_fini(&mistakes);
+    notify_reloading();
     config_free(m->config);
     m->config = fresh;
     tls_context_free(m->tls);
@@ -381,6 +390,7 @@ static void reload(struct master *m)
         p->hopeless = false;
         p->replacing = p->role != ROLE_SANDBOX && p->pid != 0;
     }
+    m->reloading = true;
     log_info("configuration read again: processes are replaced one by one (addresses, numbers of "
              "processes, sizes and state_dir need a restart)");
 }
@@ -415,6 +425,7 @@ static void stop(struct master *m, bool at_once)
         enter_stage(m, KILL_ALL);
         return;
     }
+    notify_stopping();
     log_info("stopping: requests and sends under way have %llu ms",
              (unsigned long long)m->config->grace_ms);
     m->stop_by_mono_ms = clock_mono_ms() + m->config->grace_ms;
@@ -494,6 +505,7 @@ int supervise(struct master *m)
     uint64_t looked_mono_ms = 0;
 
     while (m->stage != STAGE_END) {
+        notify_alive();
         bear_the_due(m);
         struct pollfd p = {.fd = m->signal_fd, .events = POLLIN};
         (void)poll(&p, 1, m->stage == RUNNING ? wait_ms(m) : 20);

@@ -1,0 +1,20 @@
+/*
+ * master/notify.h - what the service manager (systemd, Type=notify) is told.
+ *
+ * ENDS    The master alone. Without a manager that asks, every call does nothing.
+ * SOURCE  sd_notify(3), systemd.service(5).
+ */
+#ifndef MASTER_NOTIFY_H
+#define MASTER_NOTIFY_H
+
+/* Before the first fork: children must not speak to the manager. Whether it asks is remembered. */
+void notify_begin(void);
+
+void notify_ready(unsigned long long processes);
+void notify_reloading(void); /* notify_ready() ends it */
+void notify_refused(void);   /* the configuration is not taken over: ready, as before */
+void notify_stopping(void);
+/* As often as the loop turns; the manager hears of it as often as it asked for (WatchdogSec). */
+void notify_alive(void);
+
+#endif
