@@ -143,11 +143,26 @@ PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 CONFDIR ?= /etc/postern
 DOCDIR ?= $(PREFIX)/share/doc/postern
+MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 
+# ---- manuals: proxy.conf(5) comes from the table of settings ----
+build/release/manual: FLAVOUR := release
+build/release/manual: packaging/manual.c build/release/libbase.a
+	$(Q)echo "  link  $@" && $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+MAN_DATE := $(shell git log -1 --format=%cd --date=format:'%B %-d, %Y' 2>/dev/null || date '+%B %-d, %Y')
+.PHONY: man
+man: build/release/manual
+	@mkdir -p build/man
+	build/release/manual | sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' >build/man/proxy.conf.5
+	sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' packaging/postern.8 >build/man/postern.8
+
 .PHONY: install uninstall
-install: build/postern
+install: build/postern man
+	install -D -m 644 build/man/postern.8 $(DESTDIR)$(MANDIR)/man8/postern.8
+	install -D -m 644 build/man/proxy.conf.5 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
 	install -D -m 755 build/postern $(DESTDIR)$(BINDIR)/postern
 	install -d -m 755 $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
 	install -m 644 README.md docs/*.md proxy.conf $(DESTDIR)$(DOCDIR)
@@ -162,6 +177,7 @@ install: build/postern
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	rm -f $(DESTDIR)$(MANDIR)/man8/postern.8 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
 	rm -rf $(DESTDIR)$(DOCDIR)
 
 clean:

@@ -86,14 +86,14 @@ static const struct setting settings[] = {
     {"guard", "soft_bounce_window", TYPE_DURATION, AT(guard.soft_bounce_window_ms), "30d", 1000, TEN_YEARS_MS, true, "within which they count"},
     {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
     {"poller", "receives", TYPE_COUNT, AT(poller.receives), "4", 1, 32, true, "long polls in flight per queue"},
-    {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "e.g. eu-west-1"},
+    {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "AWS region, as eu-west-1"},
     {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "section of the shared credentials file"},
-    {"aws", "access_key_id", TYPE_TEXT, AT(aws.access_key_id), "", 0, 0, true, ""},
-    {"aws", "secret_access_key", TYPE_TEXT, AT(aws.secret_access_key), "", 0, 0, true, ""},
-    {"aws", "session_token", TYPE_TEXT, AT(aws.session_token), "", 0, 0, true, ""},
+    {"aws", "access_key_id", TYPE_TEXT, AT(aws.access_key_id), "", 0, 0, true, "AWS's; with secret_access_key"},
+    {"aws", "secret_access_key", TYPE_TEXT, AT(aws.secret_access_key), "", 0, 0, true, "AWS's"},
+    {"aws", "session_token", TYPE_TEXT, AT(aws.session_token), "", 0, 0, true, "of temporary credentials"},
     {"aws", "ses_endpoint", TYPE_TEXT, AT(aws.ses_endpoint), "", 0, 0, true, "instead of the regional one"},
-    {"aws", "sqs_endpoint", TYPE_TEXT, AT(aws.sqs_endpoint), "", 0, 0, true, ""},
-    {"aws", "sns_endpoint", TYPE_TEXT, AT(aws.sns_endpoint), "", 0, 0, true, ""},
+    {"aws", "sqs_endpoint", TYPE_TEXT, AT(aws.sqs_endpoint), "", 0, 0, true, "instead of the regional one"},
+    {"aws", "sns_endpoint", TYPE_TEXT, AT(aws.sns_endpoint), "", 0, 0, true, "instead of the regional one"},
     {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, true, "empty: batches wait in the local store"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
@@ -107,9 +107,9 @@ static const struct setting settings[] = {
     {"domain", "transactional_tags", TYPE_LIST, OF(transactional_tags), "", 0, 0, true, "messages with one of these tags overtake newsletters"},
     {"domain", "warmup_first_day", TYPE_COUNT, OF(warmup_first_day), "0", 0, 100000000, true, "newsletter recipients on the first day; 0 = no warm-up"},
     {"domain", "warmup_growth", TYPE_SHARE, OF(warmup_growth_ppm), "50%", 0, 10000000, true, "more on each further day"},
-    {"domain", "newsletter_configuration_set", TYPE_TEXT, OF(newsletter_configuration_set), "", 0, 0, true, ""},
-    {"domain", "system_configuration_set", TYPE_TEXT, OF(system_configuration_set), "", 0, 0, true, ""},
-    {"domain", "untracked_configuration_set", TYPE_TEXT, OF(untracked_configuration_set), "", 0, 0, true, ""},
+    {"domain", "newsletter_configuration_set", TYPE_TEXT, OF(newsletter_configuration_set), "", 0, 0, true, "SES configuration set of batches; empty: the account's own"},
+    {"domain", "system_configuration_set", TYPE_TEXT, OF(system_configuration_set), "", 0, 0, true, "SES configuration set of single mails"},
+    {"domain", "untracked_configuration_set", TYPE_TEXT, OF(untracked_configuration_set), "", 0, 0, true, "SES configuration set of mails without tracking, in place of a per-message override"},
     /* clang-format on */
 };
 
@@ -897,6 +897,54 @@ void config_forget_secrets(struct config *c)
     for (char **variable = environ; variable != NULL && *variable != NULL; variable++)
         wipe(*variable);
     (void)clearenv();
+}
+
+static const char *form_of(enum setting_type type)
+{
+    switch (type) {
+    case TYPE_TEXT:
+        return "text";
+    case TYPE_LIST:
+        return "list of texts";
+    case TYPE_COUNT:
+        return "number";
+    case TYPE_BYTES:
+        return "size";
+    case TYPE_DURATION:
+        return "time";
+    case TYPE_BOOL:
+        return "true or false";
+    case TYPE_RATE:
+        return "rate";
+    case TYPE_LEVEL:
+    case TYPE_FORMAT:
+    case TYPE_ON_DOUBT:
+    case TYPE_STRATEGY:
+        return "word";
+    case TYPE_SHARE:
+        return "share";
+    case TYPE_ADDRESS:
+        return "address";
+    case TYPE_ADDRESSES:
+        return "list of addresses";
+    }
+    return "";
+}
+
+bool config_setting_at(size_t at, struct config_setting *setting)
+{
+    if (at >= SETTINGS)
+        return false;
+    const struct setting *s = &settings[at];
+    *setting = (struct config_setting){
+        .section = s->section,
+        .name = s->name,
+        .form = form_of(s->type),
+        .absent = s->absent,
+        .reloadable = s->reloadable,
+        .help = s->help,
+    };
+    return true;
 }
 
 bool config_key_digest(struct slice text, uint8_t digest[SHA256_BYTES])

@@ -117,6 +117,18 @@ void config_free(struct config *c);
  * variable may have brought one. */
 void config_forget_secrets(struct config *c);
 
+/* What may stand in the file, for the manual. All texts are static. */
+struct config_setting {
+    const char *section, *name; /* section: "" = outside of all */
+    const char *form;           /* of its value, in words */
+    const char *absent;         /* what it is when left out; "" = nothing */
+    bool reloadable;
+    const char *help;
+};
+
+/* In the order of the table, section by section; false past the last one. */
+bool config_setting_at(size_t at, struct config_setting *setting);
+
 /* A key as the file may hold it: the SHA-256 of the key itself. False: "sha256:" is followed by
  * something else than 64 hex digits. */
 bool config_key_digest(struct slice text, uint8_t digest[32]);

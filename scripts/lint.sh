@@ -32,5 +32,7 @@ step "headers compile alone" headers
 if command -v clang-format >/dev/null; then step "format" clang-format --dry-run -Werror "${sources[@]}"; else missing clang-format; fi
 if command -v shellcheck >/dev/null; then step "shell scripts" shellcheck -e SC2317 scripts/*.sh .ci/run; else missing shellcheck; fi
 if command -v cppcheck >/dev/null; then step "cppcheck" checked; else missing cppcheck; fi
+manuals() { make --no-print-directory man >/dev/null && mandoc -Tlint -Wwarning build/man/*; }
+if command -v mandoc >/dev/null; then step "manuals" manuals; else missing mandoc; fi
 if ((bad == 0)); then echo "lint: ok"; fi
 exit $bad

@@ -63,6 +63,8 @@ describe('a service', () => {
     const unit = file('usr/lib/systemd/system/postern.service');
     assert.match(unit, /^ExecStart=\/usr\/bin\/postern -c \/etc\/postern\/proxy\.conf$/m);
     assert.doesNotMatch(unit, /@[A-Z]+DIR@/);
+    assert.match(file('usr/share/man/man5/proxy.conf.5'), /^\.Ss domain$[^]*^\.It Ic api_keys /m);
+    assert.match(file('usr/share/man/man8/postern.8'), /^\.Dt POSTERN 8$/m);
     assert.match(file('usr/lib/sysusers.d/postern.conf'), /^u postern /);
     assert.match(file('etc/postern/proxy.conf'), /^state_dir = "\/var\/lib\/postern"$/m);
     execFileSync(path.join(at, 'usr/bin/postern'), ['-t', '-c', path.join(at, 'etc/postern/proxy.conf')], { stdio: 'pipe' });
