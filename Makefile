@@ -20,13 +20,13 @@ mail_SRC := address csv date event event_json filter form message mime mime_clea
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
             submission variables
 aws_SRC := credentials error http ses sign sqs
-store_SRC := batch_write batches control_client deadletters events gates key reputation store suppressions
+store_SRC := backup batch_write batches check control_client deadletters events gates key reputation store suppressions
 writer_SRC := control runs scheduler steering writer
 httpd_SRC := auth body domains events health httpd inbox messages reply route server strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
 sender_SRC := compiled holds lifter outbox rate sender
 poller_SRC := poller queue
-cli_SRC := batches cli deadletters domains events key options page request status
+cli_SRC := backup batches check cli deadletters domains events key options page request status
 sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := main master notify supervise
 

@@ -33,7 +33,9 @@ struct config *cli_config_load(const struct cli_options *o);
  * caller's. */
 struct store *cli_store_open(const struct cli_options *o, struct config **config);
 
+int cli_backup(const struct cli_options *o);
 int cli_batches(const struct cli_options *o);
+int cli_check(const struct cli_options *o);
 int cli_events(const struct cli_options *o);
 int cli_deadletters(const struct cli_options *o);
 int cli_domains(const struct cli_options *o);

@@ -313,7 +313,7 @@ void store_abort(struct store_txn *t)
     t->mdb = NULL;
 }
 
-/* -------- room, readers, backup -------- */
+/* -------- room, readers -------- */
 
 bool store_is_full(struct store *s)
 {
@@ -336,13 +336,6 @@ int store_sweep_readers(struct store *s)
 
     (void)mdb_reader_check(s->env, &dead);
     return dead;
-}
-
-int store_backup(struct store *s, const char *dir, struct err *err)
-{
-    int rc = mdb_env_copy2(s->env, dir, MDB_CP_COMPACT);
-
-    return rc == MDB_SUCCESS ? 0 : store_fail(err, rc, dir);
 }
 
 /* -------- one key at a time -------- */

@@ -57,7 +57,4 @@ void store_reserve(struct store *s, uint64_t bytes); /* instead of STORE_RESERVE
  * the writer again whenever a child has died. */
 int store_sweep_readers(struct store *s);
 
-/* A consistent, compacted copy in the existing empty directory dir, while all others go on. */
-int store_backup(struct store *s, const char *dir, struct err *err);
-
 #endif

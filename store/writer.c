@@ -35,8 +35,10 @@
 #include "base/mem.h"
 #include "base/pack.h"
 #include "mail/address.h"
+#include "mail/date.h"
 #include "mail/event.h"
 #include "shm/record.h"
+#include "store/backup.h"
 #include "store/batch_write.h"
 #include "store/control.h"
 #include "store/deadletters.h"
@@ -872,6 +874,23 @@ static int push_again(void *arg, const struct lease_row *row)
     return 0;
 }
 
+/* Of a copy that was put back, what was open may have been sent since. */
+static int take_over_backup(struct writer *w, struct err *err)
+{
+    uint64_t made_us;
+    int paused = store_take_over_backup(w->store, &made_us, err);
+    struct buf date = {0};
+
+    if (paused >= 0 && made_us != 0) {
+        date_put_rfc1123(&date, made_us, "UTC");
+        log_warn("this state is a backup of %s: %d open batches are paused, as they may have been "
+                 "sent since; `postern batches` lists them, `postern batches resume|cancel ID`",
+                 buf_cstr(&date), paused);
+        buf_fini(&date);
+    }
+    return paused < 0 ? -1 : 0;
+}
+
 static int writer_load(struct writer *w, struct err *err)
 {
     struct store_txn *t = store_begin_read(w->store, err);
@@ -906,7 +925,7 @@ static int writer_open(struct writer *w, struct err *err)
 
     w->links = mem_zero(w->me->slot_count, sizeof *w->links);
     w->store = store_open(w->me->config->state_dir, STORE_WRITE, err);
-    if (w->store == NULL || writer_load(w, err) != 0)
+    if (w->store == NULL || take_over_backup(w, err) != 0 || writer_load(w, err) != 0)
         return -1;
     w->base = event_base_new();
     if (w->base == NULL)

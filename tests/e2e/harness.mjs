@@ -291,6 +291,8 @@ export async function audit(postern, sandbox, expected) {
     if (n > 1) duplicates++;
   }
   const books = postern.batches();
+  const problems = jsonLines(postern.cli('check', '--json')).filter((line) => line.problem);
+  if (problems.length > 0) throw new Error(`the store does not agree with itself: ${JSON.stringify(problems)}`);
   return { missing, duplicates, unaccounted: books.reduce((sum, b) => sum + Math.abs(b.unaccounted), 0), books };
 }
 

@@ -76,6 +76,7 @@ async function settledWell(postern, aws, expected, { ms = 90000, failed = 0, sup
   };
   assert.deepEqual(found, { missing: 0, duplicates: 0, unexpected: 0, unaccounted: 0, off: 0, failed, suppressed }, `seed ${seed}, ${postern.dir}`);
   assert.equal(aws.brokenBy, undefined);
+  assert.deepEqual(jsonLines(postern.cli('check', '--json')).filter((line) => line.problem), [], `seed ${seed}, ${postern.dir}`);
   return books;
 }
 

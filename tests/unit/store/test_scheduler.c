@@ -21,6 +21,7 @@
 #include "base/pack.h"
 #include "mail/form.h"
 #include "store/batch_write.h"
+#include "store/check.h"
 #include "store/events.h"
 #include "store/scheduler.h"
 #include "store/suppressions.h"
@@ -48,12 +49,24 @@ static struct store_txn *begin(struct world *w)
     return t;
 }
 
+static void say_problem(void *arg, struct slice words)
+{
+    (void)arg;
+    print_error("%.*s\n", SLICE_ARGS(words));
+}
+
+/* After every step the store agrees with itself. */
 static void commit(struct world *w, struct store_txn *t)
 {
+    struct check c = {.problem = say_problem};
     struct err err;
 
     assert_int_equal(scheduler_flush(w->scheduler, t, &err), 0);
     assert_int_equal(store_commit(t, &err), 0);
+    t = store_begin_read(w->store, &err);
+    assert_int_equal(store_check(t, &c, &err), 0);
+    store_end_read(t);
+    assert_int_equal(c.problems, 0);
 }
 
 static void reopen_scheduler(struct world *w)

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "store/backup.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -291,36 +292,34 @@ static void domains_keep_their_number_whatever_the_case(void **state)
     store_close(w);
 }
 
-static void a_backup_opens_as_a_store(void **state)
+static void a_backup_opens_as_a_store_and_knows_what_it_is(void **state)
 {
     struct fixture *f = *state;
     struct store *w = opened(f, STORE_WRITE, 0);
     struct fixture copy = {0};
     char path[128];
     struct err err = {0};
+    uint64_t made_us;
 
     put_number(w, "kept", 42);
-    (void)snprintf(copy.dir, sizeof copy.dir, "/tmp/postern-copy-XXXXXX");
-    assert_non_null(mkdtemp(copy.dir));
-    (void)snprintf(path, sizeof path, "%s/store", copy.dir);
-    assert_int_not_equal(store_backup(w, path, &err), 0); /* there is no such directory yet */
+    assert_int_equal(store_take_over_backup(w, &made_us, &err), 0);
+    assert_int_equal(made_us, 0);
+    (void)snprintf(copy.dir, sizeof copy.dir, "%.50s/copy", f->dir);
+    assert_int_equal(store_backup(w, copy.dir, &err), 0);
+    assert_int_not_equal(store_backup(w, copy.dir, &err), 0); /* it is there */
     struct store *made = opened(&copy, STORE_WRITE, 0);
+    assert_int_equal(get_number(made, "kept"), 42);
+    assert_int_equal(store_take_over_backup(made, &made_us, &err), 0); /* nothing was open */
+    assert_true(made_us != 0);
+    assert_int_equal(store_take_over_backup(made, &made_us, &err), 0);
+    assert_int_equal(made_us, 0); /* it is the store now */
     store_close(made);
-    (void)snprintf(path, sizeof path, "%s/store/data.mdb", copy.dir);
-    assert_int_equal(unlink(path), 0);
-    (void)snprintf(path, sizeof path, "%s/store", copy.dir);
-    assert_int_equal(store_backup(w, path, &err), 0);
-    struct store *r = opened(&copy, STORE_READ, 0);
-    assert_int_equal(get_number(r, "kept"), 42);
-    store_close(r);
     store_close(w);
-    (void)snprintf(path, sizeof path, "%s/store/data.mdb", copy.dir);
-    (void)unlink(path);
-    (void)snprintf(path, sizeof path, "%s/store/lock.mdb", copy.dir);
-    (void)unlink(path);
-    (void)snprintf(path, sizeof path, "%s/store", copy.dir);
-    (void)rmdir(path);
-    (void)rmdir(copy.dir);
+    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
+    for (size_t i = 0; i < 4; i++) {
+        (void)snprintf(path, sizeof path, "%s%s", copy.dir, parts[i]);
+        (void)remove(path);
+    }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -337,7 +336,7 @@ int main(void)
         TEST(a_killed_writer_leaves_whole_transactions),
         TEST(a_dead_readers_slot_is_swept),
         TEST(domains_keep_their_number_whatever_the_case),
-        TEST(a_backup_opens_as_a_store),
+        TEST(a_backup_opens_as_a_store_and_knows_what_it_is),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
