@@ -3,13 +3,19 @@
  * have settled it have been read, so the answer must not be later than the truth, and must not
  * stand still.
  *
- * An empty answer says: up to now. A busy queue is never empty, as opens and clicks of other mail
- * come all day; there the messages tell, by the time they have waited in it. They overtake one
- * another, so what counts is the longest wait within the present period and the one before. A
- * period is as long as SQS may keep a message out of sight.
+ * An empty answer says that nothing was in sight. What had been sent before its request began is
+ * then stored, held here, or on its way to us in the answer to another poll: SQS hid it from this
+ * one because it gave it to that one, however long it had waited. So the answer counts once every
+ * poll that was under way when it came has been answered, and then up to the time its own request
+ * began. Polls begun later cannot carry what it means: that was out of sight already.
  *
- * A lost answer hides what it carried for just as long: nothing counts until that is over. And what
- * is held here but not stored yet has not been heard.
+ * A busy queue is never empty, as opens and clicks of other mail come all day; there the messages
+ * tell, by the time they have waited in it. They overtake one another, so what counts is the
+ * longest wait within the present period and the one before. A period is as long as SQS may keep a
+ * message out of sight.
+ *
+ * A lost answer hides what it carried for just as long: nothing counts until that is over, and no
+ * poll begun before. And what is held here but not stored yet has not been heard.
  */
 #include "poller/queue.h"
 
@@ -24,7 +30,7 @@
 enum {
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 20000,
-    CALL_TIMEOUT_MS = (QUEUE_WAIT_S + 10) * 1000,
+    ANSWER_WITHIN_MS = 10000, /* beyond the time that SQS is asked to wait */
     DELETE_TIMEOUT_MS = 15000,
 };
 
@@ -45,16 +51,27 @@ struct call {
     struct call *next;
     struct queue *q;
     struct buf body;
+    uint64_t poll; /* its number, from 1; 0 = a deletion */
+    uint64_t began_wall_ms, began_mono_ms;
     struct message *deleting[SQS_BATCH_MAX];
     size_t count;
+};
+
+/* An empty answer, until the polls that were under way beside it have been answered. */
+struct silence {
+    uint64_t until_wall_ms; /* when its request began; 0 = none */
+    uint64_t last_poll;     /* the polls up to this number must have been answered */
 };
 
 struct queue {
     struct event_base *base;
     struct aws_client *client;
     char *url;
-    unsigned receives, visibility_s, polls_under_way, deletes_under_way;
+    unsigned receives, visibility_s, wait_s, polls_under_way, deletes_under_way;
+    uint64_t last_poll;        /* the number of the newest */
     uint64_t empty_wall_ms;    /* an empty answer that counts; 0 = not yet */
+    struct silence ripening;   /* the oldest one that does not count yet */
+    struct silence newest;     /* of those behind it */
     uint64_t deaf_mono_ms;     /* an answer was lost: nothing counts until then */
     uint64_t period_mono_ms;   /* the current period began */
     uint64_t oldest_wall_ms;   /* sent, of those received in it; UINT64_MAX = none */
@@ -68,6 +85,14 @@ struct queue {
     uint64_t backoff_ms, not_before_mono_ms, delete_by_mono_ms;
 };
 
+/* Silence is heard as often as doubts may need it: they end after four visibility timeouts. */
+static unsigned wait_s(unsigned visibility_s)
+{
+    unsigned s = visibility_s / 4;
+
+    return s < 1 ? 1 : s > QUEUE_WAIT_S ? QUEUE_WAIT_S : s;
+}
+
 struct queue *queue_open(struct event_base *base, struct aws_client *client, const char *url,
                          unsigned receives, unsigned visibility_s, queue_taker *take, void *arg)
 {
@@ -77,6 +102,7 @@ struct queue *queue_open(struct event_base *base, struct aws_client *client, con
                         .client = client,
                         .receives = receives,
                         .visibility_s = visibility_s,
+                        .wait_s = wait_s(visibility_s),
                         .take = take,
                         .arg = arg};
     q->url = mem_strdup(url);
@@ -165,13 +191,40 @@ static void begin_period(struct queue *q, uint64_t previous_wall_ms)
 static void note_lost(struct queue *q)
 {
     q->deaf_mono_ms = clock_mono_ms() + period_ms(q);
+    q->ripening = q->newest = (struct silence){0};
     begin_period(q, 0);
 }
 
-static void note_empty(struct queue *q)
+static void note_empty(struct queue *q, const struct call *c)
 {
-    if (clock_mono_ms() >= q->deaf_mono_ms)
-        q->empty_wall_ms = clock_wall_ms();
+    const struct silence s = {.until_wall_ms = c->began_wall_ms, .last_poll = q->last_poll};
+
+    if (c->began_mono_ms < q->deaf_mono_ms)
+        return;
+    if (q->ripening.until_wall_ms == 0)
+        q->ripening = s;
+    else if (s.until_wall_ms > q->newest.until_wall_ms)
+        q->newest = s; /* the one in its place waited for fewer polls, but would say less */
+}
+
+static bool is_answered_up_to(const struct queue *q, uint64_t poll)
+{
+    for (const struct call *c = q->calls; c != NULL; c = c->next)
+        if (c->poll != 0 && c->poll <= poll)
+            return false;
+    return true;
+}
+
+/* A poll has been answered, and what it carried is held. */
+static void note_answered(struct queue *q)
+{
+    while (q->ripening.until_wall_ms != 0 && is_answered_up_to(q, q->ripening.last_poll)) {
+        /* Polls are answered in any order: this one may have begun before the last that counted. */
+        if (q->ripening.until_wall_ms > q->empty_wall_ms)
+            q->empty_wall_ms = q->ripening.until_wall_ms;
+        q->ripening = q->newest;
+        q->newest = (struct silence){0};
+    }
 }
 
 static void note_sent(struct queue *q, uint64_t sent_wall_ms)
@@ -238,12 +291,13 @@ static void on_received(void *arg, const struct aws_response *answer)
     } else {
         no_trouble(q);
         if (r.count == 0)
-            note_empty(q);
+            note_empty(q, c);
         for (size_t i = 0; i < r.count; i++)
             hold(q, &r.messages[i]);
         sqs_received_free(&r);
     }
     call_free(c);
+    note_answered(q);
     queue_advance(q, 0);
 }
 
@@ -252,10 +306,13 @@ static void receive(struct queue *q)
     struct call *c = call_new(q);
     struct aws_request request;
 
-    sqs_receive_body(&c->body, slice_str(q->url), QUEUE_WAIT_S, q->visibility_s);
+    c->poll = ++q->last_poll;
+    c->began_wall_ms = clock_wall_ms();
+    c->began_mono_ms = clock_mono_ms();
+    sqs_receive_body(&c->body, slice_str(q->url), q->wait_s, q->visibility_s);
     sqs_request(&request, "AmazonSQS.ReceiveMessage");
     request.body = buf_slice(&c->body);
-    request.timeout_ms = CALL_TIMEOUT_MS;
+    request.timeout_ms = q->wait_s * UINT64_C(1000) + ANSWER_WITHIN_MS;
     request.done = on_received;
     request.arg = c;
     q->polls_under_way++;
@@ -378,6 +435,8 @@ static void forget_expired(struct queue *q)
         next = m->next;
         if (m->state == HELD_UNTAKEN &&
             now_ms - m->received_mono_ms > (q->visibility_s - 2) * UINT64_C(1000)) {
+            if (m->sent_wall_ms < q->empty_wall_ms)
+                q->empty_wall_ms = m->sent_wall_ms;
             drop(q, m);
             note_lost(q);
         }

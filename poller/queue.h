@@ -17,7 +17,7 @@
 
 enum {
     QUEUE_HELD_MAX = 2000,
-    QUEUE_WAIT_S = 20,
+    QUEUE_WAIT_S = 20, /* a long poll, at most; a quarter of the visibility if that is less */
     QUEUE_DELETE_AFTER_MS = 50, /* a batch that is not full waits so long for more */
 };
 

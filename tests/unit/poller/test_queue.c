@@ -1,0 +1,220 @@
+/*
+ * Until when a queue has been heard, whatever the order in which SQS answers. SQS is a seam: the
+ * test answers each call itself. The clocks are the test's too.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+/* NOLINTNEXTLINE(bugprone-suspicious-include): this module's clocks are the test's */
+#define clock_wall_ms test_wall_ms
+#define clock_mono_ms test_mono_ms
+static uint64_t time_ms = 1000000;
+uint64_t test_wall_ms(void);
+uint64_t test_mono_ms(void);
+#include "poller/queue.c"
+
+uint64_t test_wall_ms(void)
+{
+    return time_ms;
+}
+
+uint64_t test_mono_ms(void)
+{
+    return time_ms;
+}
+
+enum { RECEIVES = 2, VISIBILITY_S = 20, STORED = 1 << 20 };
+
+static struct {
+    struct aws_request polls[64], deletes[64];
+    unsigned poll_count, delete_count;
+    bool room;
+    uint64_t taken; /* the ring position behind the last record */
+} seam;
+
+void aws_call(struct aws_client *c, const struct aws_request *request)
+{
+    (void)c;
+    if (strstr(request->target, "Receive") != NULL)
+        seam.polls[seam.poll_count++] = *request;
+    else
+        seam.deletes[seam.delete_count++] = *request;
+}
+
+static int take(void *arg, struct slice url, struct slice body, bool intact, struct slice id,
+                uint64_t *end)
+{
+    (void)arg, (void)url, (void)body, (void)intact, (void)id;
+    *end = ++seam.taken;
+    return seam.room ? 1 : 0;
+}
+
+static struct queue *start(void)
+{
+    seam.poll_count = seam.delete_count = 0;
+    seam.room = true;
+    seam.taken = 0;
+    time_ms = 1000000;
+    struct queue *q = queue_open(NULL, NULL, "https://q", RECEIVES, VISIBILITY_S, take, NULL);
+    queue_advance(q, 1);
+    assert_int_equal(seam.poll_count, RECEIVES);
+    return q;
+}
+
+static void answer(unsigned poll, const char *body)
+{
+    const struct aws_response a = {
+        .fate = AWS_ANSWERED, .status = 200, .body = slice_str(body), .error_text = SLICE("")};
+
+    seam.polls[poll].done(seam.polls[poll].arg, &a);
+}
+
+static void lose(unsigned poll)
+{
+    const struct aws_response a = {.fate = AWS_UNKNOWN, .error_text = SLICE("reset")};
+
+    seam.polls[poll].done(seam.polls[poll].arg, &a);
+}
+
+/* A message that had waited so long in the queue when it was handed out. */
+static void answer_with_message(unsigned poll, uint64_t waited_ms)
+{
+    char body[300];
+
+    (void)snprintf(body, sizeof body,
+                   "{\"Messages\":[{\"MessageId\":\"m\",\"ReceiptHandle\":\"h\",\"Body\":\"b\","
+                   "\"Attributes\":{\"SentTimestamp\":\"5000\","
+                   "\"ApproximateFirstReceiveTimestamp\":\"%llu\"}}]}",
+                   (unsigned long long)(5000 + waited_ms));
+    answer(poll, body);
+}
+
+static void silence_counts_up_to_the_beginning_of_its_request(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    uint64_t began_ms = time_ms;
+    time_ms += 5000;
+    answer(0, "{}");
+    answer(1, "{}");
+    assert_int_equal(queue_heard_wall_ms(q, STORED), began_ms);
+    began_ms = time_ms;
+    time_ms += 5000;
+    answer(2, "{}");
+    answer(3, "{\"Messages\":[]}");
+    assert_int_equal(queue_heard_wall_ms(q, STORED), began_ms);
+    queue_close(q);
+}
+
+/* Poll 1 was given a message that had waited long; poll 0 did not see it for that reason. */
+static void silence_beside_an_unanswered_poll_waits_for_its_answer(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    uint64_t began_ms = time_ms;
+    time_ms += 5000;
+    answer(0, "{}");
+    assert_int_equal(queue_heard_wall_ms(q, STORED), 0);
+    time_ms += 1000;
+    uint64_t sent_ms = time_ms - 60000;
+    seam.room = false;
+    answer_with_message(1, 60000);
+    assert_int_equal(queue_heard_wall_ms(q, STORED), sent_ms);
+    seam.room = true;
+    queue_advance(q, 1);
+    assert_int_equal(queue_heard_wall_ms(q, 0), sent_ms); /* taken, not stored */
+    assert_int_equal(queue_heard_wall_ms(q, STORED), began_ms);
+    queue_close(q);
+}
+
+/* Polls that begin after the empty answer cannot carry what it means. */
+static void silence_does_not_wait_for_later_polls(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    uint64_t began_ms = time_ms;
+    time_ms += 2000;
+    answer(0, "{}"); /* poll 2 begins */
+    time_ms += 2000;
+    answer(2, "{}"); /* poll 3 begins: 1 and 3 are under way */
+    assert_int_equal(queue_heard_wall_ms(q, STORED), 0);
+    time_ms += 2000;
+    answer(1, "{}"); /* poll 0's and 2's silences waited for this one alone */
+    assert_int_equal(queue_heard_wall_ms(q, STORED), began_ms + 2000);
+    queue_close(q);
+}
+
+static void
+a_lost_answer_takes_the_silence_with_it_and_all_that_began_before_its_messages_return(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    answer(0, "{}");
+    lose(1); /* it may have carried a message: out of sight for VISIBILITY_S */
+    assert_int_equal(queue_heard_wall_ms(q, STORED), 0);
+    time_ms += (VISIBILITY_S + 1) * 1000; /* not over yet: this one began in time */
+    uint64_t polls = seam.poll_count;
+    queue_advance(q, 1);
+    assert_int_equal(seam.poll_count, polls + 1);
+    time_ms += 5000;
+    answer(2, "{}");
+    answer((unsigned)polls, "{}");
+    assert_int_equal(queue_heard_wall_ms(q, STORED), 0);
+    uint64_t began_ms = time_ms;
+    time_ms += 1000;
+    for (unsigned i = (unsigned)polls + 1, end = seam.poll_count; i < end; i++)
+        answer(i, "{}");
+    assert_int_equal(queue_heard_wall_ms(q, STORED), began_ms);
+    queue_close(q);
+}
+
+static void what_expires_unstored_is_not_heard_though_silence_was_heard_later(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    time_ms += 5000;
+    answer(0, "{}");
+    seam.room = false;
+    uint64_t sent_ms = time_ms - 60000;
+    answer_with_message(1, 60000);
+    time_ms += VISIBILITY_S * 1000;
+    queue_advance(q, 1);
+    assert_false(queue_has_held(q));
+    assert_true(queue_heard_wall_ms(q, STORED) <= sent_ms);
+    queue_close(q);
+}
+
+static void a_short_visibility_means_short_polls(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    assert_true(slice_find(seam.polls[0].body, SLICE("\"WaitTimeSeconds\":5,")) != SIZE_MAX);
+    assert_int_equal(seam.polls[0].timeout_ms, 15000);
+    queue_close(q);
+    assert_int_equal(wait_s(120), QUEUE_WAIT_S);
+    assert_int_equal(wait_s(1), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(silence_counts_up_to_the_beginning_of_its_request),
+        cmocka_unit_test(silence_beside_an_unanswered_poll_waits_for_its_answer),
+        cmocka_unit_test(silence_does_not_wait_for_later_polls),
+        cmocka_unit_test(
+            a_lost_answer_takes_the_silence_with_it_and_all_that_began_before_its_messages_return),
+        cmocka_unit_test(what_expires_unstored_is_not_heard_though_silence_was_heard_later),
+        cmocka_unit_test(a_short_visibility_means_short_polls),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
