@@ -29,6 +29,9 @@ enum {
 };
 
 struct endpoint {
+    struct endpoint *next; /* of another region */
+    enum aws_service service;
+    char *region;
     char *origin; /* "https://email.eu-west-1.amazonaws.com", no slash behind */
     char *host;   /* the Host field: with the port unless it is the scheme's own */
     char *prefix; /* path in front of every path, "" as a rule */
@@ -75,7 +78,8 @@ struct aws_client {
     struct event *waiting_tick;
     struct credentials_store *credentials;
     char *region;
-    struct endpoint endpoints[SERVICES];
+    char *configured[SERVICES];           /* endpoints in place of the regional ones; "" = none */
+    struct endpoint *endpoints[SERVICES]; /* of each service: the client's region first */
     struct slot *slots, *free_slots;
     unsigned slot_count, busy_count;
     struct line waiting;
@@ -280,10 +284,16 @@ static void add_line(struct slot *s, struct header_lines *h, const char *name, s
     buf_add_byte(&s->headers, '\0');
 }
 
-static void set_options(struct slot *s, uint64_t timeout_ms)
+static void link_lines(struct slot *s, const struct header_lines *h)
+{
+    for (size_t i = 0; i < h->count; i++)
+        s->lines[i] = (struct curl_slist){(char *)s->headers.ptr + h->at[i],
+                                          i + 1 < h->count ? &s->lines[i + 1] : NULL};
+}
+
+static void set_options(struct slot *s, bool is_loopback, uint64_t timeout_ms)
 {
     const struct aws_request *r = &s->call->request;
-    const struct endpoint *e = &s->client->endpoints[r->service];
     bool is_post = strcmp(r->method, "POST") == 0, is_get = strcmp(r->method, "GET") == 0;
 
     curl_easy_setopt(s->easy, CURLOPT_URL, buf_cstr(&s->url));
@@ -296,7 +306,7 @@ static void set_options(struct slot *s, uint64_t timeout_ms)
         curl_easy_setopt(s->easy, CURLOPT_HTTPGET, 1L);
     }
     curl_easy_setopt(s->easy, CURLOPT_CUSTOMREQUEST, is_post || is_get ? NULL : r->method);
-    curl_easy_setopt(s->easy, CURLOPT_PROXY, e->is_loopback ? "" : NULL);
+    curl_easy_setopt(s->easy, CURLOPT_PROXY, is_loopback ? "" : NULL);
     curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, s->lines);
     curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
 }
@@ -355,31 +365,50 @@ static void sign(struct slot *s, struct endpoint *e, const struct credentials *w
                                               .body_sha256 = body_sha256},
                        &e->scope, slice_str(who->access_key_id), e->key);
     buf_add_byte(&s->headers, '\0');
-    for (size_t i = 0; i < lines.count; i++)
-        s->lines[i] = (struct curl_slist){(char *)s->headers.ptr + lines.at[i],
-                                          i + 1 < lines.count ? &s->lines[i + 1] : NULL};
+    link_lines(s, &lines);
+}
+
+static struct endpoint *endpoint_for(struct aws_client *c, const struct aws_request *r);
+
+/* A call with a URL of its own: nothing of ours goes along. True when it stays on this machine. */
+static bool address_plainly(struct slot *s)
+{
+    const char *url = s->call->request.url;
+    const struct endpoint *sns = s->client->endpoints[AWS_SNS];
+    struct header_lines lines = {0};
+
+    buf_add_str(&s->url, url);
+    buf_reset(&s->headers);
+    add_line(s, &lines, "Accept:", (struct slice){0});
+    link_lines(s, &lines);
+    return sns->is_loopback && slice_starts(slice_str(url), slice_str(sns->origin));
+}
+
+static bool address_and_sign(struct slot *s, uint64_t now_mono_ms)
+{
+    struct endpoint *e = endpoint_for(s->client, &s->call->request);
+
+    buf_add_str(&s->url, e->origin);
+    size_t path_at = s->url.len;
+    buf_add_str(&s->url, e->prefix);
+    buf_add_str(&s->url, s->call->request.path);
+    sign(s, e, credentials_now(s->client->credentials, now_mono_ms),
+         slice_from(buf_slice(&s->url), path_at));
+    return e->is_loopback;
 }
 
 /* Hands the slot's call to curl. */
 static void start(struct slot *s, uint64_t now_mono_ms)
 {
-    struct aws_client *c = s->client;
-    struct endpoint *e = &c->endpoints[s->call->request.service];
-
     buf_reset(&s->url);
-    buf_add_str(&s->url, e->origin);
-    size_t path_at = s->url.len;
-    buf_add_str(&s->url, e->prefix);
-    buf_add_str(&s->url, s->call->request.path);
-    sign(s, e, credentials_now(c->credentials, now_mono_ms),
-         slice_from(buf_slice(&s->url), path_at));
-
+    bool is_loopback =
+        s->call->request.url != NULL ? address_plainly(s) : address_and_sign(s, now_mono_ms);
     buf_reset(&s->body);
     s->words[0] = '\0';
     s->written_at_gate = -1;
     s->stopped_at_gate = s->too_long = false;
-    set_options(s, s->call->deadline_mono_ms - now_mono_ms);
-    CURLMcode code = curl_multi_add_handle(c->multi, s->easy);
+    set_options(s, is_loopback, s->call->deadline_mono_ms - now_mono_ms);
+    CURLMcode code = curl_multi_add_handle(s->client->multi, s->easy);
     assert(code == CURLM_OK);
 }
 
@@ -615,7 +644,8 @@ void aws_call(struct aws_client *c, const struct aws_request *request)
 {
     struct call *call = c->free_calls;
 
-    assert(request->done != NULL && request->method != NULL && request->path[0] == '/');
+    assert(request->done != NULL && request->method != NULL &&
+           (request->url != NULL || request->path[0] == '/'));
     if (call != NULL)
         c->free_calls = call->next;
     else
@@ -633,17 +663,6 @@ unsigned aws_calls_under_way(const struct aws_client *c)
 }
 
 /* ---- setting up ---- */
-
-static bool is_region(struct slice region)
-{
-    bool ok = region.len >= 5 && region.len <= 40;
-
-    for (size_t i = 0; i < region.len; i++) {
-        uint8_t b = region.ptr[i];
-        ok = ok && ((b >= 'a' && b <= 'z') || (b >= '0' && b <= '9') || b == '-');
-    }
-    return ok;
-}
 
 static void regional_url(struct buf *to, enum aws_service service, const char *region)
 {
@@ -714,29 +733,51 @@ static int endpoint_init(struct endpoint *e, const char *text, struct err *err)
     return result;
 }
 
+/* NULL: what the configuration says is no endpoint. */
+static struct endpoint *endpoint_add(struct aws_client *c, enum aws_service service,
+                                     struct slice region, struct err *err)
+{
+    struct endpoint *e = mem_zero(1, sizeof *e), **end = &c->endpoints[service];
+    struct buf url = {0};
+
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = e;
+    e->service = service;
+    e->region = mem_dup(region.ptr, region.len + 1);
+    e->region[region.len] = '\0';
+    e->scope.region = slice_str(e->region);
+    e->scope.service = service_name(service);
+    if (c->configured[service][0] != '\0')
+        buf_add_str(&url, c->configured[service]);
+    else
+        regional_url(&url, service, e->region);
+    int failed = endpoint_init(e, buf_cstr(&url), err);
+    buf_fini(&url);
+    return failed != 0 ? NULL : e;
+}
+
+static struct endpoint *endpoint_for(struct aws_client *c, const struct aws_request *r)
+{
+    struct endpoint *e = c->endpoints[r->service];
+
+    while (r->region.len > 0 && e != NULL && !slice_eq(e->scope.region, r->region))
+        e = e->next;
+    if (e == NULL)
+        e = endpoint_add(c, r->service, r->region, NULL);
+    assert(e != NULL); /* its configured endpoint was read before, and a region makes a URL */
+    return e;
+}
+
 static int endpoints_init(struct aws_client *c, const struct config *config, struct err *err)
 {
-    const char *const configured[SERVICES] = {
-        [AWS_SES] = config->aws.ses_endpoint,
-        [AWS_SQS] = config->aws.sqs_endpoint,
-        [AWS_SNS] = config->aws.sns_endpoint,
-        [AWS_STS] = "",
-    };
-
-    for (int i = 0; i < SERVICES; i++) {
-        struct buf url = {0};
-        enum aws_service service = (enum aws_service)i;
-        if (configured[i][0] != '\0')
-            buf_add_str(&url, configured[i]);
-        else
-            regional_url(&url, service, c->region);
-        int failed = endpoint_init(&c->endpoints[i], buf_cstr(&url), err);
-        buf_fini(&url);
-        if (failed != 0)
+    c->configured[AWS_SES] = mem_strdup(config->aws.ses_endpoint);
+    c->configured[AWS_SQS] = mem_strdup(config->aws.sqs_endpoint);
+    c->configured[AWS_SNS] = mem_strdup(config->aws.sns_endpoint);
+    c->configured[AWS_STS] = mem_strdup("");
+    for (int i = 0; i < SERVICES; i++)
+        if (endpoint_add(c, (enum aws_service)i, slice_str(c->region), err) == NULL)
             return -1;
-        c->endpoints[i].scope.region = slice_str(c->region);
-        c->endpoints[i].scope.service = service_name(service);
-    }
     return 0;
 }
 
@@ -773,7 +814,7 @@ static int choose_region(struct aws_client *c, const struct config *config, stru
     if (c->region[0] == '\0')
         return err_set(err, ERR_CONFIG,
                        "no AWS region: set aws.region, AWS_REGION or the profile's region");
-    if (!is_region(slice_str(c->region)))
+    if (!sign_is_region(slice_str(c->region)))
         return err_set(err, ERR_CONFIG, "\"%s\" is no AWS region: write it like \"eu-west-1\"",
                        c->region);
     return 0;
@@ -838,6 +879,19 @@ static void free_calls(struct call *call)
     }
 }
 
+static void endpoint_free(struct endpoint **at)
+{
+    struct endpoint *gone = *at;
+
+    *at = gone->next;
+    free(gone->region);
+    free(gone->origin);
+    free(gone->host);
+    free(gone->prefix);
+    explicit_bzero(gone->key, sizeof gone->key);
+    free(gone);
+}
+
 void aws_client_destroy(struct aws_client *c)
 {
     if (c == NULL)
@@ -856,10 +910,9 @@ void aws_client_destroy(struct aws_client *c)
     if (c->waiting_tick != NULL)
         event_free(c->waiting_tick);
     for (int i = 0; i < SERVICES; i++) {
-        free(c->endpoints[i].origin);
-        free(c->endpoints[i].host);
-        free(c->endpoints[i].prefix);
-        explicit_bzero(c->endpoints[i].key, sizeof c->endpoints[i].key);
+        while (c->endpoints[i] != NULL)
+            endpoint_free(&c->endpoints[i]);
+        free(c->configured[i]);
     }
     digest_memo_fini(&c->bodies);
     credentials_destroy(c->credentials);

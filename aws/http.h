@@ -70,6 +70,9 @@ typedef void aws_callback(void *arg, const struct aws_response *answer);
 
 struct aws_request {
     enum aws_service service;
+    struct slice region; /* empty = the client's */
+    /* Instead of service, region and path: this is fetched, unsigned. Redirections are answers. */
+    const char *url;
     const char *method;       /* "POST", "GET", "DELETE" */
     const char *path;         /* percent-encoded, with query if any: "/v2/email/outbound-emails" */
     const char *content_type; /* NULL = none */
@@ -81,6 +84,8 @@ struct aws_request {
     void *arg;
 };
 
+/* Calls to a region other than the client's go to that region's endpoint, or, where the
+ * configuration names an endpoint of the service, there, signed for that region. */
 /* Reads endpoints, region and credentials from config (and the environment through it).
  * connections: at most so many at once; further calls wait inside. */
 struct aws_client *aws_client_create(struct event_base *base, const struct config *config,

@@ -8,6 +8,17 @@
 
 #define ALGORITHM "AWS4-HMAC-SHA256"
 
+bool sign_is_region(struct slice region)
+{
+    bool ok = region.len >= 5 && region.len <= 40;
+
+    for (size_t i = 0; i < region.len; i++) {
+        uint8_t b = region.ptr[i];
+        ok = ok && ((b >= 'a' && b <= 'z') || (b >= '0' && b <= '9') || b == '-');
+    }
+    return ok;
+}
+
 void sign_date(uint64_t wall_s, char date[SIGN_DATE_CHARS + 1])
 {
     time_t at = (time_t)wall_s;

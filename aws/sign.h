@@ -42,6 +42,9 @@ struct sign_scope {
     struct slice region, service;
 };
 
+/* "eu-west-1", "cn-north-1": what may stand in a scope and in AWS's host names. */
+bool sign_is_region(struct slice region);
+
 void sign_date(uint64_t wall_s, char date[SIGN_DATE_CHARS + 1]);
 
 /* The key of the scope's day: keep it as long as day, region, service and secret stay the same. */

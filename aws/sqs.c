@@ -1,5 +1,6 @@
 #include "aws/sqs.h"
 
+#include "aws/sign.h"
 #include "base/digest.h"
 #include "base/json.h"
 
@@ -12,6 +13,36 @@ void sqs_request(struct aws_request *r, const char *target)
         .content_type = "application/x-amz-json-1.0",
         .target = target,
     };
+}
+
+/* xx-…-1: other labels of hosts are not read as regions. */
+static bool looks_like_region(struct slice s)
+{
+    size_t hyphen = slice_rfind_byte(s, '-');
+    uint64_t number;
+
+    return sign_is_region(s) && hyphen != SIZE_MAX && hyphen >= 2 && s.ptr[2] == '-' &&
+           slice_to_u64(slice_from(s, hyphen + 1), &number);
+}
+
+struct slice sqs_region_of(struct slice queue_url)
+{
+    struct slice host, rest, first, second;
+    size_t at = slice_find(queue_url, SLICE("://"));
+
+    if (at == SIZE_MAX)
+        return slice_none();
+    (void)slice_cut(slice_from(queue_url, at + 3), '/', &host, &rest);
+    (void)slice_cut(host, '.', &first, &rest);
+    (void)slice_cut(rest, '.', &second, &rest);
+    if ((slice_eq(first, SLICE("sqs")) || slice_eq(first, SLICE("sqs-fips"))) &&
+        looks_like_region(second))
+        return second;
+    if (slice_eq(second, SLICE("queue")) && looks_like_region(first))
+        return first;
+    if (slice_eq(host, SLICE("queue.amazonaws.com")) || slice_eq(host, SLICE("sqs.amazonaws.com")))
+        return SLICE("us-east-1");
+    return slice_none();
 }
 
 void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,

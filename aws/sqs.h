@@ -24,6 +24,11 @@ struct sqs_received {
     void *tree; /* owns the texts */
 };
 
+/* The region that a queue's URL names, borrowed from it; empty = none. sqs.REGION.amazonaws.com,
+ * also with other ends (China, dual-stack, stand-ins), sqs-fips.REGION…, and the older
+ * REGION.queue.amazonaws.com and queue.amazonaws.com (us-east-1). */
+struct slice sqs_region_of(struct slice queue_url);
+
 /* The request bodies. handles: 1..10 of them; entry ids are "0".."9". */
 void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
                       unsigned visibility_s);

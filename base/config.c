@@ -97,6 +97,8 @@ static const struct setting settings[] = {
     {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, true, "empty: batches wait in the local store"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
+    {"queues", "verify_sns", TYPE_BOOL, AT(queues.verify_sns), "false", 0, 0, true, "believe only messages with SNS's signature (raw delivery has none)"},
+    {"queues", "sns_topics", TYPE_LIST, AT(queues.sns_topics), "", 0, 0, true, "ARNs of the topics whose signature counts; empty: those of the queue's account"},
     {"sandbox", "enabled", TYPE_BOOL, AT(sandbox.enabled), "false", 0, 0, false, "run the stand-in for SES, SNS and SQS"},
     {"sandbox", "listen", TYPE_ADDRESS, AT(sandbox.listen), "127.0.0.1:8026", 0, 0, false, "where it listens"},
     {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
@@ -110,6 +112,8 @@ static const struct setting settings[] = {
     {"domain", "newsletter_configuration_set", TYPE_TEXT, OF(newsletter_configuration_set), "", 0, 0, true, "SES configuration set of batches; empty: the account's own"},
     {"domain", "system_configuration_set", TYPE_TEXT, OF(system_configuration_set), "", 0, 0, true, "SES configuration set of single mails"},
     {"domain", "untracked_configuration_set", TYPE_TEXT, OF(untracked_configuration_set), "", 0, 0, true, "SES configuration set of mails without tracking, in place of a per-message override"},
+    {"domain", "newsletter_events", TYPE_TEXT, OF(newsletter_events), "", 0, 0, true, "URL of a queue of its own, in any region"},
+    {"domain", "system_events", TYPE_TEXT, OF(system_events), "", 0, 0, true, "URL of a queue of its own, in any region"},
     /* clang-format on */
 };
 
@@ -302,6 +306,22 @@ static const char *const doubt_names[] = {"resend", "hold", NULL};
 static const char *const strategy_names[] = {"auto", "simple", "raw", NULL};
 static const char *const bool_names[] = {"false", "true", "no", "yes", "off", "on", NULL};
 
+static void list_add(struct config_list *list, const char *text)
+{
+    list->texts = mem_grow(list->texts, (list->count + 1) * sizeof *list->texts);
+    list->texts[list->count++] = mem_strdup(text);
+}
+
+static void list_clear(struct config_list *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        OPENSSL_cleanse(list->texts[i], strlen(list->texts[i])); /* many are keys */
+        free(list->texts[i]);
+    }
+    free(list->texts);
+    *list = (struct config_list){0};
+}
+
 static void out_of_range(struct reading *r, int line, const struct setting *s, const char *text)
 {
     mistake(r, line, "%s%s%s = \"%s\" is out of range: %llu to %llu%s", s->section,
@@ -398,12 +418,9 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         c->listen[c->listen_count++] = a;
         break;
     }
-    case TYPE_LIST: {
-        struct config_list *list = slot;
-        list->texts = mem_grow(list->texts, (list->count + 1) * sizeof *list->texts);
-        list->texts[list->count++] = mem_strdup(text);
+    case TYPE_LIST:
+        list_add(slot, text);
         break;
-    }
     }
     if (want != NULL)
         mistake(r, line, "%s%s%s = \"%s\": expected %s", s->section, s->section[0] ? "." : "",
@@ -485,9 +502,12 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
 
     if (s == NULL || strcmp(section, "domain") == 0)
         return 0;
-    if (s->type == TYPE_ADDRESSES) {
+    if (s->type == TYPE_ADDRESSES || s->type == TYPE_LIST) {
         /* Called more than once as a list grows: read it anew each time. */
-        listen_clear(c);
+        if (s->type == TYPE_ADDRESSES)
+            listen_clear(c);
+        else
+            list_clear((struct config_list *)(void *)((char *)c + s->offset));
         for (unsigned i = 0; i < cfg_opt_size(opt); i++)
             set_value(current, c, s, cfg_opt_getnstr(opt, i), cfg->line);
         return 0;
@@ -719,6 +739,41 @@ static bool is_http_url(const char *s)
     return strncmp(s, "http://", 7) == 0 || strncmp(s, "https://", 8) == 0;
 }
 
+static void add_event_queue(struct reading *r, const char *url, const char *domain,
+                            const char *name)
+{
+    struct config_list *all = &r->config->event_queues;
+
+    if (url[0] == '\0')
+        return;
+    if (!is_http_url(url)) {
+        mistake(r, 0, "%s%s%s%s = \"%s\" is no http:// or https:// URL",
+                domain != NULL ? "domain \"" : "queues", domain != NULL ? domain : "",
+                domain != NULL ? "\"." : ".", name, url);
+        return;
+    }
+    for (size_t i = 0; i < all->count; i++)
+        if (strcmp(all->texts[i], url) == 0)
+            return;
+    list_add(all, url);
+}
+
+static void gather_event_queues(struct reading *r)
+{
+    const struct config *c = r->config;
+    size_t mistakes = r->mistake_count;
+
+    add_event_queue(r, c->queues.newsletter_events, NULL, "newsletter_events");
+    add_event_queue(r, c->queues.system_events, NULL, "system_events");
+    for (size_t i = 0; i < c->domain_count; i++) {
+        const struct config_domain *d = &c->domains[i];
+        add_event_queue(r, d->newsletter_events, d->name, "newsletter_events");
+        add_event_queue(r, d->system_events, d->name, "system_events");
+    }
+    if (c->event_queues.count == 0 && r->mistake_count == mistakes)
+        mistake(r, 0, "queues.newsletter_events is not set: no event would come back");
+}
+
 static void check_whole(struct reading *r)
 {
     struct config *c = r->config;
@@ -737,15 +792,16 @@ static void check_whole(struct reading *r)
         fill_for_sandbox(c);
     if (c->aws.region[0] == '\0')
         mistake(r, 0, "aws.region is not set, and neither is AWS_REGION");
-    if (c->queues.newsletter_events[0] == '\0' && c->queues.system_events[0] == '\0')
-        mistake(r, 0, "queues.newsletter_events is not set: no event would come back");
+    gather_event_queues(r);
+    for (size_t i = 0; i < c->queues.sns_topics.count; i++)
+        if (strncmp(c->queues.sns_topics.texts[i], "arn:", 4) != 0)
+            mistake(r, 0, "queues.sns_topics: \"%s\" is no ARN (arn:aws:sns:REGION:ACCOUNT:NAME)",
+                    c->queues.sns_topics.texts[i]);
     const char *const urls[][2] = {
         {"public_url", c->public_url},
         {"aws.ses_endpoint", c->aws.ses_endpoint},
         {"aws.sqs_endpoint", c->aws.sqs_endpoint},
         {"aws.sns_endpoint", c->aws.sns_endpoint},
-        {"queues.newsletter_events", c->queues.newsletter_events},
-        {"queues.system_events", c->queues.system_events},
     };
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
         if (urls[i][1][0] != '\0' && !is_http_url(urls[i][1]))
@@ -840,25 +896,16 @@ static void wipe(char *secret)
         OPENSSL_cleanse(secret, strlen(secret));
 }
 
-static void list_free(struct config_list *list)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        wipe(list->texts[i]); /* most are keys */
-        free(list->texts[i]);
-    }
-    free(list->texts);
-}
-
 static void domain_free(struct config_domain *d)
 {
-    list_free(&d->api_keys);
-    list_free(&d->sending_keys);
-    list_free(&d->allowed_from);
-    list_free(&d->transactional_tags);
+    for (size_t i = 0; i < SETTINGS; i++)
+        if (strcmp(settings[i].section, "domain") == 0 && settings[i].type == TYPE_TEXT)
+            free(*text_at(d, settings[i].offset));
+    list_clear(&d->api_keys);
+    list_clear(&d->sending_keys);
+    list_clear(&d->allowed_from);
+    list_clear(&d->transactional_tags);
     free(d->name);
-    free(d->newsletter_configuration_set);
-    free(d->system_configuration_set);
-    free(d->untracked_configuration_set);
 }
 
 static void config_clear(struct config *c)
@@ -870,7 +917,9 @@ static void config_clear(struct config *c)
         if (settings[i].type == TYPE_TEXT && strcmp(settings[i].section, "domain") != 0)
             free(*text_at(c, settings[i].offset));
     listen_clear(c);
-    list_free(&c->api_keys);
+    list_clear(&c->api_keys);
+    list_clear(&c->queues.sns_topics);
+    list_clear(&c->event_queues);
     free(c->sandbox.listen.host);
     free(c->sandbox.listen.port);
     for (size_t i = 0; i < c->domain_count; i++)

@@ -40,6 +40,7 @@ struct config_domain {
     char *newsletter_configuration_set;    /* "" = none sent */
     char *system_configuration_set;
     char *untracked_configuration_set;
+    char *newsletter_events, *system_events; /* queue URLs of its own, beside the global ones */
 };
 
 enum config_rate_kind { RATE_AUTO, RATE_FIXED, RATE_SHARE };
@@ -95,7 +96,11 @@ struct config {
     } aws;
     struct {
         char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */
+        bool verify_sns;                                             /* only what SNS has signed */
+        struct config_list sns_topics; /* ARNs whose signature counts; none = the account's own */
     } queues;
+    struct config_list
+        event_queues; /* the URLs of all event queues, whoever names them, once each */
     struct config_domain *domains;
     size_t domain_count;
     struct {

@@ -31,7 +31,6 @@
 #include "store/batches.h"
 
 enum {
-    QUEUES_MAX = 2,
     TICK_BUSY_MS = 10,
     LEAVE_WITHIN_MS = 5000,
 };
@@ -47,7 +46,7 @@ struct poller {
     struct event *doorbell, *tick, *master, *term;
     struct aws_client *client;
     struct store *store;
-    struct queue *queues[QUEUES_MAX];
+    struct queue **queues;
     size_t queue_count;
     struct arena arena; /* of one message */
     struct buf packed, record;
@@ -324,20 +323,22 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
     set_tick(p);
 }
 
-static void add_queue(struct poller *p, const char *url)
+static void open_queues(struct poller *p)
 {
-    if (url[0] == '\0')
-        return;
-    p->queues[p->queue_count++] =
-        queue_open(p->base, p->client, url, p->me->config->poller.receives,
-                   config_visibility_s(p->me->config), take, p);
+    const struct config *c = p->me->config;
+
+    p->queues = mem_zero(c->event_queues.count, sizeof(struct queue *));
+    for (size_t i = 0; i < c->event_queues.count; i++)
+        p->queues[p->queue_count++] =
+            queue_open(p->base, p->client, c->event_queues.texts[i], c->poller.receives,
+                       config_visibility_s(c), take, p);
 }
 
 static int poller_open(struct poller *p, struct err *err)
 {
     const struct config *c = p->me->config;
-    unsigned connections =
-        c->poller.receives * QUEUES_MAX + 16; /* polls, and deletions beside them */
+    unsigned connections = /* polls, and deletions beside them */
+        c->poller.receives * (unsigned)c->event_queues.count + 16;
 
     p->base = event_base_new();
     if (p->base == NULL)
@@ -353,9 +354,7 @@ static int poller_open(struct poller *p, struct err *err)
         event_add(p->doorbell, NULL) != 0 || event_add(p->master, NULL) != 0 ||
         event_add(p->term, NULL) != 0)
         return err_set(err, ERR_SYSTEM, "the poller's events cannot be set up");
-    add_queue(p, c->queues.newsletter_events);
-    if (slice_eq(slice_str(c->queues.newsletter_events), slice_str(c->queues.system_events)) == 0)
-        add_queue(p, c->queues.system_events);
+    open_queues(p);
     event_active(p->tick, EV_TIMEOUT, 0);
     return 0;
 }
@@ -371,6 +370,7 @@ static void poller_close(struct poller *p)
     aws_client_destroy(p->client);
     for (size_t i = 0; i < p->queue_count; i++)
         queue_close(p->queues[i]);
+    free(p->queues);
     free_event(p->doorbell);
     free_event(p->tick);
     free_event(p->master);

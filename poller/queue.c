@@ -67,6 +67,7 @@ struct queue {
     struct event_base *base;
     struct aws_client *client;
     char *url;
+    struct slice region; /* of the URL, in it; empty = the client's */
     unsigned receives, visibility_s, wait_s, polls_under_way, deletes_under_way;
     uint64_t last_poll;        /* the number of the newest */
     uint64_t empty_wall_ms;    /* an empty answer that counts; 0 = not yet */
@@ -106,6 +107,7 @@ struct queue *queue_open(struct event_base *base, struct aws_client *client, con
                         .take = take,
                         .arg = arg};
     q->url = mem_strdup(url);
+    q->region = sqs_region_of(slice_str(q->url));
     q->last = &q->first;
     q->oldest_wall_ms = UINT64_MAX;
     return q;
@@ -311,6 +313,7 @@ static void receive(struct queue *q)
     c->began_mono_ms = clock_mono_ms();
     sqs_receive_body(&c->body, slice_str(q->url), q->wait_s, q->visibility_s);
     sqs_request(&request, "AmazonSQS.ReceiveMessage");
+    request.region = q->region;
     request.body = buf_slice(&c->body);
     request.timeout_ms = q->wait_s * UINT64_C(1000) + ANSWER_WITHIN_MS;
     request.done = on_received;
@@ -373,6 +376,7 @@ static void delete_batch(struct queue *q, struct message **messages, size_t coun
     }
     sqs_delete_body(&c->body, slice_str(q->url), handles, count);
     sqs_request(&request, "AmazonSQS.DeleteMessageBatch");
+    request.region = q->region;
     request.body = buf_slice(&c->body);
     request.timeout_ms = DELETE_TIMEOUT_MS;
     request.done = on_deleted;

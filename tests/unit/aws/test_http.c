@@ -49,6 +49,8 @@ struct world {
     enum conduct conduct;
     unsigned connections, open, most_open, requests, bad_signatures;
     size_t body_bytes;
+    const char *expect_region; /* NULL = the client's */
+    bool expect_unsigned;
     char last_line[256];
     struct peer *peers;
     /* what came back */
@@ -122,11 +124,11 @@ static struct slice field_of(struct slice head, struct slice name)
 }
 
 /* Signs the request as it arrived, by its own list of fields. */
-static bool is_well_signed(struct slice head, struct slice body)
+static bool is_well_signed(struct slice head, struct slice body, const char *region)
 {
     struct slice line, rest, method, target, path, query, names, authorization, date;
     struct sign_header fields[SIGN_HEADERS_MAX];
-    struct sign_scope scope = {.region = SLICE("eu-west-1"), .service = SLICE("ses")};
+    struct sign_scope scope = {.region = slice_str(region), .service = SLICE("ses")};
     struct buf mine = {0}, scratch = {0};
     uint8_t key[SHA256_BYTES];
     size_t count = 0;
@@ -275,7 +277,11 @@ static void on_read(struct bufferevent *be, void *arg)
         struct slice line;
         (void)slice_cut(all, '\r', &line, &head);
         (void)snprintf(w->last_line, sizeof w->last_line, "%.*s", SLICE_ARGS(line));
-        if (!is_well_signed(slice_head(all, head_len), slice_from(all, head_len)))
+        if (w->expect_unsigned
+                ? slice_find_nocase(slice_head(all, head_len), SLICE("\r\nauthorization")) !=
+                      SIZE_MAX
+                : !is_well_signed(slice_head(all, head_len), slice_from(all, head_len),
+                                  w->expect_region != NULL ? w->expect_region : "eu-west-1"))
             w->bad_signatures++;
         w->requests++;
         w->body_bytes += body_len;
@@ -475,6 +481,46 @@ static void methods_paths_queries_and_tokens_are_signed_as_they_are_sent(void **
     call(w, "POST", "/", (struct slice){0}, 0);
     run(w, 4);
     assert_int_equal(w->answered, 4);
+}
+
+static void a_call_to_another_region_is_signed_for_it(void **state)
+{
+    struct world *w = *state;
+
+    for (unsigned i = 0; i < 4; i++) {
+        static const char *const regions[] = {"cn-north-1", "eu-west-1", "cn-north-1", "us-west-2"};
+        w->expect_region = regions[i];
+        aws_call(w->client, &(struct aws_request){.service = AWS_SES,
+                                                  .region = slice_str(regions[i]),
+                                                  .method = "POST",
+                                                  .path = "/",
+                                                  .body = SLICE("{}"),
+                                                  .done = on_answer,
+                                                  .arg = w});
+        run(w, i + 1);
+    }
+    w->expect_region = NULL;
+    send_one(w);
+    run(w, 5);
+    assert_int_equal(w->answered, 5);
+}
+
+static void what_has_its_own_url_is_fetched_without_a_signature(void **state)
+{
+    struct world *w = *state;
+    char url[128];
+
+    w->expect_unsigned = true;
+    (void)snprintf(url, sizeof url, "%s/key.pem?x", w->endpoint);
+    aws_call(w->client,
+             &(struct aws_request){
+                 .service = AWS_SNS, .method = "GET", .url = url, .done = on_answer, .arg = w});
+    run(w, 1);
+    assert_int_equal(w->status, 200);
+    assert_string_equal(w->last_line, "GET /key.pem?x HTTP/1.1");
+    w->expect_unsigned = false;
+    send_one(w);
+    run(w, 2);
 }
 
 static void an_error_comes_with_its_code_and_words(void **state)
@@ -782,6 +828,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_A_WORLD(an_answer_comes_with_status_body_and_request_id),
         IN_A_WORLD(methods_paths_queries_and_tokens_are_signed_as_they_are_sent),
+        IN_A_WORLD(a_call_to_another_region_is_signed_for_it),
+        IN_A_WORLD(what_has_its_own_url_is_fetched_without_a_signature),
         IN_A_WORLD(an_error_comes_with_its_code_and_words),
         IN_A_WORLD(connections_are_kept_and_used_again),
         IN_A_WORLD(a_thousand_calls_share_eight_connections),

@@ -158,12 +158,39 @@ static void only_faults_of_sqs_are_tried_again(void **unused)
     assert_false(sqs_deleted_parse(SLICE("{\"Failed\":["), &failed));
 }
 
+static void a_queue_s_url_names_its_region(void **unused)
+{
+    static const char *const cases[][2] = {
+        {"https://sqs.eu-west-1.amazonaws.com/111122223333/q", "eu-west-1"},
+        {"https://sqs.cn-north-1.amazonaws.com.cn/111122223333/q", "cn-north-1"},
+        {"https://sqs.us-gov-west-1.amazonaws.com/1/q", "us-gov-west-1"},
+        {"https://sqs-fips.us-east-2.amazonaws.com/1/q", "us-east-2"},
+        {"https://sqs.ap-southeast-4.api.aws/1/q", "ap-southeast-4"},
+        {"https://eu-central-1.queue.amazonaws.com/1/q", "eu-central-1"},
+        {"https://cn-north-1.queue.amazonaws.com.cn/1/q", "cn-north-1"},
+        {"https://queue.amazonaws.com/1/q", "us-east-1"},
+        {"http://sqs.eu-west-3.localhost.localstack.cloud:4566/000000000000/q", "eu-west-3"},
+        {"http://127.0.0.1:8026/000000000000/q", ""},
+        {"https://sqs.example.com/1/q", ""},
+        {"https://sqs.my-own-host.example/1/q", ""},
+        {"https://sqs.-1.amazonaws.com/", ""},
+        {"sqs.eu-west-1.amazonaws.com", ""},
+        {"https://", ""},
+        {"", ""},
+    };
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        ASSERT_TEXT(sqs_region_of(slice_str(cases[i][0])), cases[i][1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_receive_asks_for_ten_and_waits),
         cmocka_unit_test(a_deletion_numbers_its_entries),
         cmocka_unit_test(a_request_goes_to_the_root_as_json_1_0),
+        cmocka_unit_test(a_queue_s_url_names_its_region),
         cmocka_unit_test(messages_are_read_and_checked),
         cmocka_unit_test(an_empty_queue_answers_in_several_ways),
         cmocka_unit_test(more_than_ten_messages_are_left_in_the_queue),

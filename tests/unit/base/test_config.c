@@ -93,6 +93,33 @@ static void every_setting_is_read(void **unused)
     buf_fini(&m);
 }
 
+static void every_event_queue_is_listed_once_whoever_names_it(void **unused)
+{
+    struct buf m = {0};
+    struct config *c =
+        load("aws { region = \"eu-west-1\" }\n"
+             "queues { system_events = \"https://q/1\" verify_sns = true\n"
+             " sns_topics = {\"arn:aws:sns:eu-west-1:1:a\", \"arn:aws:sns:eu-west-1:1:b\"} }\n"
+             "domain \"a.example\" { api_keys = {k} newsletter_events = \"https://q/2\" }\n"
+             "domain \"b.example\" { api_keys = {k} newsletter_events = \"https://q/2\"\n"
+             " system_events = \"https://q/3\" }\n"
+             "domain \"c.example\" { api_keys = {k} system_events = \"https://q/1\" }\n",
+             &m);
+
+    (void)unused;
+    if (c == NULL)
+        fail_msg("%s", buf_cstr(&m));
+    assert_int_equal(c->event_queues.count, 3);
+    assert_string_equal(c->event_queues.texts[0], "https://q/1");
+    assert_string_equal(c->event_queues.texts[1], "https://q/2");
+    assert_string_equal(c->event_queues.texts[2], "https://q/3");
+    assert_true(c->queues.verify_sns);
+    assert_int_equal(c->queues.sns_topics.count, 2);
+    assert_string_equal(c->queues.sns_topics.texts[1], "arn:aws:sns:eu-west-1:1:b");
+    config_free(c);
+    buf_fini(&m);
+}
+
 static void each_mistake_is_named_with_its_line(void **unused)
 {
     static const struct {
@@ -116,7 +143,11 @@ static void each_mistake_is_named_with_its_line(void **unused)
         {GOOD_REST "domain \"b.example\" { }\n", "has no api_keys"},
         {"aws { region = x }\n" GOOD_DOMAIN, "queues.newsletter_events is not set"},
         {"queues { newsletter_events = \"arn:aws:sqs\" }\naws { region = x }\n" GOOD_DOMAIN,
-         "is no http:// or https:// URL"},
+         "queues.newsletter_events = \"arn:aws:sqs\" is no http:// or https:// URL"},
+        {GOOD_REST "domain \"b.example\" { api_keys = {k} system_events = \"q\" }\n",
+         "domain \"b.example\".system_events = \"q\" is no http:// or https:// URL"},
+        {"queues { sns_topics = {\"ses-events\"} }\n" GOOD_REST,
+         "queues.sns_topics: \"ses-events\" is no ARN"},
     };
     struct buf m = {0};
 
@@ -190,6 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_minimal_file_has_the_defaults),
         cmocka_unit_test(every_setting_is_read),
+        cmocka_unit_test(every_event_queue_is_listed_once_whoever_names_it),
         cmocka_unit_test(each_mistake_is_named_with_its_line),
         cmocka_unit_test(all_mistakes_come_at_once_in_order),
         cmocka_unit_test(the_environment_fills_what_the_file_leaves_out),
