@@ -238,7 +238,8 @@ void event_to_json(struct buf *to, const struct event *e, struct slice storage_b
     }
     if (is_engagement(e->type)) {
         PUT_UNLESS_EMPTY(to, ",\"ip\":", e->ip);
-        put_client(to, e);
+        if (e->client_name.len != 0) /* SES does not tell who leaves a list with what */
+            put_client(to, e);
         PUT_UNLESS_EMPTY(to, ",\"url\":", e->url);
     }
     put_message(to, e);

@@ -5,6 +5,7 @@
 
 #include "base/digest.h"
 #include "base/json.h"
+#include "mail/client_info.h"
 #include "mail/own_event.h"
 
 enum {
@@ -21,6 +22,7 @@ struct reading {
     struct ses_event common;
     struct ses_event *out;
     size_t count;
+    bool unnamed; /* it speaks of somebody, and does not say of whom */
     uint64_t mail_us;
 };
 
@@ -165,6 +167,37 @@ static struct slice first_text(const cJSON *list_or_text)
     return json_text(cJSON_IsArray(list_or_text) ? json_first(list_or_text) : list_or_text);
 }
 
+/* What the mail itself says: SES's common header (a text or a list of them), else the field. */
+static struct slice said_of(struct reading *r, const char *common, const char *field)
+{
+    const cJSON *said = json_get(json_get(r->mail, "commonHeaders"), common);
+    struct slice text = first_text(said);
+
+    return text_of(r, slice_trim(text.len > 0 ? text : header_of(r->mail, field)));
+}
+
+/* Without brackets. Ours when the mail carried one; SES gives each mail another in place of none. */
+static struct slice message_id_of_mail(struct reading *r)
+{
+    struct slice id = bare_address(header_of(r->mail, "Message-ID"));
+
+    if (id.len == 0)
+        id = bare_address(json_get_text(json_get(r->mail, "commonHeaders"), "messageId"));
+    return id.len > 0 ? text_of(r, id) : r->common.event.ses_id;
+}
+
+static void read_tag_fields(struct reading *r, struct event *e)
+{
+    if (e->tags == NULL)
+        e->tags = arena_array(r->arena, MESSAGE_TAGS_MAX, sizeof *e->tags);
+    for (const cJSON *h = json_first(json_get(r->mail, "headers"));
+         h != NULL && e->tag_count < MESSAGE_TAGS_MAX; h = h->next) {
+        struct slice value = slice_trim(json_get_text(h, "value"));
+        if (slice_eq_nocase(json_get_text(h, "name"), SLICE("X-Mailgun-Tag")) && value.len > 0)
+            e->tags[e->tag_count++] = text_of(r, value);
+    }
+}
+
 /* user-variables: X-Mailgun-Variables of the mail, else email-id from its tag. */
 static void read_variables(struct reading *r, struct event *e)
 {
@@ -187,7 +220,6 @@ static void read_variables(struct reading *r, struct event *e)
 
 static void read_mail(struct reading *r)
 {
-    const cJSON *common = json_get(r->mail, "commonHeaders");
     struct ses_event *c = &r->common;
     struct event *e = &c->event;
     struct slice source = bare_address(json_get_text(r->mail, "source"));
@@ -206,15 +238,17 @@ static void read_mail(struct reading *r)
     e->ses_id = get(r, r->mail, "messageId");
     e->envelope_sender = text_of(r, source);
     e->sending_ip = text_of(r, tag_of(r->mail, "ses:outgoing-ip"));
-    e->from = text_of(r, first_text(json_get(common, "from")));
+    e->from = said_of(r, "from", "From");
     if (e->from.len == 0)
         e->from = get(r, r->mail, "source");
-    e->to = text_of(r, first_text(json_get(common, "to")));
-    e->subject = get(r, common, "subject");
+    e->to = said_of(r, "to", "To");
+    e->subject = said_of(r, "subject", "Subject");
     read_variables(r, e);
     read_meta(r, e);
     if (e->message_id.len == 0)
-        e->message_id = e->ses_id;
+        e->message_id = message_id_of_mail(r);
+    if (e->tag_count == 0)
+        read_tag_fields(r, e);
     for (const cJSON *d = json_first(json_get(r->mail, "destination")); d != NULL; d = d->next)
         c->destinations++;
 }
@@ -239,8 +273,10 @@ static struct ses_event *add(struct reading *r, struct slice address)
 {
     address = envelope_address(r, address);
     if (r->count == RECIPIENTS_MAX ||
-        (address.len == 0 && (!r->common.has_recipient || r->common.destinations > 1)))
+        (address.len == 0 && (!r->common.has_recipient || r->common.destinations > 1))) {
+        r->unnamed = true;
         return NULL;
+    }
     struct ses_event *e = &r->out[r->count++];
     *e = r->common;
     e->address = text_of(r, address);
@@ -274,8 +310,7 @@ static void for_listed(struct reading *r, const char *list,
         if (e != NULL)
             fill(r, e, entry);
     }
-    struct ses_event *only =
-        first == NULL && r->common.destinations <= 1 ? add(r, (struct slice){0}) : NULL;
+    struct ses_event *only = first == NULL ? add(r, (struct slice){0}) : NULL;
     if (only != NULL)
         fill(r, only, NULL);
 }
@@ -347,6 +382,14 @@ static void set_status(struct ses_event *e, struct slice diagnostic, struct slic
         s->code = fallback;
 }
 
+/* The server that spoke: "dns; mx.example.net". SES's own says nothing about the reader's. */
+static struct slice mx_of(struct reading *r)
+{
+    struct slice mta = without_type(get(r, r->part, "reportingMTA"));
+
+    return slice_ends_nocase(mta, SLICE("amazonses.com")) ? slice_none() : mta;
+}
+
 /* -------- Delivery -------- */
 
 static void read_delivery(struct reading *r)
@@ -381,10 +424,19 @@ static void suppress(struct ses_event *e, enum ses_suppress list)
     e->suppress_text = e->event.status.message;
 }
 
-static void permanent(struct ses_event *e, const char *reason)
+static void permanent(struct ses_event *e, struct slice reason)
 {
     e->event.severity = SEVERITY_PERMANENT;
-    e->event.reason = slice_str(reason);
+    e->event.reason = reason;
+}
+
+/* Nobody was asked, so there are no words but Mailgun's. */
+static void not_attempted(struct ses_event *e, struct slice reason, int32_t code,
+                          struct slice description)
+{
+    permanent(e, reason);
+    e->event.status = (struct delivery_status){
+        .present = true, .code = code, .description = description, .attempt_no = 1};
 }
 
 static bool holds_one_of(struct slice text, const char *const *words, size_t count)
@@ -408,6 +460,19 @@ static bool is_about_the_mail(struct slice words)
                                         "over limit"};
 
     return holds_one_of(words, those, sizeof those / sizeof those[0]);
+}
+
+/* Mailgun's finer reasons of what is no hard bounce: the receiving side knows the sender's address
+ * ill, or wants to be asked again later. SOURCE spec/mailgun.md §4.7. */
+static struct slice reason_of(struct slice words)
+{
+    static const char *const blocks[] = {"blocked",    "blacklist", "blocklist",  "block list",
+                                         "black list", "spamhaus",  "reputation", "banned"};
+    static const char *const greys[] = {"greylist", "graylist", "grey-list", "grey list"};
+
+    return holds_one_of(words, greys, sizeof greys / sizeof greys[0])      ? SLICE("greylisted")
+           : holds_one_of(words, blocks, sizeof blocks / sizeof blocks[0]) ? SLICE("espblock")
+                                                                           : SLICE("generic");
 }
 
 static bool is_full(const struct ses_event *e, struct slice sub)
@@ -464,27 +529,31 @@ static void judge_bounce(struct reading *r, struct ses_event *e)
     if (slice_eq(sub, SLICE("OnAccountSuppressionList")) || slice_eq(sub, SLICE("Suppressed")) ||
         slice_eq(sub, SLICE("OnTenantSuppressionList")) ||
         slice_eq(sub, SLICE("EmailValidationSuppressed"))) {
-        permanent(e, "suppress-bounce");
-        v->status.code = 605;
-        v->status.description = SLICE("Not delivering to previously bounced address");
-        suppress(e, SES_SUPPRESS_BOUNCE);
-        v->status.message = (struct slice){0}; /* as Mailgun: the description says it */
+        suppress(e, SES_SUPPRESS_BOUNCE); /* with SES's words */
+        not_attempted(e, SLICE("suppress-bounce"), 605,
+                      SLICE("Not delivering to previously bounced address"));
     } else if (slice_eq(sub, SLICE("UnsubscribedRecipient"))) {
-        permanent(e, "suppress-unsubscribe");
-        v->status.code = 606;
-        v->status.description = SLICE("Not delivering to unsubscribed address");
-        v->status.message = (struct slice){0};
+        not_attempted(e, SLICE("suppress-unsubscribe"), 606,
+                      SLICE("Not delivering to unsubscribed address"));
     } else if (slice_eq(type, SLICE("Permanent"))) {
         bool mailbox = is_about_the_mailbox(e);
         e->bounce = SES_BOUNCE_HARD; /* of whatever kind: SES counts them alike */
-        permanent(e, mailbox ? "bounce" : "generic");
+        permanent(e, mailbox ? SLICE("bounce") : reason_of(v->status.message));
         if (mailbox)
             suppress(e, SES_SUPPRESS_BOUNCE);
+    } else if (slice_eq(sub, SLICE("CustomTimeoutExceeded"))) {
+        /* Nobody took it within the time it was given: Mailgun's own case. */
+        permanent(e, SLICE("old"));
+        v->status.code = 602;
+        if (v->status.message.len == 0)
+            v->status.message = SLICE("Too old");
+        if (is_soft(e, sub))
+            e->bounce = SES_BOUNCE_SOFT;
     } else {
         /* SES tells a soft bounce once, when it has given up; Mailgun's readers know it as
          * temporary. */
         v->severity = SEVERITY_TEMPORARY;
-        v->reason = SLICE("generic");
+        v->reason = reason_of(v->status.message);
         if (is_soft(e, sub))
             e->bounce = SES_BOUNCE_SOFT;
     }
@@ -499,6 +568,7 @@ static void fill_bounce(struct reading *r, struct ses_event *e, const cJSON *ent
 
     set_status(e, get(r, entry, "diagnosticCode"), get(r, entry, "status"),
                slice_eq(type, SLICE("Permanent")) ? 550 : 450);
+    e->event.status.mx_host = mx_of(r);
     if (e->event.status.message.len == 0)
         e->event.status.description =
             text_of(r, arena_printf(r->arena, "%.*s bounce: %.*s", SLICE_ARGS(type),
@@ -516,99 +586,39 @@ static void read_bounce(struct reading *r)
 
 static void fill_complaint(struct reading *r, struct ses_event *e, const cJSON *entry)
 {
-    bool listed =
-        slice_eq(json_get_text(r->part, "complaintSubType"), SLICE("OnAccountSuppressionList"));
+    struct slice sub = json_get_text(r->part, "complaintSubType");
+    bool listed = slice_eq(sub, SLICE("OnAccountSuppressionList")) ||
+                  slice_eq(sub, SLICE("OnTenantSuppressionList"));
 
     (void)entry;
+    /* A reader who takes a complaint back: the mail arrived, and nothing more is to be said. */
+    if (slice_eq(json_get_text(r->part, "complaintFeedbackType"), SLICE("not-spam")))
+        return;
     e->event.type = listed ? EVENT_FAILED : EVENT_COMPLAINED;
     suppress(e, SES_SUPPRESS_COMPLAINT);
     if (!listed)
         return;
-    permanent(e, "suppress-complaint");
-    e->event.status = (struct delivery_status){
-        .present = true,
-        .code = 607,
-        .description = SLICE("Not delivering to a user who marked your messages as spam"),
-        .attempt_no = 1,
-    };
+    not_attempted(e, SLICE("suppress-complaint"), 607,
+                  SLICE("Not delivering to a user who marked your messages as spam"));
 }
 
 static void read_complaint(struct reading *r)
 {
     r->common.identity = get(r, r->part, "feedbackId");
-    /* "not-spam" is a reader who takes a complaint back. */
-    if (!slice_eq(json_get_text(r->part, "complaintFeedbackType"), SLICE("not-spam")))
-        for_listed(r, "complainedRecipients", fill_complaint);
+    for_listed(r, "complainedRecipients", fill_complaint);
 }
 
 /* -------- Open, Click -------- */
 
-struct client_rule {
-    const char *needle, *name, *type, *device, *bot;
-};
-
-/* The first that the user agent contains. */
-static const struct client_rule clients[] = {
-    {"GoogleImageProxy", "Gmail image proxy", "robot", "unknown", "gmail"},
-    {"YahooMailProxy", "Yahoo mail proxy", "robot", "unknown", "generic"},
-    {"Barracuda", "Barracuda", "robot", "unknown", "generic"},
-    {"Proofpoint", "Proofpoint", "robot", "unknown", "generic"},
-    {"Mimecast", "Mimecast", "robot", "unknown", "generic"},
-    {"bot", "bot", "robot", "unknown", "generic"},
-    {"Bot", "bot", "robot", "unknown", "generic"},
-    {"curl/", "curl", "robot", "unknown", "generic"},
-    {"python-requests", "python-requests", "robot", "unknown", "generic"},
-    {"Go-http-client", "Go-http-client", "robot", "unknown", "generic"},
-    {"Thunderbird", "Thunderbird", "email client", "desktop", ""},
-    {"Outlook", "Microsoft Outlook", "email client", "desktop", ""},
-    {"Edg/", "Microsoft Edge", "browser", "desktop", ""},
-    {"OPR/", "Opera", "browser", "desktop", ""},
-    {"Firefox/", "Firefox", "browser", "desktop", ""},
-    {"Chrome/", "Chrome", "browser", "desktop", ""},
-    {"Safari/", "Safari", "browser", "desktop", ""},
-    {"AppleWebKit", "Apple Mail", "email client", "desktop", ""},
-};
-
-static const char *system_of(struct slice agent)
+static void set_client(struct event *e)
 {
-    static const char *const systems[][2] = {
-        {"iPhone", "iOS"},     {"iPad", "iOS"},      {"Android", "Android"}, {"Windows", "Windows"},
-        {"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"},
-    };
+    struct client_info c = client_info_of(e->user_agent, e->ip);
 
-    for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++)
-        if (slice_find(agent, slice_str(systems[i][0])) != SIZE_MAX)
-            return systems[i][1];
-    return "unknown";
-}
-
-static void classify(struct event *e)
-{
-    const struct client_rule unknown = {"", "unknown", "unknown", "unknown", ""};
-    const struct client_rule *found = &unknown;
-    struct slice agent = e->user_agent;
-
-    for (size_t i = 0; i < sizeof clients / sizeof clients[0] && found == &unknown; i++)
-        if (slice_find(agent, slice_str(clients[i].needle)) != SIZE_MAX)
-            found = &clients[i];
-    e->client_name = slice_str(found->name);
-    e->client_type = slice_str(found->type);
-    e->device_type = slice_str(found->device);
-    e->bot = slice_str(found->bot);
-    e->client_os = slice_str(system_of(agent));
-    /* Apple's privacy proxy fetches under this name and nothing more. */
-    if (slice_eq(agent, SLICE("Mozilla/5.0")))
-        e->bot = SLICE("apple");
-    bool phone = slice_find(agent, SLICE("iPhone")) != SIZE_MAX ||
-                 (slice_find(agent, SLICE("Android")) != SIZE_MAX &&
-                  slice_find(agent, SLICE("Mobile")) != SIZE_MAX);
-    bool tablet = slice_find(agent, SLICE("iPad")) != SIZE_MAX ||
-                  (slice_find(agent, SLICE("Android")) != SIZE_MAX && !phone);
-    if (e->bot.len == 0 && (phone || tablet)) {
-        e->device_type = phone ? SLICE("mobile") : SLICE("tablet");
-        if (slice_eq(e->client_type, SLICE("browser")))
-            e->client_type = SLICE("mobile browser");
-    }
+    e->client_name = c.name;
+    e->client_os = c.os;
+    e->client_type = c.type;
+    e->device_type = c.device;
+    e->bot = c.bot;
 }
 
 static void read_engagement(struct reading *r, enum event_type type)
@@ -619,10 +629,8 @@ static void read_engagement(struct reading *r, enum event_type type)
     e->ip = get(r, r->part, "ipAddress");
     e->user_agent = get(r, r->part, "userAgent");
     e->url = type == EVENT_CLICKED ? get(r, r->part, "link") : (struct slice){0};
-    classify(e);
-    r->common.identity =
-        arena_printf(r->arena, "%.*s %.*s %.*s", SLICE_ARGS(json_get_text(r->part, "timestamp")),
-                     SLICE_ARGS(e->url), SLICE_ARGS(e->ip));
+    set_client(e);
+    r->common.identity = arena_printf(r->arena, "%.*s %.*s", SLICE_ARGS(e->url), SLICE_ARGS(e->ip));
     for_destinations(r, NULL);
 }
 
@@ -630,16 +638,19 @@ static void read_engagement(struct reading *r, enum event_type type)
 
 static void fill_delay(struct reading *r, struct ses_event *e, const cJSON *entry)
 {
+    struct slice type = get(r, r->part, "delayType");
+    bool blocked = slice_eq(type, SLICE("SpamDetected")) || slice_eq(type, SLICE("IPFailure"));
+
     e->event.type = EVENT_FAILED;
     e->event.severity = SEVERITY_TEMPORARY;
-    e->event.reason = SLICE("generic");
     set_status(e, get(r, entry, "diagnosticCode"), get(r, entry, "status"), 451);
-    e->event.status.description = get(r, r->part, "delayType");
+    e->event.reason = blocked ? SLICE("espblock") : reason_of(e->event.status.message);
+    e->event.status.description = type;
+    e->event.status.mx_host = mx_of(r);
 }
 
 static void read_delay(struct reading *r)
 {
-    r->common.identity = get(r, r->part, "timestamp");
     for_listed(r, "delayedRecipients", fill_delay);
 }
 
@@ -650,7 +661,7 @@ static void fill_refusal(struct reading *r, struct ses_event *e)
     if (words.len == 0)
         words = get(r, r->part, "errorMessage");
     e->event.type = EVENT_FAILED;
-    permanent(e, "generic");
+    permanent(e, SLICE("generic"));
     e->event.status = (struct delivery_status){
         .present = true,
         .code = 554,
@@ -667,16 +678,29 @@ static void fill_unsubscribe(struct reading *r, struct ses_event *e)
     suppress(e, SES_SUPPRESS_UNSUBSCRIBE);
 }
 
+static bool is_out_of(const cJSON *preferences, struct slice topic)
+{
+    for (const cJSON *t = json_first(json_get(preferences, "topicSubscriptionStatus")); t != NULL;
+         t = t->next)
+        if (slice_eq(json_get_text(t, "topicName"), topic))
+            return slice_eq(json_get_text(t, "subscriptionStatus"), SLICE("OptOut"));
+    return false;
+}
+
+/* SES lists all topics, and those that were left long ago. */
 static void read_subscription(struct reading *r)
 {
-    const cJSON *wanted = json_get(r->part, "newTopicPreferences");
-    bool out = json_get_bool(wanted, "unsubscribeAll", false);
+    const cJSON *before = json_get(r->part, "oldTopicPreferences");
+    const cJSON *now = json_get(r->part, "newTopicPreferences");
+    bool left = json_get_bool(now, "unsubscribeAll", false) &&
+                !json_get_bool(before, "unsubscribeAll", false);
 
-    for (const cJSON *t = json_first(json_get(wanted, "topicSubscriptionStatus")); t != NULL;
-         t = t->next)
-        out = out || slice_eq(json_get_text(t, "subscriptionStatus"), SLICE("OptOut"));
-    r->common.identity = get(r, r->part, "timestamp");
-    if (out)
+    for (const cJSON *t = json_first(json_get(now, "topicSubscriptionStatus")); t != NULL;
+         t = t->next) {
+        struct slice topic = json_get_text(t, "topicName");
+        left = left || (is_out_of(now, topic) && !is_out_of(before, topic));
+    }
+    if (left)
         for_destinations(r, fill_unsubscribe);
 }
 
@@ -709,6 +733,24 @@ enum {
     KINDS
 };
 
+/* SES writes "Rendering Failure", its settings RENDERING_FAILURE, and people either. */
+static bool is_kind(struct slice said, struct slice kind)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < said.len; i++) {
+        uint8_t c = said.ptr[i];
+        if (c == ' ' || c == '_')
+            continue;
+        while (at < kind.len && kind.ptr[at] == ' ')
+            at++;
+        if (at == kind.len || !slice_eq_nocase(slice_of(&c, 1), slice_of(kind.ptr + at, 1)))
+            return false;
+        at++;
+    }
+    return said.len > 0 && at == kind.len;
+}
+
 static bool read_event(struct reading *r, const cJSON *root)
 {
     size_t kind = 0;
@@ -716,7 +758,7 @@ static bool read_event(struct reading *r, const cJSON *root)
     r->kind = json_get_text(root, "eventType");
     if (r->kind.len == 0)
         r->kind = json_get_text(root, "notificationType");
-    while (kind < KINDS && !slice_eq(r->kind, slice_str(kinds[kind].kind)))
+    while (kind < KINDS && !is_kind(r->kind, slice_str(kinds[kind].kind)))
         kind++;
     r->mail = json_get(root, "mail");
     if (kind == KINDS || !cJSON_IsObject(r->mail))
@@ -789,6 +831,12 @@ static enum ses_verdict parse_tree(struct reading *r, const cJSON *root, struct 
         return fail(why, "no SES event: neither eventType nor notificationType");
     if (!read_event(r, root))
         return fail(why, "an SES event of an unknown type, or without its mail");
+    if (r->unnamed) {
+        bool many = r->count == RECIPIENTS_MAX;
+        r->count = 0; /* all of it, or none: it is kept whole */
+        return fail(why, many ? "it speaks of more recipients than SES allows"
+                              : "it does not say which of the mail's recipients it is about");
+    }
     return SES_EVENTS;
 }
 
@@ -849,10 +897,11 @@ void ses_event_complete(struct ses_event *e, const struct message_head *head,
 void ses_event_identify(struct ses_event *e)
 {
     uint8_t folded[320];
-    size_t len = e->event.recipient.len < sizeof folded ? e->event.recipient.len : sizeof folded;
+    /* As SES writes it, not as the batch does: the batch may not be there when it comes again. */
+    size_t len = e->address.len < sizeof folded ? e->address.len : sizeof folded;
 
     for (size_t i = 0; i < len; i++) {
-        uint8_t c = e->event.recipient.ptr[i];
+        uint8_t c = e->address.ptr[i];
         folded[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
     }
     struct slice parts[] = {e->event.ses_id, e->kind, slice_of(folded, len), e->identity};

@@ -42,7 +42,7 @@ struct ses_event {
     struct slice suppress_code, suppress_text;
     struct slice from_domain; /* of mail.source, lower case */
     struct slice kind;        /* SES's event type: part of the identity */
-    struct slice identity;    /* the rest of what makes this event itself */
+    struct slice identity;    /* what makes it another than one of the same kind at the same time */
 };
 
 enum ses_verdict ses_event_parse(struct slice body, struct arena *a, struct ses_event **events,
@@ -53,7 +53,9 @@ enum ses_verdict ses_event_parse(struct slice body, struct arena *a, struct ses_
 void ses_event_complete(struct ses_event *e, const struct message_head *head,
                         const struct recipient *recipient, struct arena *a);
 
-/* Gives the event its id; after completion, as the domain and the recipient are part of it. */
+/* Gives the event its id; after completion, as the domain is part of it. The rest of it is what SES
+ * said: SES's message id, kind, address, time and identity. So it is the same whatever carried it
+ * (SNS, EventBridge, raw), however often, and whether the batch is known or not. */
 void ses_event_identify(struct ses_event *e);
 
 #endif
