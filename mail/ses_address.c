@@ -312,3 +312,43 @@ bool ses_mailbox_encode(struct buf *to, struct slice name, struct slice address)
         buf_add_byte(to, '>');
     return true;
 }
+
+/* Quotes and escapes of the local part undone, the domain as Punycode, ASCII in lower case. */
+static bool put_folded(struct buf *to, struct slice address)
+{
+    size_t at = slice_rfind_byte(address, '@'), from = to->len;
+
+    if (at == SIZE_MAX || !slice_is_utf8(address))
+        return false;
+    struct slice local = slice_head(address, at);
+    bool quoted = at >= 2 && local.ptr[0] == '"' && local.ptr[at - 1] == '"';
+    for (size_t i = quoted ? 1 : 0; i < (quoted ? at - 1 : at); i++) {
+        if (quoted && local.ptr[i] == '\\' && i + 2 < at)
+            i++;
+        buf_add_byte(to, local.ptr[i]);
+    }
+    buf_add_byte(to, '@');
+    if (!put_domain(to, slice_from(address, at + 1)))
+        return false;
+    for (size_t i = from; i < to->len; i++)
+        if (to->ptr[i] >= 'A' && to->ptr[i] <= 'Z')
+            to->ptr[i] = (uint8_t)(to->ptr[i] + 32);
+    return true;
+}
+
+bool ses_address_same(struct slice a, struct slice b)
+{
+    struct buf one = {0}, other = {0};
+
+    if (slice_eq_nocase(a, b))
+        return true;
+    /* Nothing but these two can differ without making another address. */
+    if (slice_is_ascii(a) && slice_is_ascii(b) && slice_find_byte(a, '"') == SIZE_MAX &&
+        slice_find_byte(b, '"') == SIZE_MAX)
+        return false;
+    bool same = put_folded(&one, a) && put_folded(&other, b) &&
+                slice_eq(buf_slice(&one), buf_slice(&other));
+    buf_fini(&one);
+    buf_fini(&other);
+    return same;
+}

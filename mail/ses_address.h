@@ -27,6 +27,11 @@ bool ses_mailboxes_parse(struct slice text, struct arena *a, struct ses_mailbox 
 /* Appends `name <address>`, or the address alone. */
 bool ses_mailbox_encode(struct buf *to, struct slice name, struct slice address);
 
+/* Are these one address, spelled twice? Case (SES folds the local part's as well as the domain's, and
+ * so do readers' servers), Punycode, and a local part in quotes that it needs or not make no
+ * difference. */
+bool ses_address_same(struct slice a, struct slice b);
+
 /* Appends unstructured header text. */
 void ses_text_encode(struct buf *to, struct slice text);
 

@@ -63,21 +63,10 @@ static void leave(struct poller *p, enum child_exit verdict)
 
 /* -------- from an event to records -------- */
 
-/* Is this our recipient in SES's spelling? (Domains beyond ASCII went out as Punycode.) */
-static bool is_address_of(const struct recipient *r, struct slice address, struct buf *scratch)
-{
-    if (slice_eq_nocase(r->address, address))
-        return true;
-    buf_reset(scratch);
-    return ses_mailbox_encode(scratch, slice_none(), r->address) &&
-           slice_eq_nocase(buf_slice(scratch), address);
-}
-
 /* Looks for the address that SES names among a batch's recipients: all of them, or those that are
  * copied with each mail. */
 static bool find_by_address(struct store_txn *t, struct ses_event *e,
-                            const struct message_head *head, struct arena *a, struct buf *scratch,
-                            struct recipient *one)
+                            const struct message_head *head, struct arena *a, struct recipient *one)
 {
     for (uint32_t slice = 0; slice * MESSAGE_SLICE < head->recipient_count; slice++) {
         struct slice packed;
@@ -88,7 +77,7 @@ static bool find_by_address(struct store_txn *t, struct ses_event *e,
             continue;
         for (size_t i = 0; i < count; i++) {
             if ((head->batch_mode && list[i].kind == RECIPIENT_TO) ||
-                !is_address_of(&list[i], e->address, scratch))
+                !ses_address_same(list[i].address, e->address))
                 continue;
             e->recipient = slice * MESSAGE_SLICE + (uint32_t)i;
             *one = list[i];
@@ -99,21 +88,34 @@ static bool find_by_address(struct store_txn *t, struct ses_event *e,
 }
 
 /* The recipient that SES's event is about. The tag names the first one of the call; an event about
- * another is one of a copy's, or of a mail with several recipients. */
+ * another is one of a copy's, or of a mail with several recipients. False: the batch does not have
+ * the recipient that the tag names. */
 static bool find_recipient(struct store_txn *t, struct ses_event *e,
                            const struct message_head *head, struct arena *a, struct recipient *one)
 {
-    struct buf scratch = {0};
     struct slice packed;
 
     if (!e->has_recipient || e->recipient >= head->recipient_count ||
         !batch_recipients(t, e->batch_id, e->recipient / MESSAGE_SLICE, &packed) ||
         !recipients_unpack_one(packed, e->recipient % MESSAGE_SLICE, a, one))
         return false;
-    bool found = e->address.len == 0 || is_address_of(one, e->address, &scratch) ||
-                 find_by_address(t, e, head, a, &scratch, one) || e->destinations <= 1;
-    buf_fini(&scratch);
-    return found;
+    if (e->address.len == 0 || e->destinations <= 1 || ses_address_same(one->address, e->address) ||
+        find_by_address(t, e, head, a, one))
+        return true;
+    /* An address that nobody of the batch has. In batch mode the copies are few and known, and the
+     * reader is the one that the tag names, however it is spelled. Else it is told as SES tells it,
+     * for the batch, and proves nothing about any of its recipients. */
+    if (!head->batch_mode) {
+        *one = (struct recipient){.address = e->address};
+        e->settles = false;
+    }
+    return true;
+}
+
+/* Another program's mail may carry a tag like ours: its batch is none of ours then. */
+static bool is_of_domain(const struct ses_event *e, struct slice domain)
+{
+    return e->event.domain.len == 0 || slice_eq_nocase(e->event.domain, domain);
 }
 
 /* Adds what the store knows. False when no configured domain owns the event. */
@@ -124,7 +126,7 @@ static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e)
     struct recipient one;
 
     if (t != NULL && e->batch_id != 0 && batch_head(t, e->batch_id, &packed) &&
-        message_head_unpack(packed, &p->arena, &head) &&
+        message_head_unpack(packed, &p->arena, &head) && is_of_domain(e, head.domain) &&
         find_recipient(t, e, &head, &p->arena, &one)) {
         ses_event_complete(e, &head, &one, &p->arena);
         return true;
