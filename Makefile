@@ -17,7 +17,7 @@ base_SRC := arena buf clock config digest err json log mem pack slice tls
 shm_SRC := bell child gauges record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render \
-            ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
+            ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables
 aws_SRC := credentials error http ses sign sqs
 store_SRC := backup batch_write batches check control_client deadletters events gates key reputation store suppressions

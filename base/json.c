@@ -89,12 +89,9 @@ static bool is_plain(uint64_t word)
     return (odd & BYTES_OF(0x80)) == 0;
 }
 
-void json_put_escaped(struct buf *to, struct slice s)
+/* From i on, the place of the first byte that cannot stay as it is; the end when there is none. */
+static inline size_t past_plain(struct slice s, size_t i)
 {
-    static const char hex[] = "0123456789abcdef";
-    size_t from = 0, i = 0;
-
-    (void)buf_reserve(to, s.len);
     while (i < s.len) {
         uint64_t word;
         if (s.len - i >= sizeof word) {
@@ -116,6 +113,31 @@ void json_put_escaped(struct buf *to, struct slice s)
                 continue;
             }
         }
+        break;
+    }
+    return i;
+}
+
+size_t json_escaped_length(struct slice s)
+{
+    size_t len = s.len;
+
+    for (size_t i = past_plain(s, 0); i < s.len; i = past_plain(s, i + 1)) {
+        uint8_t c = s.ptr[i];
+        bool is_short = c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t';
+        len += is_short ? 1 : c >= 0x80 ? 2 : 5;
+    }
+    return len;
+}
+
+void json_put_escaped(struct buf *to, struct slice s)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t from = 0;
+
+    (void)buf_reserve(to, s.len);
+    for (size_t i = past_plain(s, 0); i < s.len; i = past_plain(s, from)) {
+        uint8_t c = s.ptr[i];
         buf_add(to, s.ptr + from, i - from);
         if (c == '"' || c == '\\') {
             buf_add_byte(to, '\\');
@@ -133,7 +155,7 @@ void json_put_escaped(struct buf *to, struct slice s)
             buf_add_byte(to, (uint8_t)hex[c >> 4]);
             buf_add_byte(to, (uint8_t)hex[c & 15]);
         }
-        from = ++i;
+        from = i + 1;
     }
     buf_add_slice(to, slice_from(s, from));
 }

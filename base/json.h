@@ -33,6 +33,8 @@ void json_put_tree(struct buf *to, const cJSON *tree);
 void json_put_text(struct buf *to, struct slice s);
 /* The same without the quotes around it. */
 void json_put_escaped(struct buf *to, struct slice s);
+/* How many bytes that would append. */
+size_t json_escaped_length(struct slice s);
 /* Appends `"name":`, with a comma before it unless the buffer ends in '{', '[' or ','. */
 void json_put_name(struct buf *to, const char *name);
 /* Name and value in one go. */

@@ -123,38 +123,50 @@ static size_t line_end(struct slice text, size_t at)
     return at + 1 < text.len && text.ptr[at + 1] == '\n' ? 2 : 1;
 }
 
-/* Every line end becomes CRLF; the text ends with one. */
-static void add_lines(struct buf *to, struct slice text)
+/* Appends, or only counts where `to` is NULL: what is put and how long it is are told by the same
+ * code. */
+static inline size_t put(struct buf *to, const void *bytes, size_t len)
 {
-    size_t start = 0, at = 0;
+    if (to != NULL)
+        buf_add(to, bytes, len);
+    return len;
+}
 
-    buf_reserve(to, text.len + text.len / 32 + 2);
+/* Every line end becomes CRLF; the text ends with one. Returns the length; `to` as in put(). */
+static size_t add_lines(struct buf *to, struct slice text)
+{
+    size_t start = 0, at = 0, len = 0;
+
+    if (to != NULL)
+        buf_reserve(to, text.len + text.len / 32 + 2);
     while (at < text.len) {
         size_t end = line_end(text, at);
         if (end == 0) {
             at++;
             continue;
         }
-        buf_add(to, text.ptr + start, at - start);
-        buf_add(to, "\r\n", 2);
+        len += put(to, text.ptr + start, at - start);
+        len += put(to, "\r\n", 2);
         at += end;
         start = at;
     }
     if (start < text.len) {
-        buf_add(to, text.ptr + start, at - start);
-        buf_add(to, "\r\n", 2);
+        len += put(to, text.ptr + start, at - start);
+        len += put(to, "\r\n", 2);
     }
+    return len;
 }
 
-static void add_quoted_printable(struct buf *to, struct slice text)
+/* Returns the length; `to` as in put(). */
+static size_t add_quoted_printable(struct buf *to, struct slice text)
 {
     static const char hex[] = "0123456789ABCDEF";
-    size_t column = 0;
+    size_t column = 0, len = 0;
 
     for (size_t at = 0; at < text.len;) {
         size_t end = line_end(text, at);
         if (end > 0) {
-            buf_add(to, "\r\n", 2);
+            len += put(to, "\r\n", 2);
             column = 0;
             at += end;
             continue;
@@ -166,7 +178,7 @@ static void add_quoted_printable(struct buf *to, struct slice text)
         size_t width = escape ? 3 : 1;
         /* The "=" of a soft break needs the last column, unless the line ends here anyway. */
         if (column + width > ENCODED_LINE - (last ? 0U : 1U)) {
-            buf_add(to, "=\r\n", 3);
+            len += put(to, "=\r\n", 3);
             column = 0;
         }
         /* A line that begins with a dot or "From " suffers in transit (RFC 2049 3), and one that
@@ -176,22 +188,27 @@ static void add_quoted_printable(struct buf *to, struct slice text)
         width = escape ? 3 : 1;
         column += width;
         if (escape) {
-            uint8_t *out = buf_reserve(to, 3);
-            out[0] = '=';
-            out[1] = (uint8_t)hex[c >> 4];
-            out[2] = (uint8_t)hex[c & 15];
-            to->len += 3;
+            const char escaped[] = {'=', hex[c >> 4], hex[c & 15]};
+            len += put(to, escaped, sizeof escaped);
         } else {
-            buf_add_byte(to, c);
+            len += put(to, &c, 1);
         }
     }
     if (column > 0 || text.len == 0)
-        buf_add(to, "\r\n", 2);
+        len += put(to, "\r\n", 2);
+    return len;
+}
+
+static size_t base64_lines_length(size_t bytes)
+{
+    size_t rest = bytes % ENCODED_BYTES;
+
+    return bytes / ENCODED_BYTES * (ENCODED_LINE + 2) + (rest > 0 ? (rest + 2) / 3 * 4 + 2 : 0);
 }
 
 void mime_base64_lines(struct buf *to, struct slice data)
 {
-    buf_reserve(to, data.len / ENCODED_BYTES * (ENCODED_LINE + 2) + ENCODED_LINE + 4);
+    buf_reserve(to, base64_lines_length(data.len));
     for (size_t at = 0; at < data.len; at += ENCODED_BYTES) {
         size_t left = data.len - at;
         text_base64(to, slice_of(data.ptr + at, left < ENCODED_BYTES ? left : ENCODED_BYTES));
@@ -206,25 +223,45 @@ const char *mime_encoding_name(enum mime_encoding encoding)
     return names[encoding];
 }
 
-void mime_put_text(struct buf *to, struct slice text, enum mime_encoding encoding)
+/* A last line end that the text itself does not have: it belongs to nobody. */
+static size_t surplus_of(struct slice text, enum mime_encoding encoding)
 {
-    bool ended = text.len == 0 || line_end(text, text.len - 1) > 0;
+    if (encoding == MIME_BASE64)
+        return 0;
+    if (text.len == 0)
+        return encoding == MIME_QUOTED_PRINTABLE ? 2 : 0;
+    return line_end(text, text.len - 1) > 0 ? 0 : 2;
+}
+
+size_t mime_text_length(struct slice text, enum mime_encoding encoding)
+{
+    size_t surplus = surplus_of(text, encoding);
 
     switch (encoding) {
     case MIME_7BIT:
-        add_lines(to, text);
+        return add_lines(NULL, text) - surplus;
+    case MIME_QUOTED_PRINTABLE:
+        return add_quoted_printable(NULL, text) - surplus;
+    case MIME_BASE64:
+        break;
+    }
+    return base64_lines_length(text.len);
+}
+
+void mime_put_text(struct buf *to, struct slice text, enum mime_encoding encoding)
+{
+    switch (encoding) {
+    case MIME_7BIT:
+        (void)add_lines(to, text);
         break;
     case MIME_QUOTED_PRINTABLE:
-        add_quoted_printable(to, text);
+        (void)add_quoted_printable(to, text);
         break;
     case MIME_BASE64:
         mime_base64_lines(to, text);
-        return;
+        break;
     }
-    if (text.len == 0 && encoding == MIME_QUOTED_PRINTABLE)
-        to->len -= 2;
-    else if (!ended)
-        to->len -= 2; /* it belongs to nobody */
+    to->len -= surplus_of(text, encoding);
 }
 
 static void add_text_part(struct buf *to, const char *type, struct slice text)
@@ -235,11 +272,11 @@ static void add_text_part(struct buf *to, const char *type, struct slice text)
     switch (encoding) {
     case MIME_7BIT:
         add_line(to, "7bit\r\n");
-        add_lines(to, text);
+        (void)add_lines(to, text);
         return;
     case MIME_QUOTED_PRINTABLE:
         add_line(to, "quoted-printable\r\n");
-        add_quoted_printable(to, text);
+        (void)add_quoted_printable(to, text);
         return;
     case MIME_BASE64:
         add_line(to, "base64\r\n");
@@ -446,6 +483,22 @@ static void add_related(struct buf *to, const struct mime_message *m)
     add_alternatives(to, m);
     add_files(to, m, true, separator);
     close_multipart(to, separator);
+}
+
+size_t mime_content_length(const struct mime_message *m)
+{
+    const struct slice texts[] = {m->text, m->amp_html, m->html};
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < m->header_count; i++)
+        bytes += m->headers[i].name.len + m->headers[i].value.len;
+    for (size_t i = 0; i < 3; i++)
+        if (texts[i].len > 0)
+            bytes += mime_text_length(texts[i], mime_encoding_of(texts[i]));
+    for (size_t i = 0; i < m->attachment_count; i++)
+        bytes += m->encoded != NULL ? m->encoded[i].len
+                                    : base64_lines_length(m->attachments[i].data.len);
+    return bytes;
 }
 
 void mime_write(struct buf *to, const struct mime_message *m)

@@ -38,6 +38,9 @@ struct mime_message {
 };
 
 void mime_write(struct buf *to, const struct mime_message *m);
+/* The bytes of what it carries, as mime_write() would encode it: header values, texts and files. The
+ * rest of the message (names of types, boundaries) is small. Nothing is written for it. */
+size_t mime_content_length(const struct mime_message *m);
 
 /* ---- pieces, for who puts a message together in another way ---- */
 
@@ -51,6 +54,8 @@ enum mime_encoding mime_encoding_of(struct slice text);
 /* The text as it is to be decoded again: with a line end behind it only where it has one (base64
  * lines all end). MIME_7BIT changes line ends only. */
 void mime_put_text(struct buf *to, struct slice text, enum mime_encoding encoding);
+/* How many bytes mime_put_text() would append. */
+size_t mime_text_length(struct slice text, enum mime_encoding encoding);
 
 /* SES refuses a mail in which such a field stands twice: the last one counts. SOURCE spec/aws.md
  * §6.

@@ -193,8 +193,19 @@ size_t render_values(const struct render_keys *k, const struct recipient *r, str
     return known < k->count ? k->count - known : 0;
 }
 
+size_t render_length(const struct render_template *t, const struct slice *values)
+{
+    size_t bytes = t->literal_bytes;
+
+    for (size_t i = 0; t->varies && i < t->count; i++)
+        if (t->parts[i].slot != RENDER_LITERAL)
+            bytes += values[t->parts[i].slot].len;
+    return bytes;
+}
+
 void render_run(const struct render_template *t, const struct slice *values, struct buf *to)
 {
+    buf_reserve(to, render_length(t, values));
     for (size_t i = 0; i < t->count; i++)
         buf_add_slice(to, t->parts[i].slot == RENDER_LITERAL ? t->parts[i].literal
                                                              : values[t->parts[i].slot]);

@@ -69,6 +69,10 @@ void render_compile(struct render_template *t, struct slice text, const struct r
 size_t render_values(const struct render_keys *k, const struct recipient *r, struct arena *a,
                      struct slice *values);
 
+/* How many bytes render_run() would append: known without making them, and without looking at more
+ * than the lengths. A value that is named often can be more than any memory holds. */
+size_t render_length(const struct render_template *t, const struct slice *values);
+
 /* Appends the text for these values. */
 void render_run(const struct render_template *t, const struct slice *values, struct buf *to);
 

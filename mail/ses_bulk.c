@@ -240,10 +240,18 @@ static void put_value(struct buf *data, char prefix, size_t slot, struct slice v
     buf_add_byte(data, '"');
 }
 
-/* The recipient's values as a JSON text within JSON. False when they are too long for SES. */
+/* The recipient's values as a JSON text within JSON. False when they are too long for SES: of those
+ * nothing may be made. */
 static bool put_data(const struct ses_batch *b, const struct slice *values, struct ses_scratch *s,
                      struct buf *to)
 {
+    size_t bytes = 0;
+
+    for (size_t slot = 0; slot < render_slot_count(b->keys); slot++)
+        bytes += values[slot].len *
+                 ((b->used_in_body[slot] ? 1U : 0U) + (b->used_in_subject[slot] ? 1U : 0U));
+    if (bytes > SES_TEMPLATE_DATA_MAX)
+        return false;
     buf_reset(&s->header);
     buf_add_byte(&s->header, '{');
     for (size_t slot = 0; slot < render_slot_count(b->keys); slot++) {
@@ -271,7 +279,8 @@ static bool put_entry(const struct ses_batch *b, const struct recipient *reader,
 
     arena_reset(&s->arena);
     struct slice *values = ses_values_of(b, reader, s);
-    if (ses_fields_render(b, values, s, &fields, &err) != SES_FITS || !ses_fields_fit_list(&fields))
+    if (!ses_mail_fits(b, values, &err) ||
+        ses_fields_render(b, values, s, &fields, &err) != SES_FITS || !ses_fields_fit_list(&fields))
         return false;
     buf_add_byte(to, '{');
     if (!ses_put_destination(b, reader, 1, 1, false, s, to, &err))

@@ -23,6 +23,7 @@ static struct render_template escaped(const struct render_template *t, struct ar
     struct buf json = {0};
 
     copy.parts = arena_array(a, t->count, sizeof *copy.parts);
+    copy.literal_bytes = 0;
     for (size_t i = 0; i < t->count; i++) {
         copy.parts[i] = t->parts[i];
         if (t->parts[i].slot != RENDER_LITERAL)
@@ -30,6 +31,7 @@ static struct render_template escaped(const struct render_template *t, struct ar
         buf_reset(&json);
         json_put_escaped(&json, t->parts[i].literal);
         copy.parts[i].literal = arena_dup(a, buf_slice(&json));
+        copy.literal_bytes += json.len;
     }
     buf_fini(&json);
     return copy;

@@ -192,7 +192,13 @@ static void put_variables(const struct ses_batch *b, const struct slice *values,
                           struct ses_scratch *s)
 {
     struct buf json = {0};
+    size_t bytes = 0;
 
+    buf_reset(&s->header);
+    for (size_t i = 0; i < b->var_count; i++)
+        bytes += b->vars[i].name.len + render_length(&b->vars[i].value, values);
+    if (bytes > SES_HEADER_VALUE_MAX)
+        return;
     buf_add_byte(&json, '{');
     for (size_t i = 0; i < b->var_count; i++) {
         if (i > 0)
@@ -204,7 +210,6 @@ static void put_variables(const struct ses_batch *b, const struct slice *values,
         json_put_text(&json, buf_slice(&s->text));
     }
     buf_add_byte(&json, '}');
-    buf_reset(&s->header);
     put_json_ascii(&s->header, buf_slice(&json));
     if (s->header.len > SES_HEADER_VALUE_MAX)
         buf_reset(&s->header);

@@ -34,7 +34,8 @@ enum {
     SES_BULK_BODY_MAX = 1000000,    /* of JSON with an inline template: 1 MB */
     SES_BULK_PREFIX_MAX = 900000,   /* leaves room for recipients */
     SES_TEMPLATE_DATA_MAX = 250000, /* of one recipient: 262,144 characters */
-    SES_MESSAGE_MAX = 40000000      /* of one mail, encoded: 40 MB */
+    SES_MESSAGE_MAX = 40000000,     /* of one mail, encoded: 40 MB */
+    SES_LINE_MAX = 100000           /* of one header value before it is encoded: ours */
 };
 
 /* Cheapest first. */

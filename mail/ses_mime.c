@@ -4,7 +4,6 @@
  * together for each reader, all others go out byte for byte.
  */
 #include "base/json.h"
-#include "mail/mime.h"
 #include "mail/mime_read.h"
 #include "mail/ses_address.h"
 #include "mail/ses_parts.h"
@@ -350,7 +349,7 @@ void ses_mime_compile(struct ses_batch *b, struct arena *a)
         c.m->is_broken = true;
 }
 
-/* ---- one mail ---- */
+/* ---- what it is put together from ---- */
 
 static bool put_field(struct slice name, struct slice value, struct buf *to, struct err *err)
 {
@@ -396,6 +395,63 @@ bool ses_mime_put_from(const struct ses_batch *b, const struct slice *values, st
     return true;
 }
 
+/* ---- its size ---- */
+
+static size_t boxes_length(const struct boxes *boxes, const struct slice *values)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < boxes->count; i++)
+        bytes += render_length(&boxes->list[i].name, values) +
+                 render_length(&boxes->list[i].address, values);
+    return bytes;
+}
+
+static bool piece_fits(const struct piece *p, const struct slice *values, size_t *bytes,
+                       struct err *err)
+{
+    struct slice name = p->name;
+    size_t line = 0;
+
+    switch (p->kind) {
+    case PIECE_BYTES:
+    case PIECE_LIST_UNSUB_POST:
+        *bytes += p->bytes.len;
+        return true;
+    case PIECE_TEXT:
+        *bytes += render_length(&p->text, values);
+        return true;
+    case PIECE_HEADER:
+        name = p->header->name;
+        line = ses_header_length(p->header, values);
+        break;
+    case PIECE_LINE:
+        line = render_length(&p->text, values);
+        break;
+    case PIECE_TO:
+        name = SLICE("To");
+        line = boxes_length(&p->boxes, values);
+        break;
+    case PIECE_MAILBOXES:
+    case PIECE_FROM:
+        line = boxes_length(&p->boxes, values);
+        break;
+    }
+    *bytes += line;
+    return ses_line_fits(name, line, err);
+}
+
+bool ses_mime_fits(const struct ses_batch *b, const struct slice *values, size_t *bytes,
+                   struct err *err)
+{
+    for (size_t i = 0; i < b->mime->count; i++)
+        if (!piece_fits(&b->mime->pieces[i], values, bytes, err))
+            return false;
+    return true;
+}
+
+/* ---- one mail ---- */
+
 static bool put_piece(const struct piece *p, const struct recipient *reader,
                       const struct slice *values, bool has_list_unsubscribe, struct ses_scratch *s,
                       struct buf *to, struct err *err)
@@ -407,6 +463,8 @@ static bool put_piece(const struct piece *p, const struct recipient *reader,
     case PIECE_TEXT:
         buf_reset(&s->text);
         render_run(&p->text, values, &s->text);
+        if (!ses_text_fits(to->len, buf_slice(&s->text), p->encoding, err))
+            return false;
         mime_put_text(to, buf_slice(&s->text), p->encoding);
         if (p->encoding == MIME_BASE64 && !p->is_last_body && s->text.len > 0)
             to->len -= 2; /* the boundary brings its own line end */

@@ -5,6 +5,7 @@
 #ifndef MAIL_SES_PARTS_H
 #define MAIL_SES_PARTS_H
 
+#include "mail/mime.h"
 #include "mail/ses_mail.h"
 
 enum ses_header_form {
@@ -110,7 +111,26 @@ bool ses_put_destination(const struct ses_batch *b, const struct recipient *list
 void ses_put_tags(const struct ses_batch *b, const struct recipient *reader, uint32_t index,
                   struct ses_scratch *s, struct buf *to);
 
+/* ---- mail/ses_size.c ---- */
+
+/* Is the mail small enough to be made? Asked before anything of it is: what comes after can rely on
+ * lines of a header of SES_LINE_MAX bytes and a mail of SES_MESSAGE_MAX, not counting what encoding
+ * adds. False and *err: it is refused, whichever way it would go. */
+bool ses_mail_fits(const struct ses_batch *b, const struct slice *values, struct err *err);
+/* Do the texts stay below SES_MESSAGE_MAX as JSON? Else the mail goes Raw, in base64. */
+bool ses_json_fits(const struct ses_batch *b, const struct slice *values);
+/* Does a message of so many bytes, and a text behind them? And one with such content? */
+bool ses_text_fits(size_t before, struct slice text, enum mime_encoding encoding, struct err *err);
+bool ses_content_fits(const struct mime_message *m, struct err *err);
+bool ses_size_fits(size_t bytes, struct err *err);
+bool ses_line_fits(struct slice name, size_t bytes, struct err *err);
+size_t ses_header_length(const struct ses_header *h, const struct slice *values);
+
 /* ---- mail/ses_mime.c ---- */
+
+/* Adds the length of a whole message to *bytes. False and *err: a line of its header is too long. */
+bool ses_mime_fits(const struct ses_batch *b, const struct slice *values, size_t *bytes,
+                   struct err *err);
 
 void ses_mime_compile(struct ses_batch *b, struct arena *a);
 /* The message as this reader gets it. */
@@ -128,8 +148,8 @@ bool ses_value_folds(struct slice value); /* into lines of a mail */
 
 void ses_raw_compile(struct ses_batch *b, struct arena *a);
 enum ses_fit ses_raw_render(const struct ses_batch *b, const struct recipient *list, size_t count,
-                            uint64_t mask, uint32_t first, struct ses_scratch *s, struct buf *to,
-                            struct err *err);
+                            uint64_t mask, uint32_t first, const struct slice *values,
+                            struct ses_scratch *s, struct buf *to, struct err *err);
 /* Decides whether the batch can go in bulk; then makes its prefix. */
 bool ses_bulk_compile(struct ses_batch *b, struct arena *a);
 

@@ -3,7 +3,6 @@
  */
 #include "base/digest.h"
 #include "base/json.h"
-#include "mail/mime.h"
 #include "mail/ses_address.h"
 #include "mail/ses_parts.h"
 
@@ -59,10 +58,10 @@ static struct slice run(const struct render_template *t, const struct slice *val
 
     if (!t->varies && t->count <= 1)
         return t->count == 0 ? slice_none() : t->parts[0].literal;
+    text.cap = render_length(t, values);
+    text.ptr = arena_alloc(a, text.cap); /* all that it needs: it does not grow */
     render_run(t, values, &text);
-    struct slice kept = arena_dup(a, buf_slice(&text));
-    buf_fini(&text);
-    return kept;
+    return buf_slice(&text);
 }
 
 bool ses_value_folds(struct slice value)
@@ -162,26 +161,21 @@ static bool write_message(const struct ses_batch *b, const struct recipient *lis
     };
     m.headers = fields_of(b, b->batch_mode ? &one : list, b->batch_mode ? 1 : count, values, s,
                           &m.header_count, err);
-    if (m.headers == NULL)
+    if (m.headers == NULL || !ses_content_fits(&m, err))
         return false;
     mime_write(&s->mime, &m);
     return true;
 }
 
 enum ses_fit ses_raw_render(const struct ses_batch *b, const struct recipient *list, size_t count,
-                            uint64_t mask, uint32_t first, struct ses_scratch *s, struct buf *to,
-                            struct err *err)
+                            uint64_t mask, uint32_t first, const struct slice *values,
+                            struct ses_scratch *s, struct buf *to, struct err *err)
 {
     unsigned at = (unsigned)__builtin_ctzll(mask);
-    struct slice *values = ses_values_of(b, &list[at], s);
 
-    if (!write_message(b, list, count, at, first + at, values, s, err))
+    if (!write_message(b, list, count, at, first + at, values, s, err) ||
+        !ses_size_fits(s->mime.len, err))
         return SES_REFUSED;
-    if (s->mime.len > SES_MESSAGE_MAX) {
-        (void)err_set(err, ERR_INPUT, "The mail has %zu bytes: SES takes %d at most", s->mime.len,
-                      SES_MESSAGE_MAX);
-        return SES_REFUSED;
-    }
     buf_add_byte(to, '{');
     if (!(b->mime != NULL ? ses_mime_put_from : ses_put_from)(b, values, s, to, err))
         return SES_REFUSED;

@@ -29,7 +29,7 @@ static enum ses_fit put_content(const struct ses_batch *b, const struct slice *v
 
     if (ses_fields_render(b, values, s, &fields, err) != SES_FITS)
         return SES_REFUSED;
-    if (!ses_fields_fit_list(&fields))
+    if (!ses_fields_fit_list(&fields) || !ses_json_fits(b, values))
         return SES_NEEDS_RAW;
     buf_add_str(to, ",\"Content\":{\"Simple\":{\"Subject\":{\"Data\":\"");
     put_subject(b, values, s, to);
@@ -62,9 +62,11 @@ enum ses_fit ses_render_one(const struct ses_batch *b, enum ses_way way,
     assert(at < count && (!b->batch_mode || (mask & (mask - 1)) == 0));
 
     arena_reset(&s->arena);
+    const struct slice *values = ses_values_of(b, &list[at], s);
+    if (!ses_mail_fits(b, values, err))
+        return SES_REFUSED;
     if (way == SES_RAW)
-        return ses_raw_render(b, list, count, mask, first, s, to, err);
-    struct slice *values = ses_values_of(b, &list[at], s);
+        return ses_raw_render(b, list, count, mask, first, values, s, to, err);
     buf_add_byte(to, '{');
     if (!ses_put_from(b, values, s, to, err))
         return SES_REFUSED;

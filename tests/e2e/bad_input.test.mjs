@@ -1,5 +1,6 @@
 // Whatever is wrong, it is said clearly, nothing is lost, and nobody dies of it.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import { after, before, describe, it } from 'node:test';
@@ -128,6 +129,46 @@ describe('files', () => {
     assert.equal(event.severity, 'permanent');
     await postern.stop();
   });
+});
+
+describe('a value of a megabyte that the mail names 1,500 times', () => {
+  const [greedy, ...modest] = ['greedy', 'one', 'two'].map((name) => `${name}@readers.example.net`);
+  const variables = { [greedy]: { big: 'x'.repeat(1 << 20) }, ...Object.fromEntries(modest.map((a) => [a, { big: 'a' }])) };
+  const named = '%recipient.big% '.repeat(1500);
+  const wholeMime = () => {
+    const form = new FormData();
+    for (const address of Object.keys(variables)) form.append('to', address);
+    form.append('recipient-variables', JSON.stringify(variables));
+    const lines = `From: desk@${domain}\r\nSubject: a whole message\r\n\r\n${'%recipient.big%\r\n'.repeat(1500)}`;
+    form.append('message', new Blob([lines], { type: 'message/rfc822' }), 'message.mime');
+    return form;
+  };
+  const peaks = (postern) =>
+    postern.children().map((pid) => Number(/VmHWM:\s+(\d+)/.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) << 10);
+
+  for (const strategy of ['auto', 'simple', 'raw']) {
+    it(`costs its reader the mail, and nobody else anything (${strategy})`, async () => {
+      const postern = await Postern.start({ sections: { sender: `strategy = "${strategy}"` } });
+      const forms = [
+        newsletterForm(Object.keys(variables), { variables, html: `<p>${named}</p>` }),
+        newsletterForm(Object.keys(variables), { variables, subject: `s ${named}` }),
+        newsletterForm(Object.keys(variables), { variables, extra: [['h:X-Long', '%recipient.big% '.repeat(900)]] }),
+      ];
+      for (const form of forms) assert.equal((await postern.post(form)).status, 200);
+      assert.equal((await postern.request('POST', `/v3/${domain}/messages.mime`, { body: wholeMime() })).status, 200);
+      await waitFor('all four', () => postern.batches().length === 4 && isSettled(postern.batches()));
+      assert.deepEqual(postern.batches().map((b) => [b.accepted, b.sent, b.failed]), Array(4).fill([3, 2, 1]));
+      const events = await waitFor('the events', async () => { const list = await postern.walk('event=failed'); return list.length === 4 && list; });
+      for (const event of events) {
+        assert.equal(event.recipient, greedy);
+        assert.equal(event.severity, 'permanent');
+        assert.match(event['delivery-status'].message, /^(The mail has 157\d{7} bytes at least: SES takes 40000000 at most|Header (Subject|X-Long): would have \d{9,10} bytes: 100000 at most)$/);
+      }
+      assert.doesNotMatch(postern.log(), /died of/);
+      for (const bytes of peaks(postern)) assert.ok(bytes < 300 << 20, `a process took ${bytes} bytes`);
+      await postern.stop();
+    });
+  }
 });
 
 describe('bad answers from AWS', () => {

@@ -120,6 +120,27 @@ static void json_text_is_escaped_and_read_back(void **unused)
     buf_fini(&json);
 }
 
+static void the_length_of_escaped_text_is_known_before(void **unused)
+{
+    uint64_t random = 88172645463325252u;
+    struct buf json = {0};
+    uint8_t text[64];
+
+    (void)unused;
+    for (int round = 0; round < 100000; round++) {
+        for (size_t i = 0; i < sizeof text; i++) {
+            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+            /* Mostly plain: runs of it are skipped eight bytes at once. */
+            text[i] = random % 8 == 0 ? (uint8_t)(random >> 32) : 'a';
+        }
+        struct slice s = slice_of(text, (size_t)(random >> 40) % (sizeof text + 1));
+        buf_reset(&json);
+        json_put_escaped(&json, s);
+        assert_int_equal(json_escaped_length(s), json.len);
+    }
+    buf_fini(&json);
+}
+
 static void what_we_pack_the_library_reads_and_so_do_we(void **unused)
 {
     static const uint64_t numbers[] = {
@@ -213,6 +234,7 @@ int main(void)
         cmocka_unit_test(slices_cut_trim_and_count),
         cmocka_unit_test(digests_are_those_of_the_standards),
         cmocka_unit_test(json_text_is_escaped_and_read_back),
+        cmocka_unit_test(the_length_of_escaped_text_is_known_before),
         cmocka_unit_test(what_we_pack_the_library_reads_and_so_do_we),
         cmocka_unit_test(a_bad_cursor_stays_bad_and_counts_are_bounded),
         cmocka_unit_test(an_arena_keeps_what_it_gave),

@@ -271,6 +271,55 @@ static void quoted_printable_holds_any_bytes(void **state)
     buf_fini(&back);
 }
 
+/* Texts of what encodings treat in ways of their own, and of any length around a line's. */
+static void random_text(struct buf *text, uint64_t *random)
+{
+    static const char *const pieces[] = {"\n",    "\r\n", "\r", "=",    ".",
+                                         "From ", "--",   " ",  "\t",   "a",
+                                         "word",  "\x01", "ö",  "\xff", "a longer run of text"};
+
+    buf_reset(text);
+    *random ^= *random << 13, *random ^= *random >> 7, *random ^= *random << 17;
+    for (uint64_t n = *random % 120; n > 0; n--) {
+        *random ^= *random << 13, *random ^= *random >> 7, *random ^= *random << 17;
+        buf_add_str(text, pieces[*random % (sizeof pieces / sizeof pieces[0])]);
+    }
+}
+
+static void lengths_are_known_before_anything_is_written(void **state)
+{
+    static const enum mime_encoding all[] = {MIME_7BIT, MIME_QUOTED_PRINTABLE, MIME_BASE64};
+    struct buf text = {0}, mail = {0};
+    uint64_t random = 88172645463325252u;
+
+    (void)state;
+    for (int round = 0; round < 20000; round++) {
+        random_text(&text, &random);
+        for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+            buf_reset(&mail);
+            mime_put_text(&mail, buf_slice(&text), all[i]);
+            assert_int_equal(mime_text_length(buf_slice(&text), all[i]), mail.len);
+        }
+        if (text.len == 0)
+            continue;
+        const struct attachment file = {.data = buf_slice(&text), .filename = SLICE("f")};
+        struct name_value header = {SLICE("Subject"), SLICE("Hello")};
+        struct mime_message m = {.text = buf_slice(&text),
+                                 .html = buf_slice(&text),
+                                 .headers = &header,
+                                 .header_count = 1,
+                                 .attachments = &file,
+                                 .attachment_count = 1,
+                                 .boundary_seed = seed};
+        buf_reset(&mail);
+        mime_write(&mail, &m);
+        size_t content = mime_content_length(&m);
+        assert_true(content <= mail.len && mail.len <= content + 1000);
+    }
+    buf_fini(&text);
+    buf_fini(&mail);
+}
+
 static void headers_fold_and_unfold_to_the_same(void **state)
 {
     static char word[300];
@@ -384,6 +433,7 @@ int main(void)
         cmocka_unit_test(structure_is_the_smallest_that_holds_everything),
         cmocka_unit_test(texts_arrive_as_they_were_whatever_they_hold),
         cmocka_unit_test(quoted_printable_holds_any_bytes),
+        cmocka_unit_test(lengths_are_known_before_anything_is_written),
         cmocka_unit_test(headers_fold_and_unfold_to_the_same),
         cmocka_unit_test(odd_files_stay_files),
         cmocka_unit_test(encoded_files_are_taken_as_they_are),

@@ -20,6 +20,7 @@ static void render(struct slice text, const struct render_keys *keys, const stru
     (void)render_values(keys, r, &a, values);
     buf_reset(out);
     render_run(&t, values, out);
+    assert_int_equal(render_length(&t, values), out->len);
     arena_fini(&a);
 }
 
@@ -226,6 +227,29 @@ static void random_texts_agree_with_the_oracle(void **state)
     arena_fini(&a);
 }
 
+static void a_length_is_known_that_no_memory_holds(void **state)
+{
+    enum { NAMED = 100000, VALUE_BYTES = 1 << 20 };
+    static uint8_t value[VALUE_BYTES];
+    struct arena a = {0};
+    struct render_keys k = {0};
+    struct render_template t;
+    struct buf text = {0};
+    struct name_value vars[] = {{SLICE("big"), slice_of(value, VALUE_BYTES)}};
+    struct recipient r = {.address = SLICE("a@b.example"), .vars = vars, .var_count = 1};
+
+    (void)state;
+    render_keys_add(&k, &a, vars[0].name);
+    for (int i = 0; i < NAMED; i++)
+        buf_add_str(&text, "x%recipient.big%");
+    struct slice *values = arena_array(&a, render_slot_count(&k), sizeof *values);
+    render_compile(&t, buf_slice(&text), &k, &a);
+    (void)render_values(&k, &r, &a, values);
+    assert_int_equal(render_length(&t, values), (uint64_t)NAMED * (VALUE_BYTES + 1));
+    buf_fini(&text);
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +260,7 @@ int main(void)
         cmocka_unit_test(unknown_names_are_counted),
         cmocka_unit_test(a_thousand_keys_are_all_found),
         cmocka_unit_test(random_texts_agree_with_the_oracle),
+        cmocka_unit_test(a_length_is_known_that_no_memory_holds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

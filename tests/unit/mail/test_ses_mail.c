@@ -476,6 +476,123 @@ static void a_reader_that_no_entry_can_carry_goes_apart(void **state)
     teardown(&n, NULL);
 }
 
+enum { BIG_BYTES = 1 << 20, BIG_NAMED = 1500, ROOM_BYTES = 4 << 20 };
+static uint8_t big[BIG_BYTES];
+
+/* The first reader's variable holds a megabyte; *text names it so often that all memory would go. */
+static void grow(struct newsletter *n, struct buf *text)
+{
+    memset(big, 'x', sizeof big);
+    n->first_vars[n->readers[0].var_count++] =
+        (struct name_value){SLICE("big"), slice_of(big, sizeof big)};
+    for (int i = 0; i < BIG_NAMED; i++)
+        buf_add_str(text, "%recipient.big%");
+}
+
+static void is_refused(struct newsletter *n, enum ses_way way, const char *why)
+{
+    enum ses_fit fit =
+        ses_render_one(n->batch, way, n->readers, 2, 1, 0, &n->scratch, &n->body, &n->err);
+    struct ses_scratch *s = &n->scratch;
+
+    assert_int_equal(fit, SES_REFUSED);
+    if (slice_find(slice_str(n->err.text), slice_str(why)) == SIZE_MAX)
+        fail_msg("%s, not %s", n->err.text, why);
+    assert_true(n->body.cap + s->text.cap + s->header.cap + s->mime.cap < ROOM_BYTES);
+}
+
+static void a_mail_too_large_to_be_made_is_refused_before_it_is(void **state)
+{
+    struct newsletter n;
+    struct buf text = {0};
+
+    (void)state;
+    setup(&n);
+    n.setup.allow_bulk = true;
+    grow(&n, &text);
+    n.content.html = buf_slice(&text);
+    assert_int_equal(compile(&n), SES_BULK);
+    uint64_t apart;
+    assert_int_equal(ses_render_bulk(n.batch, n.readers, 2, 3, 50, 0, &n.scratch, &n.body, &apart),
+                     2);
+    assert_int_equal(apart, 1);
+    is_refused(&n, SES_SIMPLE, "The mail has 1572864");
+    is_refused(&n, SES_RAW, "The mail has 1572864");
+    buf_reset(&n.body);
+    assert_int_equal(
+        ses_render_one(n.batch, SES_SIMPLE, n.readers, 2, 2, 0, &n.scratch, &n.body, &n.err),
+        SES_FITS);
+    buf_fini(&text);
+    teardown(&n, NULL);
+}
+
+static void a_header_too_long_to_be_made_is_refused_before_it_is(void **state)
+{
+    static const char *const names[] = {"Subject", "From", "Reply-To", "X-Long"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct newsletter n;
+        struct buf text = {0}, why = {0};
+        setup(&n);
+        grow(&n, &text);
+        buf_printf(&why, "Header %s: would have 1572864", names[i]);
+        n.content.subject = i == 0 ? buf_slice(&text) : n.content.subject;
+        n.content.from = i == 1 ? buf_slice(&text) : n.content.from;
+        if (i >= 2)
+            header(&n, names[i], buf_cstr(&text));
+        compile(&n);
+        is_refused(&n, SES_SIMPLE, buf_cstr(&why));
+        is_refused(&n, SES_RAW, buf_cstr(&why));
+        buf_fini(&text);
+        buf_fini(&why);
+        teardown(&n, NULL);
+    }
+}
+
+static void variables_too_long_for_a_header_leave_it_out_without_being_put_together(void **state)
+{
+    struct newsletter n;
+    struct buf text = {0};
+
+    (void)state;
+    setup(&n);
+    grow(&n, &text);
+    n.vars[0].value = buf_slice(&text);
+    cJSON *t = rendered(&n, 1);
+    assert_null(named(headers_of(t), "X-Mailgun-Variables"));
+    assert_true(n.scratch.text.cap + n.scratch.header.cap < ROOM_BYTES);
+    buf_fini(&text);
+    teardown(&n, t);
+}
+
+/* What encoding adds counts too: each of these is below the limit as it is. */
+static void growth_by_encoding_counts(void **state)
+{
+    enum { ESCAPED_BYTES = 8000000, TOO_LONG_BYTES = 30000000 };
+    struct newsletter n;
+    uint8_t *text = malloc(TOO_LONG_BYTES);
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, 1, TOO_LONG_BYTES); /* \u0001 in JSON; base64 in a mail */
+    setup(&n);
+    n.content.html = slice_of(text, ESCAPED_BYTES);
+    assert_int_equal(render(&n, 1), SES_NEEDS_RAW);
+    buf_reset(&n.body);
+    assert_int_equal(
+        ses_render_one(n.batch, SES_RAW, n.readers, 2, 1, 0, &n.scratch, &n.body, &n.err),
+        SES_FITS);
+    teardown(&n, NULL);
+    setup(&n);
+    n.content.html = slice_of(text, TOO_LONG_BYTES);
+    n.setup.always_raw = true;
+    compile(&n);
+    is_refused(&n, SES_RAW, "The mail has 41");
+    free(text);
+    teardown(&n, NULL);
+}
+
 static void variables_in_the_header_are_ascii(void **state)
 {
     struct newsletter n;
@@ -541,6 +658,10 @@ int main(void)
         cmocka_unit_test(the_cheapest_way_that_can_express_a_batch_is_taken),
         cmocka_unit_test(a_bulk_call_holds_an_entry_for_each_reader),
         cmocka_unit_test(a_reader_that_no_entry_can_carry_goes_apart),
+        cmocka_unit_test(a_mail_too_large_to_be_made_is_refused_before_it_is),
+        cmocka_unit_test(a_header_too_long_to_be_made_is_refused_before_it_is),
+        cmocka_unit_test(variables_too_long_for_a_header_leave_it_out_without_being_put_together),
+        cmocka_unit_test(growth_by_encoding_counts),
         cmocka_unit_test(variables_in_the_header_are_ascii),
         cmocka_unit_test(mailbox_lists_are_read_and_written),
     };

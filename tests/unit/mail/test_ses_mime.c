@@ -220,6 +220,65 @@ static void headers_fall_out_as_they_do_elsewhere(void **unused)
     teardown(&l);
 }
 
+/* A reader's value of a megabyte, named 1,500 times between these two. */
+static void is_too_large(const char *before, const char *after, const char *why)
+{
+    enum { BIG_BYTES = 1 << 20, NAMED = 1500, ROOM_BYTES = 4 << 20 };
+    static uint8_t big[BIG_BYTES];
+    struct letter l;
+    struct buf names = {0}, mime = {0};
+
+    memset(big, 'x', sizeof big);
+    for (int i = 0; i < NAMED; i++)
+        buf_add_str(&names, i % 40 == 0 ? "\r\n %recipient.a%" : "%recipient.a%");
+    buf_add_str(&mime, before);
+    buf_add_slice(&mime, buf_slice(&names));
+    buf_add_str(&mime, after);
+    setup(&l, true, "news@mg.example.com", buf_slice(&mime));
+    l.first_vars[0].value = slice_of(big, sizeof big);
+    assert_int_equal(render(&l, 1), SES_REFUSED);
+    if (slice_find(slice_str(l.err.text), slice_str(why)) == SIZE_MAX)
+        fail_msg("%s, not %s", l.err.text, why);
+    assert_true(l.body.cap + l.scratch.text.cap + l.scratch.header.cap + l.scratch.mime.cap <
+                ROOM_BYTES);
+    assert_int_equal(render(&l, 2), SES_FITS);
+    buf_fini(&names);
+    buf_fini(&mime);
+    teardown(&l);
+}
+
+static void what_is_too_large_is_refused_before_it_is_made(void **unused)
+{
+    (void)unused;
+    is_too_large("From: a@mg.example.com\r\nSubject: s\r\n\r\n", "", "The mail has 1572");
+    is_too_large("From: a@mg.example.com\r\nSubject: ", "\r\n\r\nx", "Header Subject: would have");
+    is_too_large("From: a@mg.example.com\r\nX-Long: ", "\r\n\r\nx", "Header X-Long: would have");
+    is_too_large("Subject: s\r\nFrom: \"", "\" <a@mg.example.com>\r\n\r\nx",
+                 "Header From: would have");
+    is_too_large("From: a@mg.example.com\r\nTo: \"", "\" <%recipient_email%>\r\n\r\nx",
+                 "Header To: would have");
+}
+
+/* Below the limit as text, beyond it as quoted-printable. */
+static void growth_by_encoding_counts(void **unused)
+{
+    enum { BYTES = 14000000, ROOM_BYTES = 1 << 20 };
+    struct letter l;
+    uint8_t *control = malloc(BYTES);
+
+    (void)unused;
+    assert_non_null(control);
+    memset(control, 1, BYTES);
+    setup(&l, true, "news@mg.example.com",
+          SLICE("From: a@mg.example.com\r\nSubject: s\r\n\r\n%recipient.a%"));
+    l.first_vars[0].value = slice_of(control, BYTES);
+    assert_int_equal(render(&l, 1), SES_REFUSED);
+    assert_non_null(strstr(l.err.text, "The mail has 43"));
+    assert_true(l.body.cap + l.scratch.mime.cap < ROOM_BYTES);
+    free(control);
+    teardown(&l);
+}
+
 static void what_makes_no_mail_is_refused(void **unused)
 {
     struct buf mime = {0};
@@ -255,6 +314,8 @@ int main(void)
         cmocka_unit_test(values_stay_where_they_are_put),
         cmocka_unit_test(readers_do_not_see_each_other),
         cmocka_unit_test(headers_fall_out_as_they_do_elsewhere),
+        cmocka_unit_test(what_is_too_large_is_refused_before_it_is_made),
+        cmocka_unit_test(growth_by_encoding_counts),
         cmocka_unit_test(what_makes_no_mail_is_refused),
     };
 
