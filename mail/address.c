@@ -314,3 +314,17 @@ void address_fold(struct buf *to, struct slice address)
         buf_add_byte(to, fold ? (uint8_t)(c + 32) : c);
     }
 }
+
+void address_of_from(struct buf *to, struct slice from)
+{
+    struct arena arena = {0};
+    struct slice list = from;
+    struct mailbox one, more;
+
+    if (address_next(&list, &arena, &one) == ADDRESS_OK &&
+        address_next(&list, &arena, &more) == ADDRESS_END)
+        address_fold(to, one.address);
+    else
+        buf_add_slice(to, from);
+    arena_fini(&arena);
+}

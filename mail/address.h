@@ -38,4 +38,8 @@ bool address_is_domain(struct slice s); /* what may stand behind the @, of two l
 /* Appends the address with the ASCII letters of its domain part in lower case. */
 void address_fold(struct buf *to, struct slice address);
 
+/* Appends whose mail a From header is: its one address, folded. Of a From that is not one mailbox
+ * (variables may make it one): the text as it is. */
+void address_of_from(struct buf *to, struct slice from);
+
 #endif

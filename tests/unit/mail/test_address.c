@@ -156,6 +156,27 @@ static void folding_touches_the_domain_part_only(void **unused)
     buf_fini(&b);
 }
 
+static void whose_mail_it_is_says_the_address_alone(void **unused)
+{
+    static const char *const same[] = {"News <news@Example.org>", "news@example.org",
+                                       "\"Jane, of News\" <news@EXAMPLE.ORG>"};
+    static const char *const as_they_are[] = {"%recipient.from%", "a@x.org, b@x.org", ""};
+    struct buf b = {0};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        buf_reset(&b);
+        address_of_from(&b, slice_str(same[i]));
+        assert_string_equal(buf_cstr(&b), "news@example.org");
+    }
+    for (size_t i = 0; i < sizeof as_they_are / sizeof as_they_are[0]; i++) {
+        buf_reset(&b);
+        address_of_from(&b, slice_str(as_they_are[i]));
+        assert_string_equal(buf_cstr(&b), as_they_are[i]);
+    }
+    buf_fini(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +188,7 @@ int main(void)
         cmocka_unit_test(what_is_no_mailbox_makes_the_list_bad),
         cmocka_unit_test(the_longest_address_is_320_bytes),
         cmocka_unit_test(folding_touches_the_domain_part_only),
+        cmocka_unit_test(whose_mail_it_is_says_the_address_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
