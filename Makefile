@@ -21,10 +21,10 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             submission variables
 aws_SRC := credentials error http ses sign sqs
 store_SRC := backup batch_write batches check control_client deadletters events gates key reputation store suppressions
-writer_SRC := control runs scheduler steering writer
+writer_SRC := control holds run_heap runs scheduler steering writer
 httpd_SRC := auth body domains events health httpd inbox messages reply route server strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
-sender_SRC := compiled holds lifter outbox rate sender
+sender_SRC := compiled lifter outbox rate sender
 poller_SRC := poller queue
 cli_SRC := backup batches check cli deadletters domains events key options page request status
 sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox

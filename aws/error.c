@@ -177,6 +177,13 @@ static enum aws_reaction by_status(int status)
     }
 }
 
+/* In prose, or within the resource name that IAM writes (…:configuration-set/newsletters). */
+static bool names_configuration_set(struct slice text)
+{
+    return slice_find_nocase(text, SLICE("configuration set")) != SIZE_MAX ||
+           slice_find_nocase(text, SLICE("configuration-set/")) != SIZE_MAX;
+}
+
 enum aws_reaction aws_send_reaction(const struct aws_response *answer)
 {
     struct slice code = answer->error_code, text = answer->error_text;
@@ -198,15 +205,16 @@ enum aws_reaction aws_send_reaction(const struct aws_response *answer)
         return AWS_QUOTA;
     if (is_throttling(code) || answer->status == 429)
         return is_quota ? AWS_QUOTA : AWS_THROTTLED;
+    bool names_set = names_configuration_set(text);
     if (IS_IN(code, "SendingPausedException"))
-        return slice_find_nocase(text, SLICE("configuration set")) != SIZE_MAX ? AWS_HOLD_SENDER
-                                                                               : AWS_HOLD_ACCOUNT;
+        return names_set ? AWS_HOLD_CONFIGURATION_SET : AWS_HOLD_ACCOUNT;
     if (IS_IN(code, "AccountSuspendedException", "OptInRequired", "NotAuthorized",
               "IncompleteSignature") ||
         aws_error_is_clock(code) || aws_error_is_credentials(code))
         return AWS_HOLD_ACCOUNT;
-    if (IS_IN(code, "MailFromDomainNotVerifiedException", "NotFoundException",
-              "AccessDeniedException", "AccessDenied"))
+    if (IS_IN(code, "NotFoundException", "AccessDeniedException", "AccessDenied"))
+        return names_set ? AWS_HOLD_CONFIGURATION_SET : AWS_HOLD_SENDER;
+    if (IS_IN(code, "MailFromDomainNotVerifiedException"))
         return AWS_HOLD_SENDER;
     if (slice_eq(code, SLICE("MessageRejected")))
         return slice_find_nocase(text, SLICE("not verified")) != SIZE_MAX ? AWS_HOLD_SENDER

@@ -99,14 +99,14 @@ unsigned aws_calls_under_way(const struct aws_client *c);
 /* How to react to an answer of a send: spec/aws.md §4's table. */
 enum aws_reaction {
     AWS_OK,
-    AWS_THROTTLED,    /* slow down and retry */
-    AWS_QUOTA,        /* the daily quota: hold all sending for minutes */
-    AWS_HOLD_ACCOUNT, /* paused, suspended: hold all, alarm */
-    AWS_HOLD_SENDER,  /* identity not verified, configuration set missing, access denied: hold this
-                         domain */
-    AWS_PERMANENT,    /* refused for good: this message */
-    AWS_TRANSIENT,    /* 5xx, not sent: retry with back-off */
-    AWS_IN_DOUBT,     /* AWS_UNKNOWN */
+    AWS_THROTTLED,              /* slow down and retry */
+    AWS_QUOTA,                  /* the daily quota: hold all sending for minutes */
+    AWS_HOLD_ACCOUNT,           /* paused, suspended: hold all, alarm */
+    AWS_HOLD_SENDER,            /* identity not verified, access denied: hold what comes from it */
+    AWS_HOLD_CONFIGURATION_SET, /* missing, or its sending is paused: hold what goes by it */
+    AWS_PERMANENT,              /* refused for good: this message */
+    AWS_TRANSIENT,              /* 5xx, not sent: retry with back-off */
+    AWS_IN_DOUBT,               /* AWS_UNKNOWN */
 };
 enum aws_reaction aws_send_reaction(const struct aws_response *answer);
 

@@ -64,7 +64,27 @@ static uint32_t outcome_count(const struct books *b)
 struct progress {
     uint64_t rate_per_s, eta_wall_ms; /* 0 = not known */
     struct slice why;                 /* it waits; empty = it does not */
+    struct slice from, words;         /* which From SES refuses, and how it says so */
 };
+
+/* What is said of the hold that keeps this batch; NULL when it is not among those listed. */
+static const cJSON *hold_of(const struct listing *l, const cJSON *b)
+{
+    static const char *const same[] = {"reason", "domain", "lane", "from"};
+    static const char *const of_batch[] = {"why", "domain", "lane", "from"};
+
+    for (const cJSON *h = json_first(json_get(l->live, "holds")); h != NULL; h = h->next) {
+        bool is_it = true;
+        for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+            struct slice text = json_get_text(h, same[i]);
+            bool is_any = i > 0 && text.len == 0; /* the account's */
+            is_it = is_it && (is_any || slice_eq(text, json_get_text(b, of_batch[i])));
+        }
+        if (is_it)
+            return h;
+    }
+    return NULL;
+}
 
 static struct progress progress_of(const struct listing *l, uint64_t id)
 {
@@ -76,7 +96,9 @@ static struct progress progress_of(const struct listing *l, uint64_t id)
         b = b->next;
     return (struct progress){.rate_per_s = cli_number(b, "rate_per_s"),
                              .eta_wall_ms = cli_number(b, "eta_ms"),
-                             .why = json_get_text(b, "why")};
+                             .why = json_get_text(b, "why"),
+                             .from = json_get_text(b, "from"),
+                             .words = json_get_text(hold_of(l, b), "words")};
 }
 
 /* "1,200/s, 31 s left", "paused", "scheduled until 14:05", "done". */
@@ -106,6 +128,13 @@ static void put_progress(struct buf *to, const struct listing *l, const struct p
         page_duration(to, p->eta_wall_ms - l->now_wall_ms);
         buf_add_str(to, " left");
     }
+}
+
+/* What SES says of a From that it refuses, on a line of its own. */
+static void put_words(struct buf *to, const struct progress *p)
+{
+    if (p->from.len > 0)
+        buf_printf(to, "%18sfrom %.*s: %.*s\n", "", SLICE_ARGS(p->from), SLICE_ARGS(p->words));
 }
 
 /* ---- one batch ---- */
@@ -138,6 +167,8 @@ static void put_json(struct buf *line, const struct listing *l, uint64_t id,
         json_put_u64(line, "rate-per-s", p.rate_per_s);
         json_put_u64(line, "eta-ms", p.eta_wall_ms);
         json_put_str(line, "why", p.why);
+        json_put_str(line, "held-from", p.from);
+        json_put_str(line, "words", p.words);
     }
     buf_add_str(line, "}\n");
 }
@@ -187,6 +218,7 @@ static void put_row(struct buf *line, const struct listing *l, uint64_t id,
     buf_add_str(line, "  ");
     page_column(line, h->subject, SUBJECT_COLUMNS);
     buf_add_byte(line, '\n');
+    put_words(line, &p);
     buf_fini(&words);
 }
 
@@ -210,6 +242,7 @@ static void put_bars(struct listing *l, uint64_t id, const struct message_head *
     buf_add_str(&l->text, "  ");
     put_progress(&l->text, l, &p, b);
     buf_add_byte(&l->text, '\n');
+    put_words(&l->text, &p);
     put_bar(&l->text, "sent", b->state[STATE_SENT], b->accepted);
     if (b->state[STATE_FAILED] + b->state[STATE_SUPPRESSED] + b->state[STATE_CANCELLED] > 0)
         put_bar(&l->text, "not sent",

@@ -35,10 +35,9 @@ static void put_share(struct buf *to, uint64_t bad, uint64_t sent)
     buf_fini(&text);
 }
 
-static const cJSON *hold_of(const struct report *r, struct slice domain)
+/* The first that holds the domain from this one on. */
+static const cJSON *hold_of(const cJSON *hold, struct slice domain)
 {
-    const cJSON *hold = json_first(json_get(r->live, "holds"));
-
     /* The account's holds everybody. */
     while (hold != NULL && json_get_text(hold, "domain").len > 0 &&
            !slice_eq(json_get_text(hold, "domain"), domain))
@@ -54,7 +53,7 @@ static void put_domain(const struct report *r, const struct config_domain *d, st
                            all = reputation_since(r->reputation, name, now - window);
     uint64_t sent = all.count[REPUTATION_SENT], bounced = all.count[REPUTATION_BOUNCED],
              complained = all.count[REPUTATION_COMPLAINED];
-    const cJSON *hold = hold_of(r, name);
+    const cJSON *hold = hold_of(json_first(json_get(r->live, "holds")), name);
 
     if (r->o->json) {
         buf_add_byte(to, '{');
@@ -65,9 +64,20 @@ static void put_domain(const struct report *r, const struct config_domain *d, st
         json_put_u64(to, "hard-bounces", bounced);
         json_put_u64(to, "complaints", complained);
         json_put_str(to, "held", json_get_text(hold, "reason"));
+        json_put_str(to, "from", json_get_text(hold, "from"));
         json_put_str(to, "words", json_get_text(hold, "words"));
         json_put_str(to, "mend", json_get_text(hold, "mend"));
-        buf_add_str(to, "}\n");
+        json_put_name(to, "holds");
+        buf_add_byte(to, '[');
+        for (bool first = true; hold != NULL; hold = hold_of(hold->next, name), first = false) {
+            buf_add_str(to, first ? "{" : ",{");
+            json_put_str(to, "reason", json_get_text(hold, "reason"));
+            json_put_str(to, "lane", json_get_text(hold, "lane"));
+            json_put_str(to, "from", json_get_text(hold, "from"));
+            json_put_str(to, "words", json_get_text(hold, "words"));
+            buf_add_byte(to, '}');
+        }
+        buf_add_str(to, "]}\n");
         return;
     }
     page_column(to, name, DOMAIN_COLUMNS);
@@ -75,10 +85,16 @@ static void put_domain(const struct report *r, const struct config_domain *d, st
     page_number(to, sent, NUMBER_COLUMNS);
     put_share(to, bounced, sent);
     put_share(to, complained, sent);
-    if (hold != NULL)
-        buf_printf(to, "  held: %.*s: %.*s\n%*s  → %.*s", SLICE_ARGS(json_get_text(hold, "reason")),
+    for (size_t n = 0; hold != NULL; hold = hold_of(hold->next, name), n++) {
+        struct slice from = json_get_text(hold, "from"), lane = json_get_text(hold, "lane");
+        if (n > 0)
+            buf_printf(to, "\n%*s", DOMAIN_COLUMNS, "");
+        buf_printf(to, "  held: %.*s%s%.*s%s%.*s: %.*s\n%*s  → %.*s",
+                   SLICE_ARGS(json_get_text(hold, "reason")), lane.len > 0 ? ", " : "",
+                   SLICE_ARGS(lane), from.len > 0 ? " from " : "", SLICE_ARGS(from),
                    SLICE_ARGS(json_get_text(hold, "words")), DOMAIN_COLUMNS, "",
                    SLICE_ARGS(json_get_text(hold, "mend")));
+    }
     buf_add_byte(to, '\n');
 }
 

@@ -68,9 +68,13 @@ static void put_holds(struct buf *to, const cJSON *s)
     for (const cJSON *h = json_first(json_get(s, "holds")); h != NULL; h = h->next) {
         struct slice domain = json_get_text(h, "domain"), mend = json_get_text(h, "mend");
         uint64_t until = cli_number(h, "until_ms");
-        buf_printf(to, "held        %.*s: %.*s: %.*s",
+        struct slice from = json_get_text(h, "from");
+        struct slice lane = json_get_text(h, "lane");
+        buf_printf(to, "held        %.*s%s%.*s%s%.*s: %.*s: %.*s",
                    SLICE_ARGS(domain.len == 0 ? SLICE("the account") : domain),
-                   SLICE_ARGS(json_get_text(h, "reason")), SLICE_ARGS(json_get_text(h, "words")));
+                   lane.len > 0 ? ", " : "", SLICE_ARGS(lane), from.len > 0 ? " from " : "",
+                   SLICE_ARGS(from), SLICE_ARGS(json_get_text(h, "reason")),
+                   SLICE_ARGS(json_get_text(h, "words")));
         if (until > now) {
             buf_add_str(to, "; until ");
             page_time(to, until, now);

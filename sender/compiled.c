@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "mail/address.h"
 #include "shm/record.h"
 #include "store/suppressions.h"
 
@@ -165,6 +166,7 @@ static void set_up(const struct compiled_cache *c, struct compiled *one)
         setup->configuration_set = slice_str(domain->untracked_configuration_set);
         setup->override_tracking = false;
     } else {
+        one->is_of_lane_set = true;
         setup->configuration_set =
             slice_str(one->head.lane == LANE_TRANSACTIONAL ? domain->system_configuration_set
                                                            : domain->newsletter_configuration_set);
@@ -188,6 +190,10 @@ static int load(const struct compiled_cache *c, struct compiled *one, struct sto
         return err_set(err, ERR_INPUT, "batch %016" PRIx64 " cannot be read from the store",
                        one->batch_id);
     set_up(c, one);
+    struct buf from = {0};
+    address_of_from(&from, one->content.from);
+    one->from_address = arena_dup(&one->arena, buf_slice(&from));
+    buf_fini(&from);
     one->mail = ses_batch_compile(&one->head, &one->content, keys, &one->setup, &one->arena);
     if (ses_batch_unknown_count(one->mail) > 0)
         log_info("batch %016" PRIx64 ": %" PRIu32 " placeholders name no variable of the batch and "

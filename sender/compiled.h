@@ -24,6 +24,8 @@ struct compiled {
     uint64_t batch_id;
     struct message_head head;
     struct message_content content;
+    struct slice from_address; /* of the content's From: address_of_from() */
+    bool is_of_lane_set;       /* its configuration set is the lane's own, not the untracked one */
     struct ses_setup setup;
     const struct ses_batch *mail;
     /* the cache's own */

@@ -11,7 +11,6 @@
 #include "base/mem.h"
 #include "base/pack.h"
 #include "sender/compiled.h"
-#include "sender/holds.h"
 #include "sender/rate.h"
 #include "shm/record.h"
 
@@ -55,10 +54,9 @@ struct send {
     enum ses_way way;
     uint64_t bits;
     unsigned tries;
-    bool stale;               /* the body is to be rendered anew: some of its entries are settled */
-    bool borrowed;            /* went beyond the rate, as transactional mail may */
-    uint64_t started_mono_ms; /* FLYING */
-    uint64_t due_mono_ms;     /* WAITING */
+    bool stale;           /* the body is to be rendered anew: some of its entries are settled */
+    bool borrowed;        /* went beyond the rate, as transactional mail may */
+    uint64_t due_mono_ms; /* WAITING */
     struct buf body;
 };
 
@@ -76,7 +74,6 @@ struct outbox {
     unsigned send_count, newsletter_max; /* places; those that newsletters may fill */
     unsigned newsletters;                /* filled by them now */
     size_t flying_bytes;                 /* of bodies under way */
-    struct holds *holds;
     uint64_t complained_mono_ms;
     uint64_t wake_mono_ms; /* the earliest thing to wait for, found by the pump */
     uint64_t random;
@@ -98,7 +95,6 @@ struct outbox *outbox_create(const struct child *me, struct event_base *base,
     o->me = me;
     o->client = client;
     o->cache = compiled_cache_create(me->config);
-    o->holds = holds_create(me);
     o->send_count = connections == 0 ? 1 : connections;
     o->newsletter_max = o->send_count < 4 ? o->send_count : o->send_count - (o->send_count + 7) / 8;
     o->sends = mem_zero(o->send_count, sizeof *o->sends);
@@ -131,7 +127,6 @@ void outbox_destroy(struct outbox *o)
         buf_fini(&o->sends[i].body);
     free(o->sends);
     compiled_cache_destroy(o->cache);
-    holds_destroy(o->holds);
     ses_scratch_fini(&o->scratch);
     buf_fini(&o->record);
     store_close(o->store);
@@ -297,20 +292,6 @@ static uint64_t jitter(struct outbox *o, uint64_t base_ms, unsigned tries)
     return 1 + o->random % most;
 }
 
-static struct holds_who who_of(const struct lease *l)
-{
-    return (struct holds_who){.domain = l->batch->head.domain,
-                              .from = l->batch->content.from,
-                              .lane = l->rec.lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL
-                                                                        : LANE_NEWSLETTER};
-}
-
-/* How long this lease must wait; 0 = not at all. */
-static uint64_t held_ms(const struct outbox *o, const struct lease *l, uint64_t now)
-{
-    return holds_wait_ms(o->holds, who_of(l), now);
-}
-
 /* ---- sending ---- */
 
 static void on_answer(void *arg, const struct aws_response *answer);
@@ -321,14 +302,12 @@ static uint32_t cost_of(const struct lease *l, uint64_t bits)
     return (uint32_t)((size_t)__builtin_popcountll(bits) * (1 + ses_batch_copies(l->batch->mail)));
 }
 
-static void fly(struct send *s, uint64_t now)
+static void fly(struct send *s)
 {
     struct outbox *o = s->outbox;
 
     s->state = SEND_FLYING;
-    s->started_mono_ms = now;
     o->flying_bytes += s->body.len;
-    holds_note_call(o->holds, who_of(s->lease), now);
     started_mark(o->me->started, o->me->index, s->lease->rec.cell, s->bits);
     aws_call(o->client, &(struct aws_request){
                             .service = AWS_SES,
@@ -399,15 +378,103 @@ static void make_room(struct outbox *o, const struct send *s, uint64_t bits)
     bucket_charge(&o->me->gauges->bucket, call + own, clock_mono_ns());
 }
 
-/* Does SES say that this very recipient is not verified? So it does while an account is in its
- * sandbox; that says nothing of the sender. */
-static bool is_about_the_reader(const struct send *s, uint64_t bits, struct slice words)
+static bool is_within_name(uint8_t c)
 {
-    const struct recipient *r = &s->lease->recipients[__builtin_ctzll(bits)];
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           c >= 0x80 || c == '@' || c == '-' || c == '_' || c == '+';
+}
 
-    return slice_find_nocase(words, SLICE("not verified")) != SIZE_MAX &&
-           slice_find_nocase(words, r->address) != SIZE_MAX &&
-           slice_find_nocase(s->lease->batch->content.from, r->address) == SIZE_MAX;
+/* Does this address or domain stand in the words, not as part of a longer one? */
+static bool names(struct slice words, struct slice name)
+{
+    size_t at;
+
+    for (; name.len > 0 && (at = slice_find_nocase(words, name)) != SIZE_MAX;
+         words = slice_from(words, at + 1)) {
+        struct slice after = slice_from(words, at + name.len);
+        bool begins = at == 0 || (!is_within_name(words.ptr[at - 1]) && words.ptr[at - 1] != '.');
+        bool goes_on = after.len > 0 &&
+                       (is_within_name(after.ptr[0]) ||
+                        (after.ptr[0] == '.' && after.len > 1 && is_within_name(after.ptr[1])));
+        if (begins && !goes_on)
+            return true;
+    }
+    return false;
+}
+
+/* Whom of the call's readers SES's words name as not verified; all of them, when they share a mail
+ * with one who is, or a copy goes to one. So SES says while an account is in its sandbox, and it
+ * says nothing of the sender, who would be named too. SOURCE spec/aws.md §4. */
+static uint64_t not_verified(const struct send *s, uint64_t bits, struct slice words)
+{
+    const struct compiled *batch = s->lease->batch;
+    size_t at = slice_rfind_byte(batch->from_address, '@');
+    uint64_t named = 0;
+
+    if (slice_find_nocase(words, SLICE("not verified")) == SIZE_MAX ||
+        names(words, batch->from_address) ||
+        (at != SIZE_MAX && names(words, slice_from(batch->from_address, at + 1))))
+        return 0;
+    for (size_t i = 0; batch->content.batch_mode && i < batch->setup.other_count; i++)
+        if (names(words, batch->setup.others[i].address))
+            return bits;
+    for (uint64_t left = bits; left != 0; left &= left - 1)
+        if (names(words, s->lease->recipients[__builtin_ctzll(left)].address))
+            named |= left & -left;
+    return named != 0 && !batch->content.batch_mode ? bits : named;
+}
+
+static bool is_of_lane(const struct lease *l, enum lane lane)
+{
+    return (l->rec.lane == LANE_TRANSACTIONAL) == (lane == LANE_TRANSACTIONAL);
+}
+
+/* Does what holds the one lease hold the other, too? */
+static bool is_alike(const struct lease *a, const struct lease *b, enum hold_reason reason)
+{
+    bool same_lane =
+        is_of_lane(b, a->rec.lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER) &&
+        slice_eq(a->batch->head.domain, b->batch->head.domain);
+
+    switch (reason) {
+    case HOLD_QUOTA:
+    case HOLD_ACCOUNT:
+        return true;
+    case HOLD_SENDER:
+        return same_lane && slice_eq(a->batch->from_address, b->batch->from_address);
+    case HOLD_CONFIGURATION_SET:
+        return same_lane;
+    }
+    return false;
+}
+
+static bool load(struct outbox *o, struct lease *l, uint64_t now);
+
+/* SES would say the same to all of this sender's mail, lane or account: what of it is here and not
+ * under way goes back to the writer, which holds it (store/holds.h). */
+static void give_back_alike(struct outbox *o, const struct lease *refused, enum hold_reason reason,
+                            struct slice words, uint64_t now)
+{
+    for (unsigned i = 0; i < o->send_count; i++) {
+        struct send *s = &o->sends[i];
+        if (s->state == SEND_WAITING && is_alike(refused, s->lease, reason))
+            settle(s, OUTCOME_HELD, reason, words, 0);
+    }
+    for (struct lease *l = o->leases; l != NULL; l = l->next)
+        if (l->unstarted != 0 && load(o, l, now) && is_alike(refused, l, reason)) {
+            report(l, l->unstarted, OUTCOME_HELD, reason, words, 0);
+            l->unstarted = 0;
+        }
+}
+
+/* What is held by such an answer. The set that a batch has for itself says nothing of its lane. */
+static enum hold_reason reason_of(enum aws_reaction reaction, const struct lease *l)
+{
+    return reaction == AWS_QUOTA          ? HOLD_QUOTA
+           : reaction == AWS_HOLD_ACCOUNT ? HOLD_ACCOUNT
+           : reaction == AWS_HOLD_CONFIGURATION_SET && l->batch->is_of_lane_set
+               ? HOLD_CONFIGURATION_SET
+               : HOLD_SENDER;
 }
 
 /* What SES said of some of the call's recipients, or of all of them. Those that are to be tried
@@ -416,7 +483,8 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
                   uint64_t now, uint64_t *wait_base_ms)
 {
     struct outbox *o = s->outbox;
-    uint64_t base_ms = TRANSIENT_BASE_MS;
+    uint64_t base_ms = TRANSIENT_BASE_MS, unverified;
+    enum hold_reason reason;
 
     switch (reaction) {
     case AWS_OK:
@@ -437,20 +505,27 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
         }
         break;
     case AWS_HOLD_SENDER:
-        if (is_about_the_reader(s, bits, words)) {
+        unverified = not_verified(s, bits, words);
+        if (unverified != 0) {
             if (complain_now(o, now))
                 log_warn("the account is in SES's sandbox and takes mail to verified addresses "
                          "only (%.*s): others are kept; ask AWS for production access",
                          SLICE_ARGS(words));
-            settle_some(s, bits, OUTCOME_RETRY, 0, words,
+            settle_some(s, unverified, OUTCOME_RETRY, 0, words,
                         o->me->config->sender.hold_ms * SANDBOXED_AGAIN);
-            return;
+            if (unverified == bits)
+                return;
+            bits &= ~unverified; /* of one bulk call: these go again without them */
+            s->stale = true;
+            break;
         }
         /* fall through */
     case AWS_QUOTA:
     case AWS_HOLD_ACCOUNT:
-        settle_some(s, bits, OUTCOME_RETRY, 0, words,
-                    holds_begin(o->holds, reaction, who_of(s->lease), words, now));
+    case AWS_HOLD_CONFIGURATION_SET:
+        reason = reason_of(reaction, s->lease);
+        settle_some(s, bits, OUTCOME_HELD, reason, words, 0);
+        give_back_alike(o, s->lease, reason, words, now);
         return;
     case AWS_PERMANENT:
         settle_some(s, bits, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, words, 0);
@@ -465,21 +540,17 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
         *wait_base_ms = base_ms;
 }
 
-/* Each entry of a bulk call has an answer of its own. True: SES has taken some and holds none. */
-static bool judge_entries(struct send *s, struct slice body, uint64_t now, uint64_t *wait_base_ms)
+/* Each entry of a bulk call has an answer of its own. */
+static void judge_entries(struct send *s, struct slice body, uint64_t now, uint64_t *wait_base_ms)
 {
     uint64_t all = s->bits;
     size_t count = (size_t)__builtin_popcountll(all), at = 0;
     struct ses_entry *entries;
     struct arena arena = {0};
-    bool taken = false, held = false;
 
     if (ses_bulk_results(body, count, &arena, &entries)) {
         for (uint64_t left = all; left != 0; left &= left - 1, at++) {
             const struct ses_entry *e = &entries[at];
-            taken = taken || e->reaction == AWS_OK;
-            held = held || e->reaction == AWS_QUOTA || e->reaction == AWS_HOLD_ACCOUNT ||
-                   e->reaction == AWS_HOLD_SENDER;
             judge(s, left & -left, e->reaction, e->reaction == AWS_OK ? e->message_id : e->words,
                   now, wait_base_ms);
         }
@@ -489,7 +560,6 @@ static bool judge_entries(struct send *s, struct slice body, uint64_t now, uint6
     }
     s->stale = s->bits != all;
     arena_fini(&arena);
-    return taken && !held;
 }
 
 static void react(struct send *s, const struct aws_response *answer)
@@ -497,12 +567,11 @@ static void react(struct send *s, const struct aws_response *answer)
     struct outbox *o = s->outbox;
     uint64_t now = clock_mono_ms(), wait_base_ms = 0;
     enum aws_reaction reaction = aws_send_reaction(answer);
-    bool taken = reaction == AWS_OK;
 
     if (reaction != AWS_OK) {
         judge(s, s->bits, reaction, words_of(s, answer), now, &wait_base_ms);
     } else if (s->way == SES_BULK) {
-        taken = judge_entries(s, answer->body, now, &wait_base_ms);
+        judge_entries(s, answer->body, now, &wait_base_ms);
     } else {
         struct buf *id = &o->scratch.text;
         buf_reset(id);
@@ -512,7 +581,6 @@ static void react(struct send *s, const struct aws_response *answer)
         judge(s, s->bits, AWS_OK, buf_slice(id), now, &wait_base_ms);
     }
     o->flying_bytes -= s->body.len;
-    holds_note_end(o->holds, who_of(s->lease), taken, s->started_mono_ms, now);
     if (s->bits == 0) {
         release(s);
     } else {
@@ -637,11 +705,6 @@ static struct send *free_place(struct outbox *o, uint32_t lane)
     return NULL;
 }
 
-static bool is_of_lane(const struct lease *l, enum lane lane)
-{
-    return (l->rec.lane == LANE_TRANSACTIONAL) == (lane == LANE_TRANSACTIONAL);
-}
-
 /* The next call for this lease: which of its recipients, and how. */
 static uint64_t next_bits(const struct outbox *o, const struct lease *l, enum ses_way *way)
 {
@@ -707,7 +770,7 @@ static bool render_first(struct outbox *o, struct send *s, struct lease *l)
 }
 
 static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bits,
-                  enum ses_way way, bool borrowed, uint64_t now)
+                  enum ses_way way, bool borrowed)
 {
     uint32_t taken = cost_of(l, bits);
 
@@ -727,22 +790,22 @@ static void start(struct outbox *o, struct send *s, struct lease *l, uint64_t bi
     l->sends++;
     if (l->rec.lane == LANE_NEWSLETTER)
         o->newsletters++;
-    fly(s, now);
+    fly(s);
 }
 
 /* Again, with what is left of it. */
-static void start_again(struct outbox *o, struct send *s, uint64_t now)
+static void start_again(struct outbox *o, struct send *s)
 {
     if (s->stale && !render(o, s, s->lease))
         release(s);
     else
-        fly(s, now);
+        fly(s);
     s->stale = false;
 }
 
-static void give_back(struct lease *l, uint64_t retry_ms)
+static void give_back(struct lease *l)
 {
-    report(l, l->unstarted, OUTCOME_RETRY, 0, (struct slice){0}, retry_ms);
+    report(l, l->unstarted, OUTCOME_RETRY, 0, (struct slice){0}, 0);
     l->unstarted = 0;
 }
 
@@ -753,16 +816,11 @@ static bool repeat_due(struct outbox *o, enum lane lane, uint64_t now)
         struct send *s = &o->sends[i];
         if (s->state != SEND_WAITING || !is_of_lane(s->lease, lane))
             continue;
-        uint64_t held = held_ms(o, s->lease, now);
-        if (held > HOLDS_PROBE_MS)
-            settle(s, OUTCOME_RETRY, 0, (struct slice){0}, held);
-        else if (held > 0)
-            wake_at(o, now + held);
-        else if (s->due_mono_ms > now)
+        if (s->due_mono_ms > now)
             wake_at(o, s->due_mono_ms);
         else if (take_tokens(o, cost_of(s->lease, s->bits), lane == LANE_TRANSACTIONAL,
                              &s->borrowed, now))
-            start_again(o, s, now);
+            start_again(o, s);
         else
             return false;
     }
@@ -774,12 +832,7 @@ static bool start_new(struct outbox *o, enum lane lane, uint64_t now)
     for (struct lease *l = o->leases; l != NULL; l = l->next) {
         if (!is_of_lane(l, lane) || l->unstarted == 0 || !load(o, l, now))
             continue;
-        uint64_t held = held_ms(o, l, now);
-        if (held > HOLDS_PROBE_MS)
-            give_back(l, held);
-        else if (held > 0) /* a probe is out: its answer wakes the pump */
-            wake_at(o, now + held);
-        while (l->unstarted != 0 && held_ms(o, l, now) == 0) {
+        while (l->unstarted != 0) {
             enum ses_way way;
             uint64_t bits = next_bits(o, l, &way);
             struct send *s = free_place(o, l->rec.lane);
@@ -788,7 +841,7 @@ static bool start_new(struct outbox *o, enum lane lane, uint64_t now)
                 return true;
             if (!take_tokens(o, cost_of(l, bits), lane == LANE_TRANSACTIONAL, &borrowed, now))
                 return false;
-            start(o, s, l, bits, way, borrowed, now);
+            start(o, s, l, bits, way, borrowed);
         }
     }
     return true;
@@ -821,6 +874,6 @@ void outbox_leave(struct outbox *o)
             settle(&o->sends[i], OUTCOME_RETRY, 0, (struct slice){0}, 0);
     for (struct lease *l = o->leases; l != NULL; l = l->next)
         if (l->unstarted != 0)
-            give_back(l, 0);
+            give_back(l);
     outbox_pump(o);
 }

@@ -34,8 +34,7 @@ enum record_kind {
     RECORD_EVENT,
     RECORD_DEADLETTER,
     RECORD_LIFTED,
-    RECORD_HELD,
-    RECORD_CONTROL,
+    RECORD_CONTROL = 11, /* 10 was a record that nobody sends any more */
     RECORD_CONTROLLED,
     RECORD_UNHEARD,
     RECORD_SUPPRESS,
@@ -109,7 +108,8 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(7, u32, lane, REQUIRED)
 
 /* sender → writer: what became of some recipients of a lease. results: a packed array of [bit, enum
- * outcome, code, text, retry_ms]; text: SES's message id (SENT) or its words (FAILED, RETRY). */
+ * outcome, code, text, retry_ms]; text: SES's message id (SENT; empty: no call of its own) or its
+ * words. code: what the reader's event tells (FAILED), enum hold_reason (HELD). */
 #define OUTCOMES(F)                                                                                \
     F(1, u64, generation, REQUIRED)                                                                \
     F(2, u64, lease_id, REQUIRED)                                                                  \
@@ -144,14 +144,6 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(1, text, address, REQUIRED)                                                                  \
     F(2, u64, at_us, REQUIRED) /* of the wish that was carried out */
 
-/* sender → writer: SES takes nothing of this domain's lane, or of the account, for a while. */
-#define HELD(F)                                                                                    \
-    F(1, text, domain, OPTIONAL) /* empty = the whole account */                                   \
-    F(2, u32, reason, REQUIRED)  /* enum hold_reason */                                            \
-    F(3, u64, for_ms, REQUIRED)  /* from now; 0 = the hold is over */                              \
-    F(4, text, words, REQUIRED)  /* SES's, for a person */                                         \
-    F(5, u32, lane, OPTIONAL)    /* enum lane of the domain */
-
 /* postern's command line → writer, over the control socket. Answered by CONTROLLED once committed.
  */
 #define CONTROL(F)                                                                                 \
@@ -167,7 +159,8 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
 enum hold_reason {
     HOLD_QUOTA = 1, /* the daily quota is used up */
     HOLD_ACCOUNT,   /* SES has paused or suspended the account, or refuses our credentials */
-    HOLD_SENDER,    /* identity not verified, configuration set missing, access denied */
+    HOLD_SENDER,    /* identity not verified, access denied: this From of the lane */
+    HOLD_CONFIGURATION_SET, /* the lane's own is missing or paused: all of the lane */
 };
 
 enum control_verb {
@@ -193,6 +186,7 @@ enum outcome {
     OUTCOME_FAILED, /* for good; code and text say why */
     OUTCOME_RETRY,  /* SES did not take it; may be sent again after retry_ms */
     OUTCOME_DOUBT,  /* the request was written and no answer came */
+    OUTCOME_HELD,   /* SES takes nothing of this sender, lane or account for now; not sent */
 };
 
 /* What a failure says of the address. */
@@ -234,7 +228,6 @@ RECORD_STRUCT(outcomes, OUTCOMES)
 RECORD_STRUCT(event, EVENT)
 RECORD_STRUCT(deadletter, DEADLETTER)
 RECORD_STRUCT(lifted, LIFTED)
-RECORD_STRUCT(held, HELD)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

@@ -18,18 +18,16 @@ enum {
     WARN_AGAIN_MS = DAY_MS,
 };
 
-/* What senders say may run out unconfirmed; what a person or a guard did stays until undone. */
+/* What a person or a guard did stays until undone. */
 struct closed {
     enum gate_reason reason;
-    uint64_t since_wall_ms, until_wall_ms;
-    uint64_t until_mono_ms; /* a sender's hold */
+    uint64_t since_wall_ms;
     struct buf words;
 };
 
 struct entry {
-    struct buf domain;     /* empty = the account */
-    struct closed held[2]; /* by SES, as senders tell, per lane; the account's is the first */
-    struct closed paused;  /* by a person or a guard */
+    struct buf domain;
+    struct closed paused;         /* by a person or a guard */
     uint64_t judged_from_wall_ms; /* hours before were forgiven by a person */
     uint64_t warned_wall_ms;
 };
@@ -37,7 +35,7 @@ struct entry {
 struct gates {
     const struct config *config;
     struct reputation *reputation;
-    struct entry *entries; /* the first is the account's */
+    struct entry *entries;
     size_t count;
 };
 
@@ -50,6 +48,7 @@ static const char *const reason_names[] = {
     [GATE_BOUNCES] = "bounces",
     [GATE_COMPLAINTS] = "complaints",
     [GATE_WARM_UP] = "warm-up",
+    [GATE_CONFIGURATION_SET] = "configuration-set",
 };
 
 const char *gate_reason_name(enum gate_reason reason)
@@ -78,11 +77,6 @@ static struct entry *entry_of(struct gates *g, struct slice domain)
     memset(one, 0, sizeof *one);
     buf_add_slice(&one->domain, domain);
     return one;
-}
-
-static bool is_on(const struct closed *c, bool timed)
-{
-    return c->reason != GATE_OPEN && (!timed || c->until_mono_ms > clock_mono_ms());
 }
 
 static void close_gate(struct closed *c, enum gate_reason reason, struct slice words)
@@ -146,7 +140,6 @@ struct gates *gates_open(const struct config *config, struct reputation *r, stru
 
     g->config = config;
     g->reputation = r;
-    (void)entry_of(g, slice_none());
     int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_GATES], &cursor);
     if (rc != MDB_SUCCESS) {
         (void)store_fail(err, rc, "reading what is paused");
@@ -168,8 +161,6 @@ void gates_close(struct gates *g)
         return;
     for (size_t i = 0; i < g->count; i++) {
         buf_fini(&g->entries[i].domain);
-        for (size_t lane = 0; lane < 2; lane++)
-            buf_fini(&g->entries[i].held[lane].words);
         buf_fini(&g->entries[i].paused.words);
     }
     free(g->entries);
@@ -177,23 +168,6 @@ void gates_close(struct gates *g)
 }
 
 /* -------- changes -------- */
-
-void gates_hold(struct gates *g, struct slice domain, enum lane lane, enum hold_reason reason,
-                uint64_t for_ms, struct slice words)
-{
-    if (domain.len > 0 && config_domain_find(g->config, domain) == NULL)
-        return; /* gossip */
-    struct closed *c =
-        &entry_of(g, domain)->held[domain.len > 0 && lane == LANE_NEWSLETTER ? 1 : 0];
-    if (for_ms == 0) {
-        c->reason = GATE_OPEN;
-        return;
-    }
-    for_ms = for_ms < DAY_MS ? for_ms : DAY_MS;
-    close_gate(c, (enum gate_reason)reason, words);
-    c->until_wall_ms = clock_wall_ms() + for_ms;
-    c->until_mono_ms = clock_mono_ms() + for_ms;
-}
 
 int gates_pause(struct gates *g, struct store_txn *t, struct slice domain, struct err *err)
 {
@@ -209,11 +183,8 @@ int gates_resume(struct gates *g, struct store_txn *t, struct slice domain, stru
 {
     struct entry *e = entry_of(g, domain);
 
-    /* Whoever asks has mended what SES refused, or the next call tells. */
-    bool was_held = is_on(&e->held[0], true) || is_on(&e->held[1], true);
-    e->held[0].reason = e->held[1].reason = GATE_OPEN;
     if (e->paused.reason == GATE_OPEN)
-        return was_held ? 1 : 0;
+        return 0;
     if (e->paused.reason != GATE_PAUSED)
         e->judged_from_wall_ms = (clock_wall_ms() / HOUR_MS + 1) * (uint64_t)HOUR_MS;
     e->paused.reason = GATE_OPEN;
@@ -332,33 +303,22 @@ static uint32_t warm_up_left(const struct gates *g, struct slice domain, uint32_
 
 /* -------- questions -------- */
 
-static void describe(const struct entry *e, const struct closed *c, struct gate *gate)
+static void describe(const struct entry *e, struct gate *gate)
 {
     *gate = (struct gate){.domain = buf_slice(&e->domain),
-                          .reason = c->reason,
-                          .words = buf_slice(&c->words),
-                          .since_wall_ms = c->since_wall_ms,
-                          .until_wall_ms = c->until_wall_ms};
+                          .reason = e->paused.reason,
+                          .words = buf_slice(&e->paused.words),
+                          .since_wall_ms = e->paused.since_wall_ms};
 }
 
 bool gates_closed(const struct gates *g, struct slice domain, enum lane lane, struct gate *gate)
 {
-    const struct entry *e = find(g, domain), *account = &g->entries[0];
+    const struct entry *e = find(g, domain);
 
-    const struct closed *of_lane = e == NULL ? NULL : &e->held[lane == LANE_NEWSLETTER ? 1 : 0];
-
-    if (is_on(&account->held[0], true)) {
-        describe(account, &account->held[0], gate);
-        return true;
-    }
-    if (of_lane != NULL && is_on(of_lane, true)) {
-        describe(e, of_lane, gate);
-        return true;
-    }
     if (lane != LANE_NEWSLETTER)
         return false;
-    if (e != NULL && is_on(&e->paused, false)) {
-        describe(e, &e->paused, gate);
+    if (e != NULL && e->paused.reason != GATE_OPEN) {
+        describe(e, gate);
         return true;
     }
     if (warm_up_left(g, domain, 0) > 0)
@@ -387,12 +347,8 @@ size_t gates_list(const struct gates *g, struct gate *list, size_t most)
     size_t n = 0;
 
     for (size_t i = 0; i < g->count && n < most; i++) {
-        const struct entry *e = &g->entries[i];
-        for (size_t lane = 2; lane-- > 0 && n < most;)
-            if (is_on(&e->held[lane], true) && (lane == 1 || !is_on(&e->held[1], true)))
-                describe(e, &e->held[lane], &list[n++]);
-        if (n < most && is_on(&e->paused, false))
-            describe(e, &e->paused, &list[n++]);
+        if (g->entries[i].paused.reason != GATE_OPEN)
+            describe(&g->entries[i], &list[n++]);
     }
     for (size_t i = 0; i < g->config->domain_count && n < most; i++) {
         struct slice domain = slice_str(g->config->domains[i].name);

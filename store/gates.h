@@ -1,13 +1,11 @@
 /*
- * store/gates.h - why mail that is due waits all the same: what SES refuses for now, what a person
- * has paused, what the guards hold back, what a warm-up day has left.
+ * store/gates.h - why mail that is due waits all the same: what a person has paused, what the
+ * guards hold back, what a warm-up day has left. (What SES refuses for now: store/holds.h.)
  *
- * SHAPE   Per domain a gate with one reason at a time; one more for the whole account. A person's
- *         pause, a guard and a warm-up hold newsletters only; SES's own refusals hold the lane
- *         that met them, or the account. A batch has a mark of its own.
+ * SHAPE   Per domain a gate with one reason at a time. A person's pause, a guard and a warm-up hold
+ *         newsletters only. A batch has a mark of its own.
  * ENDS    The writer, in its write transaction where a function takes one.
- * CRASH   Pauses, guards and marks are in the store. SES's refusals are not: a sender meets them
- *         again with its next call.
+ * CRASH   Pauses, guards and marks are in the store.
  */
 #ifndef STORE_GATES_H
 #define STORE_GATES_H
@@ -17,21 +15,25 @@
 #include "store/reputation.h"
 
 enum gate_reason {
-    GATE_OPEN,
-    GATE_QUOTA = HOLD_QUOTA,
-    GATE_ACCOUNT = HOLD_ACCOUNT,
-    GATE_SENDER = HOLD_SENDER,
+    GATE_OPEN, /* the numbers are stored */
+    GATE_QUOTA,
+    GATE_ACCOUNT,
+    GATE_SENDER,
     GATE_PAUSED, /* by a person */
     GATE_BOUNCES,
     GATE_COMPLAINTS,
     GATE_WARM_UP,
+    GATE_CONFIGURATION_SET,
 };
 
-/* quota, account, sender, paused, bounces, complaints, warm-up */
+/* quota, account, sender, paused, bounces, complaints, warm-up, configuration-set */
 const char *gate_reason_name(enum gate_reason reason);
 
 struct gate {
     struct slice domain; /* empty = the account; borrowed until the gates change */
+    const char
+        *lane; /* "transactional", "newsletter"; "" = the account, or newsletters by their nature */
+    struct slice from; /* the address that is refused; empty = whatever it is from */
     enum gate_reason reason;
     struct slice words;
     uint64_t since_wall_ms, until_wall_ms; /* until: 0 = until a person acts */
@@ -43,10 +45,6 @@ struct gates;
 struct gates *gates_open(const struct config *config, struct reputation *r, struct store_txn *t,
                          struct err *err);
 void gates_close(struct gates *g); /* NULL is fine */
-
-/* A sender's news of a domain's lane. domain empty = the account; for_ms 0 = over. */
-void gates_hold(struct gates *g, struct slice domain, enum lane lane, enum hold_reason reason,
-                uint64_t for_ms, struct slice words);
 
 /* A person's wish. gates_resume: 1 = something was held (also by a guard, which then counts anew),
  * 0 = nothing was. */
@@ -61,9 +59,9 @@ int gates_judge(struct gates *g, struct store_txn *t, struct slice domain, struc
  * there already; 0 = none, UINT32_MAX = as many as one likes. */
 uint32_t gates_allowance(const struct gates *g, struct slice domain, enum lane lane,
                          uint32_t in_flight);
-/* The gate that closes this domain's lane, for a person; false = it is open. */
+/* The gate that closes this domain's lane, for a person; false = none does. */
 bool gates_closed(const struct gates *g, struct slice domain, enum lane lane, struct gate *gate);
-/* All that are closed, the account's first; at most `most`. Returns how many. */
+/* All that are closed; at most `most`. Returns how many. */
 size_t gates_list(const struct gates *g, struct gate *list, size_t most);
 
 /* ---- marks of batches ---- */

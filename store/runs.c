@@ -4,7 +4,9 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/mem.h"
+#include "mail/address.h"
 #include "mail/form.h"
 
 /* -------- meters -------- */
@@ -50,15 +52,28 @@ static unsigned domain_turn_of(struct scheduler *s, struct slice name)
         if (slice_eq(s->domains[i].name, name))
             return i;
     s->domains = mem_grow(s->domains, (s->domain_count + 1) * sizeof *s->domains);
-    s->allowance = mem_grow(s->allowance, (s->domain_count + 1) * 2 * sizeof *s->allowance);
     s->domains[s->domain_count] =
-        (struct domain_turn){.name = slice_of(mem_dup(name.ptr, name.len), name.len)};
+        (struct domain_turn){.name = slice_of(mem_dup(name.ptr, name.len), name.len),
+                             .ready = mem_zero(2, sizeof(struct run_heap))};
     return (unsigned)s->domain_count++;
 }
 
 static struct run **bucket_of(struct scheduler *s, uint64_t id)
 {
     return &s->buckets[(id ^ id >> 20) % BUCKETS];
+}
+
+static uint64_t from_id_of(struct slice from)
+{
+    uint8_t hash[SHA256_BYTES];
+    struct buf address = {0};
+    uint64_t number;
+
+    address_of_from(&address, from);
+    digest_sha256(buf_slice(&address), hash);
+    buf_fini(&address);
+    memcpy(&number, hash, sizeof number);
+    return number | 1;
 }
 
 struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id)
@@ -85,6 +100,7 @@ struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id)
         .recipient_count = head.recipient_count,
         .slice_count = slice_count_of(head.recipient_count),
         .domain = domain_turn_of(s, head.domain),
+        .from_id = from_id_of(head.from),
         .mark = batch_mark_get(t, id),
         .books = books,
     };
@@ -98,14 +114,69 @@ void run_activate(struct scheduler *s, struct run *run, uint64_t due_wall_ms, ui
 {
     run->due_wall_ms = due_wall_ms;
     run->lane = lane;
-    if (run->active)
-        return;
-    run->active = true;
-    if (s->active_count == s->active_cap) {
-        s->active_cap = s->active_cap == 0 ? 64 : s->active_cap * 2;
-        s->active = mem_grow(s->active, s->active_cap * sizeof *s->active);
+    if (!run->active) {
+        run->active = true;
+        if (s->active_count == s->active_cap) {
+            s->active_cap = s->active_cap == 0 ? 64 : s->active_cap * 2;
+            s->active = mem_grow(s->active, s->active_cap * sizeof *s->active);
+        }
+        s->active[s->active_count++] = run;
     }
-    s->active[s->active_count++] = run;
+    run_place(s, run);
+}
+
+void run_deactivate(struct run *run)
+{
+    run->active = false;
+    run_heap_take(run);
+}
+
+void run_place(struct scheduler *s, struct run *run)
+{
+    struct run_heap *ready = &s->domains[run->domain].ready[run_lane(run)];
+
+    if (!run->active || run->mark != MARK_NONE || run->books.state[STATE_PENDING] == 0)
+        run_heap_take(run);
+    else if (run->due_wall_ms > clock_wall_ms())
+        run_heap_put(&s->scheduled, run, run->due_wall_ms);
+    else if (run->not_before_mono_ms > clock_mono_ms())
+        run_heap_put(&s->patient, run, run->not_before_mono_ms);
+    else if (run->heap != ready)
+        run_heap_put(ready, run, run->due_wall_ms);
+}
+
+bool run_hurry(struct scheduler *s, struct run *run)
+{
+    uint64_t now = clock_mono_ms();
+    bool waited = run->not_before_mono_ms > now;
+
+    for (uint32_t i = 0; run->recipient_not_before_mono_ms != NULL && i < run->recipient_count; i++)
+        waited = waited || run->recipient_not_before_mono_ms[i] > now;
+    free(run->recipient_not_before_mono_ms);
+    run->recipient_not_before_mono_ms = NULL;
+    run->not_before_mono_ms = 0;
+    run_place(s, run);
+    return waited;
+}
+
+void run_delay(struct run *run, uint32_t slice, uint32_t bit, uint64_t until_mono_ms)
+{
+    uint32_t at = slice * SLICE_MAX + bit;
+
+    if (at >= run->recipient_count)
+        return;
+    if (run->recipient_not_before_mono_ms == NULL)
+        run->recipient_not_before_mono_ms = mem_zero(run->recipient_count, sizeof(uint64_t));
+    run->recipient_not_before_mono_ms[at] = until_mono_ms;
+}
+
+uint64_t run_delayed_until(const struct run *run, uint32_t slice, uint32_t bit)
+{
+    uint32_t at = slice * SLICE_MAX + bit;
+
+    return run->recipient_not_before_mono_ms == NULL || at >= run->recipient_count
+               ? 0
+               : run->recipient_not_before_mono_ms[at];
 }
 
 bool run_is_settled(const struct run *run)
@@ -114,9 +185,20 @@ bool run_is_settled(const struct run *run)
            run->books.state[STATE_DOUBT] == 0;
 }
 
+/* Whatever a record said. */
+enum lane run_lane(const struct run *run)
+{
+    return run->lane == LANE_NEWSLETTER ? LANE_NEWSLETTER : LANE_TRANSACTIONAL;
+}
+
+const char *lane_name(enum lane lane)
+{
+    return lane == LANE_TRANSACTIONAL ? "transactional" : "newsletter";
+}
+
 static void run_free(struct run *run)
 {
-    free(run->slice_not_before_mono_ms);
+    free(run->recipient_not_before_mono_ms);
     free(run);
 }
 
@@ -137,6 +219,13 @@ void runs_drop_settled(struct scheduler *s)
 
 void runs_close(struct scheduler *s)
 {
+    run_heap_fini(&s->scheduled);
+    run_heap_fini(&s->patient);
+    for (size_t i = 0; i < s->domain_count; i++) {
+        run_heap_fini(&s->domains[i].ready[0]);
+        run_heap_fini(&s->domains[i].ready[1]);
+        free(s->domains[i].ready);
+    }
     for (size_t i = 0; i < BUCKETS; i++)
         while (s->buckets[i] != NULL) {
             struct run *gone = s->buckets[i];
@@ -151,7 +240,6 @@ void runs_close(struct scheduler *s)
         free(name.out);
     }
     free(s->domains);
-    free(s->allowance);
     free(s->active);
 }
 
@@ -188,6 +276,8 @@ void change_state(struct scheduler *s, struct slice_work *w, uint32_t bit, enum 
     domain->in_flight -= is_in_flight(from);
     if (to == STATE_SENT)
         meter_add(&run->meter, 1);
+    if (to == STATE_PENDING)
+        run_place(s, run);
 }
 
 int work_release_claim(struct store_txn *t, const struct slice_work *w, uint32_t bit,
@@ -209,7 +299,7 @@ int work_release_claim(struct store_txn *t, const struct slice_work *w, uint32_t
 int change_to_unsent(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
                      struct err *err)
 {
-    w->run->not_before_mono_ms = 0; /* the slices tell anew */
+    w->run->not_before_mono_ms = 0; /* its recipients tell anew */
     if (w->run->cursor > w->slice)
         w->run->cursor = w->slice;
     if (w->run->mark != MARK_CANCELLED) {

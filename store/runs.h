@@ -13,6 +13,7 @@
 #include "shm/child.h"
 #include "store/batch_write.h"
 #include "store/gates.h"
+#include "store/holds.h"
 
 enum {
     BUCKETS = 4096,
@@ -33,8 +34,9 @@ struct run {
     struct run *next; /* in its bucket */
     uint64_t id;
     uint64_t due_wall_ms;
-    uint64_t not_before_mono_ms;        /* nothing of it can go before */
-    uint64_t *slice_not_before_mono_ms; /* a sender asked for patience; NULL = for none */
+    uint64_t from_id;                       /* a number for the address it is from; never 0 */
+    uint64_t not_before_mono_ms;            /* nothing of it can go before */
+    uint64_t *recipient_not_before_mono_ms; /* a sender asked for patience; NULL = for none */
     uint32_t lane;
     uint32_t recipient_count, slice_count;
     uint32_t cursor; /* slices before it hold no pending recipient */
@@ -43,6 +45,10 @@ struct run {
     struct books books;
     bool books_changed;
     bool active; /* in scheduler.active: has a due row */
+    /* run_heap.c's: where it waits for its grant */
+    struct run_heap *heap;
+    size_t heap_at;
+    uint64_t heap_key;
     struct meter meter;
 };
 
@@ -59,9 +65,10 @@ struct doubt {
 };
 
 struct domain_turn {
-    struct slice name;  /* owned */
-    uint64_t served;    /* virtual time up to which it has had its share: see pick() */
-    uint32_t in_flight; /* recipients leased or in doubt */
+    struct slice name;      /* owned */
+    struct run_heap *ready; /* owned; per lane, by due time: those that can go now */
+    uint64_t served;        /* virtual time up to which it has had its share: see pick() */
+    uint32_t in_flight;     /* recipients leased or in doubt */
 };
 
 struct scheduler {
@@ -72,8 +79,10 @@ struct scheduler {
     size_t active_count, active_cap;
     struct domain_turn *domains;
     size_t domain_count;
-    uint32_t *allowance; /* of one pick: per domain and lane */
-    uint64_t turn;       /* virtual time: recipients granted, as if one domain had had them all */
+    struct run_heap scheduled; /* by due time (wall clock): not due yet */
+    struct run_heap patient;   /* by not_before_mono_ms: all its recipients wait for their time */
+    struct holds holds;
+    uint64_t turn; /* virtual time: recipients granted, as if one domain had had them all */
     struct lease leases[STARTED_SENDERS][STARTED_CELLS];
     unsigned lease_count[STARTED_SENDERS];
     uint32_t in_hand[STARTED_SENDERS][2]; /* recipients of leases, per lane */
@@ -91,10 +100,24 @@ struct scheduler {
 /* The run of a stored batch; NULL when the store has no such batch. */
 struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id);
 void run_activate(struct scheduler *s, struct run *run, uint64_t due_wall_ms, uint32_t lane);
+/* It is out of all heaps then. */
+void run_deactivate(struct run *run);
 bool run_is_settled(const struct run *run);
+/* Puts it where it belongs: among the ready, the scheduled or the patient, or nowhere. To be called
+ * whenever it may go earlier than it could; what must wait longer is found by pick(). */
+void run_place(struct scheduler *s, struct run *run);
+/* Forgets what senders asked it to wait for; false = nothing was. */
+bool run_hurry(struct scheduler *s, struct run *run);
+/* This recipient of the slice does not go before. */
+void run_delay(struct run *run, uint32_t slice, uint32_t bit, uint64_t until_mono_ms);
+/* When it may: 0 = at once. */
+uint64_t run_delayed_until(const struct run *run, uint32_t slice, uint32_t bit);
 /* Frees those that are not active. */
 void runs_drop_settled(struct scheduler *s);
 void runs_close(struct scheduler *s);
+
+enum lane run_lane(const struct run *run);
+const char *lane_name(enum lane lane); /* "transactional", "newsletter" */
 
 /* ---- one slice of a run ---- */
 

@@ -121,6 +121,7 @@ void scheduler_close(struct scheduler *s)
 {
     if (s == NULL)
         return;
+    holds_fini(s);
     runs_close(s);
     gates_close(s->gates);
     reputation_close(s->reputation);
@@ -193,14 +194,23 @@ static enum own_suppression own_suppression_of(enum suppression list)
                                           : OWN_SUPPRESS_COMPLAINT;
 }
 
+static uint32_t allowance_of(const struct scheduler *s, unsigned domain, enum lane lane)
+{
+    return gates_allowance(s->gates, s->domains[domain].name, lane, s->domains[domain].in_flight);
+}
+
 /* Settles those of the slice's pending recipients that are not to be sent; *mask gets the others,
- * at most `most` of them, *simulated those of them that are SES's simulator. */
-static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t most,
-                  uint64_t *mask, uint64_t *simulated, struct err *err)
+ * as many as the gates allow, *simulated those of them that are SES's simulator. */
+static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint64_t *mask,
+                  uint64_t *simulated, struct err *err)
 {
     bool readable = work_read(s, t, w);
-    uint64_t now_us = clock_wall_us();
+    uint64_t now_us = clock_wall_us(), now_mono_ms = clock_mono_ms();
+    uint32_t most = allowance_of(s, w->run->domain, run_lane(w->run));
 
+    /* One recipient is enough to ask SES with, but one mail to several is not cut. */
+    if (readable && w->head.batch_mode && most > 1 && holds_state(s, w->run) == HOLD_PROBE)
+        most = 1;
     *mask = *simulated = 0;
     if (!readable)
         log_error("batch %016llx slice %u: stored recipients cannot be read; they are failed",
@@ -229,7 +239,7 @@ static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w
             if (put_own_event(t, w->run, &e, err) != 0)
                 return -1;
             change_state(s, w, i, STATE_SENT);
-        } else if (most > 0) {
+        } else if (most > 0 && run_delayed_until(w->run, w->slice, i) <= now_mono_ms) {
             most--;
             change_state(s, w, i, STATE_LEASED);
             *mask |= UINT64_C(1) << i;
@@ -238,27 +248,6 @@ static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w
         }
     }
     return states_put(t, w->run->id, w->slice, w->states, w->state_count, err);
-}
-
-/* Nothing of this slice goes for a while: a sender asked for it. Other slices go on. */
-static void slice_delay(struct run *run, uint32_t slice, uint64_t ms)
-{
-    uint64_t until = clock_mono_ms() + ms;
-
-    if (ms == 0)
-        return;
-    if (run->slice_not_before_mono_ms == NULL)
-        run->slice_not_before_mono_ms = mem_zero(run->slice_count, sizeof(uint64_t));
-    if (until > run->slice_not_before_mono_ms[slice])
-        run->slice_not_before_mono_ms[slice] = until;
-}
-
-static bool has_pending(const struct slice_work *w)
-{
-    for (uint32_t i = 0; i < w->state_count; i++)
-        if (w->states[i] == STATE_PENDING)
-            return true;
-    return false;
 }
 
 /* The next slice of the run with a pending recipient that may go now. False when there is none;
@@ -271,17 +260,20 @@ static bool next_slice(struct store_txn *t, struct slice_work *w, uint64_t *wait
 
     *wait_until_mono_ms = 0;
     for (w->slice = run->cursor; w->slice < run->slice_count; w->slice++) {
-        if (!states_get(t, run->id, w->slice, w->states, &w->state_count) || !has_pending(w))
+        if (!states_get(t, run->id, w->slice, w->states, &w->state_count))
             continue;
-        if (leads) /* all before it are done with */
-            run->cursor = w->slice;
-        leads = false;
-        uint64_t until =
-            run->slice_not_before_mono_ms == NULL ? 0 : run->slice_not_before_mono_ms[w->slice];
-        if (until <= now)
-            return true;
-        if (*wait_until_mono_ms == 0 || until < *wait_until_mono_ms)
-            *wait_until_mono_ms = until;
+        for (uint32_t bit = 0; bit < w->state_count; bit++) {
+            if (w->states[bit] != STATE_PENDING)
+                continue;
+            if (leads) /* all before it are done with */
+                run->cursor = w->slice;
+            leads = false;
+            uint64_t until = run_delayed_until(run, w->slice, bit);
+            if (until <= now)
+                return true;
+            if (*wait_until_mono_ms == 0 || until < *wait_until_mono_ms)
+                *wait_until_mono_ms = until;
+        }
     }
     if (leads && !from_start) {
         run->cursor = 0; /* the books say there is one: look from the start */
@@ -310,34 +302,67 @@ static bool goes_before(const struct scheduler *s, const struct run *a, const st
     return a->id < b->id;
 }
 
-/* What each domain's lanes may send now. */
-static void ask_gates(struct scheduler *s)
+/* Those whose time has come are ready. */
+static void wake_due(struct scheduler *s)
 {
-    for (unsigned i = 0; i < s->domain_count; i++)
-        for (unsigned lane = LANE_TRANSACTIONAL; lane <= LANE_NEWSLETTER; lane++)
-            s->allowance[i * 2 + lane] = gates_allowance(s->gates, s->domains[i].name,
-                                                         (enum lane)lane, s->domains[i].in_flight);
+    struct run *run;
+
+    while ((run = run_heap_first(&s->scheduled)) != NULL && run->due_wall_ms <= clock_wall_ms())
+        run_place(s, run);
+    while ((run = run_heap_first(&s->patient)) != NULL &&
+           run->not_before_mono_ms <= clock_mono_ms())
+        run_place(s, run);
 }
 
-static uint32_t allowance_of(const struct scheduler *s, const struct run *run)
+/* The first of which something can go; those before it are in no heap from then on. */
+static struct run *first_ready(const struct run_heap *h)
 {
-    return s->allowance[run->domain * 2 + (run->lane == LANE_NEWSLETTER)];
+    struct run *run;
+
+    while ((run = run_heap_first(h)) != NULL &&
+           (run->mark != MARK_NONE || run->books.state[STATE_PENDING] == 0))
+        run_heap_take(run);
+    return run;
+}
+
+/* The first whose From nothing is held of; the others are parked with their hold. */
+static struct run *first_of_lane(struct scheduler *s, const struct run_heap *ready)
+{
+    struct run *run;
+
+    while ((run = first_ready(ready)) != NULL) {
+        struct hold *hold = holds_of_from(s, run);
+        if (hold == NULL)
+            return run;
+        run_heap_put(&hold->parked, run, run->due_wall_ms);
+    }
+    return NULL;
+}
+
+static struct run *better(const struct scheduler *s, struct run *run, struct run *best)
+{
+    return run != NULL && (best == NULL || goes_before(s, run, best)) ? run : best;
 }
 
 static struct run *pick(struct scheduler *s, const bool may[2])
 {
-    uint64_t now_wall_ms = clock_wall_ms(), now_mono_ms = clock_mono_ms();
     struct run *best = NULL;
 
-    ask_gates(s);
-    for (size_t i = 0; i < s->active_count; i++) {
-        struct run *run = s->active[i];
-        if (run->books.state[STATE_PENDING] == 0 || run->due_wall_ms > now_wall_ms ||
-            run->not_before_mono_ms > now_mono_ms || run->mark != MARK_NONE ||
-            !may[run->lane == LANE_NEWSLETTER] || allowance_of(s, run) == 0)
-            continue;
-        if (best == NULL || goes_before(s, run, best))
-            best = run;
+    wake_due(s);
+    for (unsigned domain = 0; domain < s->domain_count; domain++)
+        for (enum lane lane = LANE_TRANSACTIONAL; lane <= LANE_NEWSLETTER; lane++) {
+            const struct run_heap *ready = &s->domains[domain].ready[lane];
+            if (ready->count > 0 && may[lane] && holds_lane_state(s, domain, lane) != HOLD_CLOSED &&
+                allowance_of(s, domain, lane) > 0)
+                best = better(s, first_of_lane(s, ready), best);
+        }
+    /* Froms whose hold is over: one lease each. */
+    for (size_t i = 0; i < s->holds.count; i++) {
+        const struct hold *hold = s->holds.list[i];
+        if (hold->parked.count > 0 && may[hold->lane] && hold_state(hold) == HOLD_PROBE &&
+            holds_lane_state(s, hold->domain, hold->lane) != HOLD_CLOSED &&
+            allowance_of(s, hold->domain, hold->lane) > 0)
+            best = better(s, first_ready(&hold->parked), best);
     }
     return best;
 }
@@ -385,9 +410,10 @@ int scheduler_grant(struct scheduler *s, struct store_txn *t, const struct child
                           "check",
                           (unsigned long long)w.run->id, w.run->books.state[STATE_PENDING]);
             w.run->not_before_mono_ms = wait_until != 0 ? wait_until : clock_mono_ms() + 60000;
+            run_place(s, w.run);
             continue;
         }
-        if (choose(s, t, &w, allowance_of(s, w.run), &mask, &simulated, err) != 0)
+        if (choose(s, t, &w, &mask, &simulated, err) != 0)
             return -1;
         s->turn = start_of(s, w.run);
         s->domains[w.run->domain].served = s->turn + (uint64_t)__builtin_popcountll(mask);
@@ -407,6 +433,7 @@ int scheduler_grant(struct scheduler *s, struct store_txn *t, const struct child
                },
                w.run->lane);
     lease->simulated = simulated;
+    holds_note_grant(s, w.run, lease->row.id);
     if (lease_put(t, &lease->row, err) != 0)
         return -1;
 
@@ -438,6 +465,7 @@ static int lease_end(struct scheduler *s, struct store_txn *t, struct lease *lea
 {
     lease_settle(s, lease, UINT64_MAX);
     lease->held = false;
+    holds_note_end(s, lease->row.id);
     s->lease_count[lease->row.sender]--;
     return lease_del(t, lease->row.sender, lease->row.id, err);
 }
@@ -486,7 +514,7 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
     struct lease *lease = lease_find(s, sender, r->lease_id);
     struct slice_work w = {.run = run_get(s, t, r->batch_id), .slice = r->slice};
     struct unpack u = unpack_over(r->results);
-    uint64_t in_doubt = 0;
+    uint64_t in_doubt = 0, now_mono_ms = clock_mono_ms();
     bool readable = false;
 
     /* The lease of a life that was buried already: its recipients were settled then. Only a proof
@@ -512,6 +540,8 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
             bool simulated = current && (lease->simulated >> bit & 1) != 0;
             if (state == STATE_LEASED || state == STATE_DOUBT || state == STATE_PENDING)
                 note_sent(s, &w, (uint32_t)bit, simulated);
+            if (current && text.len > 0) /* a copy that went along has no answer of its own */
+                holds_note_taken(s, r->lease_id);
         } else if (current && (lease->row.mask >> bit & 1) != 0 && state == STATE_LEASED) {
             if (kind == OUTCOME_FAILED) {
                 if (!readable && !(readable = work_read(s, t, &w)))
@@ -521,7 +551,14 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
             } else if (kind == OUTCOME_RETRY) {
                 if (change_to_unsent(s, t, &w, (uint32_t)bit, err) != 0)
                     return -1;
-                slice_delay(w.run, r->slice, retry_ms);
+                if (retry_ms > 0)
+                    run_delay(w.run, r->slice, (uint32_t)bit, now_mono_ms + retry_ms);
+            } else if (kind == OUTCOME_HELD) {
+                if (change_to_unsent(s, t, &w, (uint32_t)bit, err) != 0)
+                    return -1;
+                if (code >= HOLD_QUOTA && code <= HOLD_CONFIGURATION_SET)
+                    holds_begin(s, t, w.run, r->lease_id, (enum hold_reason)code, text);
+                readable = false; /* the arena was used for something else */
             } else {
                 change_state(s, &w, (uint32_t)bit, STATE_DOUBT);
                 in_doubt |= UINT64_C(1) << bit;
@@ -573,14 +610,6 @@ int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t bat
     if (run != NULL)
         count_event(run, event_type, severity);
     return 0;
-}
-
-void scheduler_hold(struct scheduler *s, const struct record_held *r)
-{
-    if (r->reason >= HOLD_QUOTA && r->reason <= HOLD_SENDER)
-        gates_hold(s->gates, r->domain,
-                   r->lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER,
-                   (enum hold_reason)r->reason, r->for_ms, r->words);
 }
 
 int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,
@@ -835,7 +864,7 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
             (run->mark != MARK_NONE && batch_mark_put(t, run->id, MARK_NONE, err) != 0))
             return -1;
         run->mark = MARK_NONE; /* nothing is left that it could keep from being sent */
-        run->active = false;
+        run_deactivate(run);
         s->active[i] = s->active[--s->active_count];
     }
     for (size_t i = 0; i < BUCKETS; i++)

@@ -4,7 +4,9 @@
  * SHAPE   In memory: a run per batch that has something to settle (books, place, due time), and
  *         the leases that senders hold. All of it is rebuilt from the store by scheduler_open().
  * ENDS    The writer. Every function that changes something runs inside its write transaction.
- * ORDER   Transactional mail first; domains in turn, by recipients; within a domain by due time. A
+ * ORDER   Transactional mail first; domains in turn, by recipients; within a domain by due time.
+ *         Batches that can go are kept in that order (store/run_heap.h), others apart: a grant
+ *         looks at the first of each lane and passes over those of a From that SES refuses. A
  *         recipient moves: pending → leased → sent | failed | doubt | pending again; doubt → sent
  *         (an SES event proves it) | pending again (the window ended, on_doubt = resend).
  * CRASH   A lease is in the store before its sender hears of it. Of a sender that died, recipients
@@ -50,9 +52,6 @@ int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t bat
 /* A hard bounce or a complaint has come back from this address: for the guards. */
 int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,
                        struct slice address, enum reputation_kind kind, struct err *err);
-
-/* A sender's news of what SES will not take for a while. */
-void scheduler_hold(struct scheduler *s, const struct record_held *r);
 
 /* The lane of a batch. */
 uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch_id);

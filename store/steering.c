@@ -56,9 +56,11 @@ static int change_all(struct scheduler *s, struct store_txn *t, struct run *run,
     return 0;
 }
 
-static int mark(struct store_txn *t, struct run *run, enum batch_mark to, struct err *err)
+static int mark(struct scheduler *s, struct store_txn *t, struct run *run, enum batch_mark to,
+                struct err *err)
 {
     run->mark = to;
+    run_place(s, run);
     return batch_mark_put(t, run->id, to, err);
 }
 
@@ -73,9 +75,17 @@ static int cancel_one(struct scheduler *s, struct store_txn *t, struct slice_wor
 static int cancel(struct scheduler *s, struct store_txn *t, struct run *run, uint32_t *count,
                   struct err *err)
 {
-    if (mark(t, run, run_is_settled(run) ? run->mark : MARK_CANCELLED, err) != 0)
+    if (mark(s, t, run, run_is_settled(run) ? run->mark : MARK_CANCELLED, err) != 0)
         return -1;
     return change_all(s, t, run, STATE_PENDING, cancel_one, count, err);
+}
+
+/* A person has mended what the batch waits for, or wants to see: its recipients go as soon as SES
+ * takes them. */
+static void try_now(struct scheduler *s, struct run *run)
+{
+    (void)run_hurry(s, run);
+    (void)holds_try_now(s, run->domain, run->from_id);
 }
 
 /* Its claim was given back when it failed: a repeated POST may have taken it over since. */
@@ -108,11 +118,9 @@ static int resend(struct scheduler *s, struct store_txn *t, struct run *run, uin
 {
     if (change_all(s, t, run, STATE_FAILED, resend_one, count, err) != 0)
         return -1;
-    if (*count == 0)
-        return 0;
     run->cursor = 0;
-    run->not_before_mono_ms = 0;
-    if (run->active)
+    try_now(s, run);
+    if (*count == 0 || run->active)
         return 0;
     run_activate(s, run, clock_wall_ms(), run->lane);
     return due_put(t, run->due_wall_ms, run->id, run->lane, err);
@@ -139,7 +147,7 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
         }
         *count = run->books.state[STATE_PENDING];
         buf_printf(words, "paused; %" PRIu32 " recipients wait", *count);
-        return mark(t, run, MARK_PAUSED, err);
+        return mark(s, t, run, MARK_PAUSED, err);
     case CONTROL_RESUME:
         if (run->mark != MARK_PAUSED) {
             *verdict = ANSWER_REFUSED;
@@ -148,7 +156,8 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
         }
         *count = run->books.state[STATE_PENDING];
         buf_printf(words, "resumed; %" PRIu32 " recipients are left", *count);
-        return mark(t, run, MARK_NONE, err);
+        try_now(s, run);
+        return mark(s, t, run, MARK_NONE, err);
     case CONTROL_CANCEL:
         if (cancel(s, t, run, count, err) != 0)
             return -1;
@@ -191,9 +200,17 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
         return 0;
     }
     struct slice domain = slice_str(d->name);
+    bool waited = false;
+    for (unsigned i = 0; i < s->domain_count && r->verb == CONTROL_RESUME; i++)
+        if (slice_eq(s->domains[i].name, domain))
+            waited = holds_try_now(s, i, 0);
     for (size_t i = 0; i < s->active_count; i++) {
         struct run *run = s->active[i];
-        if (run->lane != LANE_NEWSLETTER || !slice_eq(s->domains[run->domain].name, domain))
+        if (!slice_eq(s->domains[run->domain].name, domain))
+            continue;
+        if (r->verb == CONTROL_RESUME && run_hurry(s, run))
+            waited = true;
+        if (run->lane != LANE_NEWSLETTER)
             continue;
         if (r->verb != CONTROL_CANCEL)
             *count += run->books.state[STATE_PENDING];
@@ -207,7 +224,7 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
         return gates_pause(s->gates, t, domain, err);
     case CONTROL_RESUME:
         got = gates_resume(s->gates, t, domain, err);
-        if (got == 0) {
+        if (got == 0 && !waited) {
             *verdict = ANSWER_REFUSED;
             buf_printf(words, "nothing holds the newsletters of %s", d->name);
         } else {
@@ -241,8 +258,14 @@ static void put_mend(struct buf *to, const struct gate *gate)
         buf_add_str(to, "see the SES console: account dashboard");
         return;
     case GATE_SENDER:
-        buf_add_str(to, "verify the domain in SES and allow ses:SendEmail for it; while the "
-                        "account is in SES's sandbox, its recipients too");
+        buf_printf(to,
+                   "verify the address or its domain in SES, allow ses:SendEmail for it, then: "
+                   "postern domains resume %.*s",
+                   SLICE_ARGS(gate->domain));
+        return;
+    case GATE_CONFIGURATION_SET:
+        buf_printf(to, "see to the configuration set in SES, then: postern domains resume %.*s",
+                   SLICE_ARGS(gate->domain));
         return;
     case GATE_PAUSED:
     case GATE_BOUNCES:
@@ -270,13 +293,17 @@ static void put_holds(const struct scheduler *s, struct buf *to)
 {
     struct gate list[GATES_SHOWN];
     struct buf mend = {0};
-    size_t count = gates_list(s->gates, list, GATES_SHOWN);
+    size_t count = holds_list(s, list, GATES_SHOWN);
+
+    count += gates_list(s->gates, list + count, GATES_SHOWN - count);
 
     json_put_name(to, "holds");
     buf_add_byte(to, '[');
     for (size_t i = 0; i < count; i++) {
         buf_add_str(to, i == 0 ? "{" : ",{");
         json_put_str(to, "domain", list[i].domain);
+        json_put_str(to, "lane", slice_str(list[i].lane));
+        json_put_str(to, "from", list[i].from);
         json_put_str(to, "reason", slice_str(gate_reason_name(list[i].reason)));
         json_put_str(to, "words", list[i].words);
         json_put_u64(to, "since_ms", list[i].since_wall_ms);
@@ -297,7 +324,7 @@ static void put_batch(struct scheduler *s, struct store_txn *t, const struct run
     struct message_head head;
     struct slice packed, subject = slice_none();
     const char *why = "";
-    struct gate gate;
+    struct gate gate = {0};
 
     arena_reset(&s->arena);
     if (batch_head(t, run->id, &packed) && message_head_unpack(packed, &s->arena, &head))
@@ -306,7 +333,8 @@ static void put_batch(struct scheduler *s, struct store_txn *t, const struct run
         why = "paused";
     } else if (run->mark == MARK_CANCELLED) {
         why = "cancelled";
-    } else if (gates_closed(s->gates, s->domains[run->domain].name, (enum lane)run->lane, &gate)) {
+    } else if (holds_closed(s, run, &gate) ||
+               gates_closed(s->gates, s->domains[run->domain].name, (enum lane)run->lane, &gate)) {
         why = gate_reason_name(gate.reason);
         eta = end_of(s, &gate, open_count(run));
     } else if (run->due_wall_ms > now) {
@@ -318,8 +346,7 @@ static void put_batch(struct scheduler *s, struct store_txn *t, const struct run
     buf_printf(to, "{\"batch\":\"%016" PRIx64 "\"", run->id);
     json_put_str(to, "domain", s->domains[run->domain].name);
     json_put_str(to, "subject", subject);
-    json_put_str(to, "lane",
-                 run->lane == LANE_NEWSLETTER ? SLICE("newsletter") : SLICE("transactional"));
+    json_put_str(to, "lane", slice_str(lane_name(run_lane(run))));
     json_put_u64(to, "due_ms", run->due_wall_ms);
     json_put_u64(to, "accepted", run->books.accepted);
     json_put_u64(to, "open", open_count(run));
@@ -327,6 +354,7 @@ static void put_batch(struct scheduler *s, struct store_txn *t, const struct run
     json_put_u64(to, "eta_ms", eta);
     json_put_bool(to, "paused", run->mark == MARK_PAUSED);
     json_put_str(to, "why", slice_str(why));
+    json_put_str(to, "from", gate.from);
     buf_add_byte(to, '}');
 }
 

@@ -469,7 +469,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
                kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD;
     case ROLE_SENDER:
-        return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED || kind == RECORD_HELD;
+        return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
         return kind == RECORD_EVENT || kind == RECORD_DEADLETTER;
     case ROLE_WRITER:
@@ -493,7 +493,6 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_event event;
         struct record_deadletter deadletter;
         struct record_lifted lifted;
-        struct record_held held;
         struct record_unheard unheard;
     } r;
     int got = 0;
@@ -546,11 +545,6 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_lifted_decode(bytes, &r.lifted))
             return 0;
         got = lifted_delete(t, r.lifted.address, r.lifted.at_us, err);
-        break;
-    case RECORD_HELD:
-        if (!record_held_decode(bytes, &r.held))
-            return 0;
-        scheduler_hold(w->scheduler, &r.held);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:

@@ -41,7 +41,8 @@ export const noTrouble = () => ({
   entry: undefined, // (address, domain) => the status of that bulk entry; nothing = as usual
   quota: Infinity, // recipients that the day has left
   account: undefined, // 'AccountSuspendedException' or 'SendingPausedException'
-  unverified: new Set(), // sending domains
+  unverified: new Set(), // sending domains, and addresses of senders
+  verifiedReaders: undefined, // a Set: the account is in its sandbox, and takes mail to these alone
   expiredKeys: new Set(), // access key ids
   clockOffsetMs: 0, // of AWS's clock against this machine's
   refuse: undefined, // (subject) => the text of a BadRequestException
@@ -52,6 +53,10 @@ export const noTrouble = () => ({
   longPollMs: 20000, // the longest a poll without messages waits here
   deafPollMs: 0, // how long a poll whose client is gone goes on taking messages
 });
+
+const notVerified = (identities) =>
+  `Email address is not verified. The following identities failed the check in region US-EAST-1: ${identities.join(', ')}`;
+const bare = (text) => /<([^>]+)>/.exec(text)?.[1] ?? text;
 
 class Queue {
   constructor(aws) {
@@ -154,6 +159,7 @@ export class FakeAws {
     aws.throttled = 0; // recipients
     aws.asked = 0; // recipients in all calls
     aws.calls = { bulk: 0, simple: 0, raw: 0, account: 0, refused: 0, lost: 0, reset: 0, slow: 0 };
+    aws.refusedSenders = []; // calls: { sender, atMs }
     aws.keptBack = [];
     aws.timers = new Set();
     aws.tokens = undefined;
@@ -337,8 +343,11 @@ export class FakeAws {
     }
     if (this.random() < t.fail) throw new Refusal(t.failStatus, 'InternalServiceErrorException', 'Please try again.');
     if (t.account) throw new Refusal(400, t.account, 'Sending paused for this account. For more information, please check the inbox of the email address associated with your AWS account.');
-    if (t.unverified.has(domain))
-      throw new Refusal(400, 'MessageRejected', `Email address is not verified. The following identities failed the check in region US-EAST-1: news@${domain}`);
+    const sender = bare(request.FromEmailAddress ?? '');
+    if (t.unverified.has(domain) || t.unverified.has(sender)) {
+      this.refusedSenders.push({ sender, atMs: Date.now() });
+      throw new Refusal(400, 'MessageRejected', notVerified([request.FromEmailAddress, domain]));
+    }
     const subject = content.Subject?.Data ?? content.Subject ?? '';
     const wrong = t.refuse?.(subject);
     if (wrong) throw new Refusal(400, 'BadRequestException', wrong);
@@ -371,6 +380,9 @@ export class FakeAws {
   }
   sendOne({ to, tags }, bulk, common) {
     const t = this.trouble;
+    const strangers = t.verifiedReaders ? to.filter((text) => !t.verifiedReaders.has(bare(text))) : [];
+    if (strangers.length > 0)
+      return bulk ? { Status: 'MESSAGE_REJECTED', Error: notVerified(strangers) } : new Refusal(400, 'MessageRejected', notVerified(strangers));
     const special = bulk && t.entry?.(to[0], common.domain);
     if (special && special !== 'SUCCESS') return { Status: special, Error: `${special} for ${to[0]}` };
     if (t.quota < to.length) return bulk ? { Status: 'ACCOUNT_DAILY_QUOTA_EXCEEDED', Error: 'Daily message quota exceeded' } : quotaRefusal();
@@ -385,7 +397,7 @@ export class FakeAws {
     const named = Object.fromEntries(tags.map(({ Name, Value }) => [Name, Value]));
     const mail = this.mailOf({ messageId, to, named, ...common });
     for (const text of to) {
-      const address = /<([^>]+)>/.exec(text)?.[1] ?? text;
+      const address = bare(text);
       const emailId = named['email-id'] ?? '';
       const key = `${emailId} ${address}`;
       this.counts.set(key, (this.counts.get(key) ?? 0) + 1);
@@ -395,7 +407,7 @@ export class FakeAws {
     return bulk ? { Status: 'SUCCESS', MessageId: messageId } : { MessageId: messageId };
   }
   mailOf({ messageId, to, named, way, domain, source, subject, set, headers }) {
-    const destination = to.map((text) => /<([^>]+)>/.exec(text)?.[1] ?? text);
+    const destination = to.map(bare);
     return {
       timestamp: new Date(this.now()).toISOString(),
       source,

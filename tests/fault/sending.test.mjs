@@ -102,9 +102,9 @@ function pidsOf(postern) {
   return [postern.child.pid, ...postern.children()];
 }
 
-function transactionalForm(to, subject) {
+function transactionalForm(to, subject, from = `News <noreply@${domain}>`) {
   const boundary = '----transactional';
-  const fields = { from: `News <noreply@${domain}>`, to, subject, text: 'Your sign-in link', html: '<p>Your sign-in link</p>' };
+  const fields = { from, to, subject, text: 'Your sign-in link', html: '<p>Your sign-in link</p>' };
   const parts = Object.entries(fields).map(([n, v]) => `--${boundary}\r\nContent-Disposition: form-data; name="${n}"\r\n\r\n${v}\r\n`);
   return { boundary, body: Buffer.from(`${parts.join('')}--${boundary}--\r\n`) };
 }
@@ -275,6 +275,92 @@ describe('sending', { concurrency: 5 }, () => {
     assert.equal(held.failed + held.sent, 0);
     aws.set({ unverified: new Set() });
     await settledWell(postern, aws, [...keysOf(mine, readers(150, 'mine')), ...keysOf(theirs, readers(150, 'theirs'))]);
+    await end(postern, aws);
+  });
+
+  // 1,000 recipients of a From that is not verified, and then 100 of one that is, of the same domain and lane.
+  const [badFrom, goodFrom] = [`bad@${domain}`, `good@${domain}`];
+  const lanes = {
+    async newsletter(postern) {
+      const [bad, good] = [newsletterForm(readers(1000, 'bad'), { from: `Bad <${badFrom}>` }), newsletterForm(readers(100, 'good'), { from: `Good <${goodFrom}>` })];
+      return { bad: keysOf(bad, readers(1000, 'bad')), good: keysOf(good, readers(100, 'good')), postBad: () => postWell(postern, bad), postGood: () => postWell(postern, good) };
+    },
+    async transactional(postern) {
+      const posts = async (list, from) => {
+        const left = list.map((to) => transactionalForm(to, 'Sign in', from));
+        await Promise.all(Array.from({ length: 10 }, async () => { while (left.length > 0) await postWell(postern, left.pop()); }));
+      };
+      const [bad, good] = [readers(1000, 'bad'), readers(100, 'good')];
+      return { bad: bad.map((a) => ` ${a}`), good: good.map((a) => ` ${a}`), postBad: () => posts(bad, `Bad <${badFrom}>`), postGood: () => posts(good, `Good <${goodFrom}>`) };
+    },
+  };
+  const status = (postern) => JSON.parse(postern.cli('status', '--json'));
+  const waitForKeys = (aws, what, keys) => waitFor(what, () => keys.every((name) => aws.counts.has(name)), 30000);
+
+  for (const [lane, forms] of Object.entries(lanes)) {
+    bothWays(`a From that is not verified keeps no other waiting: ${lane}`, async (strategy) => {
+      const aws = await startAws({ unverified: new Set([badFrom]) });
+      const postern = await startPostern(aws, { sender: { strategy, hold: '2s', max_rate: '500' } });
+      const { bad, good, postBad, postGood } = await forms(postern);
+      await postBad();
+      await waitFor('its refusal, twice', () => aws.refusedSenders.length > 0 && Date.now() - aws.refusedSenders[0].atMs > 2500);
+      await postGood();
+      await waitForKeys(aws, 'the good ones', good);
+      assert.equal(bad.filter((name) => aws.counts.has(name)).length, 0);
+      const hold = status(postern).holds.find((h) => h.lane === lane);
+      assert.deepEqual([hold.domain, hold.reason, hold.from], [domain, 'sender', badFrom]);
+      assert.match(hold.words, /not verified/);
+      const held = (await booksOf(postern)).filter((b) => b.pending > 0 && b.why !== ''); // the status shows 200
+      assert.ok(held.length > 0);
+      for (const b of held) {
+        assert.deepEqual([b.why, b['held-from']], ['sender', badFrom]);
+        assert.match(b.words, /not verified/);
+      }
+      assert.match(postern.cli('domains'), new RegExp(`held: sender, ${lane} from ${badFrom}: .*not verified`));
+      // While it is held, one call asks; a burst of calls under way met it first.
+      const probes = aws.refusedSenders.filter(({ atMs }) => atMs > aws.refusedSenders[0].atMs + 1000);
+      const times = probes.map(({ atMs }) => atMs);
+      for (let i = 1; i < times.length; i++) assert.ok(times[i] - times[i - 1] >= 1900, `probes at ${times}`);
+      aws.set({ unverified: new Set() });
+      await settledWell(postern, aws, [...bad, ...good]);
+      await end(postern, aws);
+    });
+
+    it(`a sender that is mended and resumed goes at once: ${lane}`, async () => {
+      const aws = await startAws({ unverified: new Set([badFrom]) });
+      const postern = await startPostern(aws, { sender: { hold: '600s', max_rate: '2000' } });
+      const { bad, postBad } = await forms(postern);
+      await postBad();
+      await waitForBooks(postern, 'all to be held', (books) => sum(books, 'pending') === 1000 && status(postern).holds.length === 1);
+      aws.set({ unverified: new Set() });
+      postern.cli('domains', 'resume', domain);
+      const from = Date.now();
+      await settledWell(postern, aws, bad, { ms: 60000 });
+      console.log(`${lane}: the first mail came ${aws.accepted[0].atMs - from} ms after the resume`);
+      assert.deepEqual(status(postern).holds, []);
+      await end(postern, aws);
+    });
+  }
+
+  bothWays("in SES's sandbox only who is not verified waits, and goes when a person resumes", async (strategy) => {
+    const to = readers(100);
+    const known = to.filter((_, i) => i % 7 !== 3);
+    const [friend, stranger] = ['friend@readers.example.net', 'stranger@readers.example.net'];
+    const aws = await startAws({ verifiedReaders: new Set([...known, friend]) });
+    const postern = await startPostern(aws, { sender: { strategy, hold: '600s' } });
+    const form = newsletterForm(to);
+    await postWell(postern, form);
+    await postWell(postern, transactionalForm(`${friend}, ${stranger}`, 'To both'));
+    await postWell(postern, transactionalForm(friend, 'To one'));
+    await waitForBooks(postern, 'the known', (books) => sum(books, 'sent') === known.length + 1 && sum(books, 'leased') === 0 && sum(books, 'pending') === to.length - known.length + 2);
+    assert.deepEqual(status(postern).holds, []);
+    aws.set({ verifiedReaders: undefined });
+    postern.cli('domains', 'resume', domain);
+    const books = await waitForBooks(postern, 'the others', isSettled);
+    assert.equal(sum(books, 'sent'), to.length + 3);
+    assert.equal(aws.counts.get(` ${friend}`), 2);
+    assert.equal(aws.counts.get(` ${stranger}`), 1);
+    for (const name of keysOf(form, to)) assert.equal(aws.counts.get(name), 1);
     await end(postern, aws);
   });
 

@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pack.h"
-#include "sender/holds.h"
 #include "sender/outbox.h"
 #include "sender/rate.h"
 #include "shm/record.h"
@@ -19,9 +18,17 @@
 
 /*
  * The outbox with its rings and marks as they are, and two seams: SES (aws_call() notes the call,
- * the test answers it) and the store (three batches, made here).
+ * the test answers it) and the store (a few batches, made here).
  */
-enum { CALLS_MAX = 256, NEWS = 1, NEWS_B = 2, TRANSACTIONAL = 3 };
+enum {
+    CALLS_MAX = 256,
+    NEWS = 1,
+    NEWS_B = 2,
+    TRANSACTIONAL = 3,
+    OTHER_FROM = 4,
+    COPIED = 5,
+    LAST = COPIED
+};
 
 static struct {
     struct aws_request calls[CALLS_MAX];
@@ -61,6 +68,8 @@ enum aws_reaction aws_send_reaction(const struct aws_response *answer)
         return AWS_THROTTLED;
     case 403:
         return AWS_HOLD_SENDER;
+    case 404:
+        return AWS_HOLD_CONFIGURATION_SET;
     case 454:
         return AWS_QUOTA;
     default:
@@ -114,7 +123,7 @@ bool batch_head(struct store_txn *t, uint64_t batch_id, struct slice *out)
                                  batch_id == TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER};
 
     (void)t;
-    if (batch_id > TRANSACTIONAL)
+    if (batch_id > LAST)
         return false;
     buf_reset(&packed);
     message_head_pack(&packed, &h);
@@ -126,7 +135,8 @@ static struct buf packed_content;
 
 bool batch_content(struct store_txn *t, uint64_t batch_id, struct slice *out)
 {
-    struct message_content c = {.from = SLICE("a@a.example"),
+    struct message_content c = {.from = batch_id == OTHER_FROM ? SLICE("o@a.example")
+                                                               : SLICE("A <a@a.example>"),
                                 .subject = SLICE("S"),
                                 .text = SLICE("Hi %recipient.n%"),
                                 .batch_mode = batch_id != TRANSACTIONAL};
@@ -145,7 +155,7 @@ bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, st
     struct name_value vars[50];
     char text[50][32];
 
-    (void)t, (void)batch_id;
+    (void)t;
     if (slice > 1)
         return false;
     for (size_t i = 0; i < count; i++) {
@@ -154,6 +164,8 @@ bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, st
         list[i] =
             (struct recipient){.address = slice_str(text[i]), .vars = &vars[i], .var_count = 1};
     }
+    if (batch_id == COPIED && slice == 1)
+        list[9].kind = RECIPIENT_CC;
     buf_reset(&packed);
     recipients_pack(&packed, list, count);
     *out = buf_slice(&packed);
@@ -178,11 +190,10 @@ struct desk {
     struct started *started;
     _Atomic uint32_t writer_sleeps;
     /* what the writer was told */
-    unsigned outcomes[4];
-    uint64_t seen[4], last_retry_ms;
-    unsigned finished, holds;
-    struct record_held held; /* the last; its texts are gone */
-    char last_text[512], held_domain[64];
+    unsigned outcomes[OUTCOME_HELD + 1];
+    uint64_t seen[OUTCOME_HELD + 1], last_retry_ms, last_code;
+    unsigned finished;
+    char last_text[512];
 };
 
 static void desk_open(struct desk *d, unsigned connections)
@@ -270,23 +281,18 @@ static void collect(struct desk *d)
 
     while (ring_peek(d->slot.up, &view) == RING_OK) {
         struct record_outcomes r;
-        if (record_kind_of(view.rec) == RECORD_HELD) {
-            assert_true(record_held_decode(view.rec, &d->held));
-            snprintf(d->held_domain, sizeof d->held_domain, "%.*s", SLICE_ARGS(d->held.domain));
-            d->holds++;
-            ring_release(d->slot.up, &view);
-            continue;
-        }
         assert_true(record_outcomes_decode(view.rec, &r));
         struct unpack u = unpack_over(r.results);
         for (uint32_t n = unpack_array(&u); n > 0; n--) {
             assert_int_equal(unpack_array(&u), 5);
             uint64_t bit = unpack_u64(&u), outcome = unpack_u64(&u);
-            assert_true(outcome < 4);
-            unpack_u64(&u);
+            assert_true(outcome <= OUTCOME_HELD);
+            d->last_code = unpack_u64(&u);
             struct slice text = unpack_str(&u);
             snprintf(d->last_text, sizeof d->last_text, "%.*s", SLICE_ARGS(text));
-            d->last_retry_ms = unpack_u64(&u);
+            uint64_t retry_ms = unpack_u64(&u);
+            if (outcome != OUTCOME_SENT)
+                d->last_retry_ms = retry_ms;
             /* Nobody is settled twice within these tests' single leases. */
             d->outcomes[outcome]++;
             d->seen[outcome] |= UINT64_C(1) << bit;
@@ -297,14 +303,16 @@ static void collect(struct desk *d)
     }
 }
 
-/* Answers the oldest unanswered call. */
+/* Answers the oldest unanswered call. body: of a refusal, the words. */
 static void answer(int status, enum aws_fate fate, const char *body)
 {
     struct aws_response a = {.fate = fate,
                              .status = status,
                              .body = slice_str(body),
                              .error_code = status == 200 ? slice_none() : SLICE("Code"),
-                             .error_text = status == 200 ? slice_none() : SLICE("words")};
+                             .error_text = status == 200     ? slice_none()
+                                           : body[0] != '\0' ? slice_str(body)
+                                                             : SLICE("words")};
 
     assert_true(seam.answered < seam.call_count);
     size_t i = seam.answered++;
@@ -430,7 +438,7 @@ static void transactional_mail_overtakes_newsletters(void **state)
     desk_close(&d);
 }
 
-static void a_refused_sender_holds_its_own_domain_only(void **state)
+static void a_refused_sender_costs_one_call_and_no_others_mail(void **state)
 {
     struct desk d;
     desk_open(&d, 1);
@@ -438,14 +446,152 @@ static void a_refused_sender_holds_its_own_domain_only(void **state)
     (void)state;
     grant(&d, 1, NEWS, 0, 7);
     grant(&d, 2, NEWS_B, 1, 1);
+    grant(&d, 3, OTHER_FROM, 1, 1);
+    grant(&d, 4, NEWS, 1, 3); /* of the same: not even tried */
     outbox_pump(d.outbox);
     answer(403, AWS_ANSWERED, "");
     answer_all_ok();
     collect(&d);
-    assert_int_equal(seam.call_count, 2);
-    assert_int_equal(d.outcomes[OUTCOME_RETRY], 3);
-    assert_int_equal(d.outcomes[OUTCOME_SENT], 1);
-    assert_int_equal(d.finished, 2);
+    assert_int_equal(seam.call_count, 3);
+    assert_int_equal(d.outcomes[OUTCOME_HELD], 5);
+    assert_int_equal(d.last_retry_ms, 0);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 2);
+    assert_int_equal(d.finished, 4);
+    /* What is granted later is asked about anew: when, is the writer's to say. */
+    grant(&d, 5, NEWS, 0, 8);
+    outbox_pump(d.outbox);
+    answer_all_ok();
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 3);
+    desk_close(&d);
+}
+
+static void what_is_held_is_told_with_the_reason(void **state)
+{
+    static const struct {
+        int status;
+        bool untracked;
+        enum hold_reason reason;
+        unsigned held; /* of three leases: a lane's two Froms, and another domain */
+    } cases[] = {
+        {403, false, HOLD_SENDER, 1},
+        {454, false, HOLD_QUOTA, 3},
+        {404, false, HOLD_CONFIGURATION_SET, 2},
+        {404, true, HOLD_SENDER, 1}, /* a set of the batch's own */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        static char untracked[] = "untracked";
+        struct desk d;
+        desk_open(&d, 1);
+        if (cases[i].untracked)
+            d.domains[0].untracked_configuration_set = untracked;
+        grant(&d, 1, NEWS, 0, 1);
+        grant(&d, 2, OTHER_FROM, 0, 1);
+        grant(&d, 3, NEWS_B, 0, 1);
+        outbox_pump(d.outbox);
+        answer(cases[i].status, AWS_ANSWERED, "");
+        answer_all_ok();
+        collect(&d);
+        assert_int_equal(d.outcomes[OUTCOME_HELD], cases[i].held);
+        assert_int_equal(d.outcomes[OUTCOME_SENT], 3 - cases[i].held);
+        desk_close(&d);
+        desk_open(&d, 1);
+        if (cases[i].untracked)
+            d.domains[0].untracked_configuration_set = untracked;
+        grant(&d, 1, NEWS, 0, 1);
+        outbox_pump(d.outbox);
+        answer(cases[i].status, AWS_ANSWERED, "");
+        collect(&d);
+        assert_int_equal(d.last_code, cases[i].reason);
+        assert_string_equal(d.last_text, "Code: words");
+        desk_close(&d);
+    }
+}
+
+/* Of a mail to several, whoever is named keeps all of them waiting, and nobody else. */
+static void a_reader_who_is_not_verified_is_no_fault_of_the_sender(void **state)
+{
+    static const struct {
+        const char *words;
+        bool held;
+    } cases[] = {
+        {"Email address is not verified. The following identities failed the check in region "
+         "US-EAST-1: r2@x.example",
+         false},
+        {"Email address is not verified. The following identities failed the check in region "
+         "US-EAST-1: R <r0@x.example>, r2@x.example.",
+         false},
+        {"Email address is not verified. The following identities failed the check in region "
+         "US-EAST-1: a@a.example, r2@x.example",
+         true},
+        {"Email address is not verified. The following identities failed the check in region "
+         "US-EAST-1: a.example, r2@x.example",
+         true},
+        {"Email address is not verified. The following identities failed the check in region "
+         "US-EAST-1: xr2@x.example",
+         true},
+        {"User is not authorized to send to r2@x.example", true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct desk d;
+        desk_open(&d, 1);
+        grant(&d, 1, TRANSACTIONAL, 0, 7);
+        grant(&d, 2, TRANSACTIONAL, 1, 1);
+        outbox_pump(d.outbox);
+        answer(403, AWS_ANSWERED, cases[i].words);
+        answer_all_ok();
+        collect(&d);
+        assert_int_equal(d.outcomes[OUTCOME_HELD], cases[i].held ? 4 : 0);
+        assert_int_equal(d.outcomes[OUTCOME_RETRY], cases[i].held ? 0 : 3);
+        assert_int_equal(d.outcomes[OUTCOME_SENT], cases[i].held ? 0 : 1);
+        if (!cases[i].held)
+            assert_int_equal(d.last_retry_ms, d.config.sender.hold_ms * 10);
+        desk_close(&d);
+    }
+}
+
+static void a_copy_to_one_who_is_not_verified_is_no_fault_of_the_sender(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant(&d, 1, COPIED, 1, 1);
+    outbox_pump(d.outbox);
+    answer(403, AWS_ANSWERED, "Email address is not verified: r9@x.example");
+    collect(&d);
+    assert_int_equal(d.outcomes[OUTCOME_RETRY], 1);
+    assert_int_equal(d.last_retry_ms, d.config.sender.hold_ms * 10);
+    desk_close(&d);
+}
+
+static void those_of_a_bulk_call_who_are_not_verified_wait_alone(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    d.config.sender.strategy = STRATEGY_AUTO;
+    atomic_store(&d.me.gauges->entries_max, 50);
+    grant(&d, 1, NEWS, 0, 0x1f);
+    outbox_pump(d.outbox);
+    answer(403, AWS_ANSWERED, "Email address is not verified: r1@x.example, r3@x.example");
+    run_until_calls(&d, 2);
+    assert_true(slice_find(buf_slice(&seam.bodies[1]), SLICE("r0@x.example")) != SIZE_MAX);
+    assert_true(slice_find(buf_slice(&seam.bodies[1]), SLICE("r1@x.example")) == SIZE_MAX);
+    answer(200, AWS_ANSWERED,
+           "{\"BulkEmailEntryResults\":[{\"Status\":\"SUCCESS\",\"MessageId\":\"1\"},"
+           "{\"Status\":\"MESSAGE_REJECTED\",\"Error\":\"Email address is not verified: "
+           "r2@x.example\"},{\"Status\":\"SUCCESS\",\"MessageId\":\"3\"}]}");
+    collect(&d);
+    assert_int_equal(d.seen[OUTCOME_RETRY], 0xe);
+    assert_int_equal(d.seen[OUTCOME_SENT], 0x11);
+    assert_int_equal(d.outcomes[OUTCOME_HELD], 0);
+    assert_int_equal(d.finished, 1);
     desk_close(&d);
 }
 
@@ -460,8 +606,9 @@ static void an_exhausted_quota_gives_everything_back(void **state)
     outbox_pump(d.outbox);
     answer(454, AWS_ANSWERED, "");
     collect(&d);
-    assert_int_equal(d.outcomes[OUTCOME_RETRY], 4);
-    assert_in_range(d.last_retry_ms, 1, d.config.sender.hold_ms);
+    assert_int_equal(d.outcomes[OUTCOME_HELD], 4);
+    assert_int_equal(d.last_code, HOLD_QUOTA);
+    assert_int_equal(d.last_retry_ms, 0);
     assert_true(outbox_is_empty(d.outbox));
     desk_close(&d);
 }
@@ -615,7 +762,11 @@ int main(void)
         cmocka_unit_test(each_answer_becomes_its_outcome),
         cmocka_unit_test(throttling_delays_and_never_fails_anyone),
         cmocka_unit_test(transactional_mail_overtakes_newsletters),
-        cmocka_unit_test(a_refused_sender_holds_its_own_domain_only),
+        cmocka_unit_test(a_refused_sender_costs_one_call_and_no_others_mail),
+        cmocka_unit_test(what_is_held_is_told_with_the_reason),
+        cmocka_unit_test(a_reader_who_is_not_verified_is_no_fault_of_the_sender),
+        cmocka_unit_test(a_copy_to_one_who_is_not_verified_is_no_fault_of_the_sender),
+        cmocka_unit_test(those_of_a_bulk_call_who_are_not_verified_wait_alone),
         cmocka_unit_test(an_exhausted_quota_gives_everything_back),
         cmocka_unit_test(leaving_finishes_what_flies_and_gives_back_the_rest),
         cmocka_unit_test(a_full_ring_to_the_writer_loses_no_result),

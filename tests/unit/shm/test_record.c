@@ -111,10 +111,12 @@ static void the_envelope_of_every_kind_is_known(void **unused)
     TRY(event, RECORD_EVENT);
     TRY(deadletter, RECORD_DEADLETTER);
     TRY(lifted, RECORD_LIFTED);
-    TRY(held, RECORD_HELD);
     TRY(control, RECORD_CONTROL);
     TRY(controlled, RECORD_CONTROLLED);
 #undef TRY
+    /* These two come and go between builds: a command line and a Postern that runs. */
+    assert_int_equal(RECORD_CONTROL, 11);
+    assert_int_equal(RECORD_CONTROLLED, 12);
     buf_fini(&bytes);
 }
 

@@ -23,6 +23,7 @@
 #include "store/batch_write.h"
 #include "store/check.h"
 #include "store/events.h"
+#include "store/runs.h"
 #include "store/scheduler.h"
 #include "store/suppressions.h"
 
@@ -96,6 +97,7 @@ static int set_up(void **state)
     w->config.domains = w->domains;
     w->config.domain_count = 2;
     w->config.sender.doubt_window_ms = 0;
+    w->config.sender.hold_ms = 60000;
     w->config.sender.on_doubt = ON_DOUBT_RESEND;
     w->me = (struct child){
         .config = &w->config,
@@ -142,6 +144,8 @@ struct options {
     uint64_t due_wall_ms;
     uint32_t lane;
     const char *domain;
+    const char *from;
+    bool one_mail; /* to all of them: no batch mode */
 };
 
 static uint64_t add_batch(struct world *w, struct store_txn *t, uint32_t count, struct options o)
@@ -155,9 +159,9 @@ static uint64_t add_batch(struct world *w, struct store_txn *t, uint32_t count, 
         .domain = domain,
         .message_id = SLICE("20260101000000.0123456789abcdef@mg.example.com"),
         .email_id = SLICE("6b041b59ddb6680c07e77357"),
-        .from = SLICE("a@mg.example.com"),
+        .from = slice_str(o.from != NULL ? o.from : "a@mg.example.com"),
         .subject = SLICE("s"),
-        .batch_mode = true,
+        .batch_mode = !o.one_mail,
         .testmode = o.testmode,
         .accepted_wall_us = clock_wall_us(),
         .recipient_count = count,
@@ -217,8 +221,9 @@ static bool grant(struct world *w, struct store_txn *t, struct record_lease *lea
     return got == 1;
 }
 
-static void report_after(struct world *w, struct store_txn *t, const struct record_lease *lease,
-                         uint64_t mask, enum outcome outcome, bool finished, uint64_t retry_ms)
+static void report_all(struct world *w, struct store_txn *t, const struct record_lease *lease,
+                       uint64_t mask, enum outcome outcome, uint64_t code, struct slice text,
+                       uint64_t retry_ms, bool finished)
 {
     struct buf results = {0};
     struct err err;
@@ -230,8 +235,8 @@ static void report_after(struct world *w, struct store_txn *t, const struct reco
         pack_array(&results, 5);
         pack_u64(&results, bit);
         pack_u64(&results, (uint64_t)outcome);
-        pack_u64(&results, outcome == OUTCOME_FAILED ? 554 : 0);
-        pack_str(&results, SLICE("words"));
+        pack_u64(&results, code);
+        pack_str(&results, text);
         pack_u64(&results, retry_ms);
     }
     struct record_outcomes r = {
@@ -244,6 +249,19 @@ static void report_after(struct world *w, struct store_txn *t, const struct reco
     };
     assert_int_equal(scheduler_outcomes(w->scheduler, t, 0, &r, &err), 0);
     buf_fini(&results);
+}
+
+static void report_after(struct world *w, struct store_txn *t, const struct record_lease *lease,
+                         uint64_t mask, enum outcome outcome, bool finished, uint64_t retry_ms)
+{
+    report_all(w, t, lease, mask, outcome, outcome == OUTCOME_FAILED ? 554 : 0, SLICE("words"),
+               retry_ms, finished);
+}
+
+static void report_held(struct world *w, struct store_txn *t, const struct record_lease *lease,
+                        enum hold_reason reason)
+{
+    report_all(w, t, lease, lease->mask, OUTCOME_HELD, reason, SLICE("SES says no"), 0, true);
 }
 
 static void report(struct world *w, struct store_txn *t, const struct record_lease *lease,
@@ -632,7 +650,7 @@ static void accepted_events_are_written_once_a_batch_at_a_time(void **state)
     assert_int_equal(count, RECIPIENTS + 1);
 }
 
-static void a_slice_that_waits_holds_up_no_other(void **state)
+static void recipients_that_wait_hold_up_nobody_else(void **state)
 {
     struct world *w = *state;
     struct store_txn *t = begin(w);
@@ -640,14 +658,17 @@ static void a_slice_that_waits_holds_up_no_other(void **state)
 
     uint64_t id = add_batch(w, t, 120, (struct options){.lane = LANE_NEWSLETTER});
     assert_true(grant(w, t, &lease));
-    report_after(w, t, &lease, lease.mask, OUTCOME_RETRY, true, 300);
-    send_all(w, t, 70);
     assert_int_equal(lease.slice, 0);
+    report_after(w, t, &lease, 0x7, OUTCOME_RETRY, false, 300);
+    report_after(w, t, &lease, lease.mask & ~UINT64_C(0x7), OUTCOME_RETRY, true, 0);
+    send_all(w, t, 117);
     commit(w, t);
-    assert_int_equal(books_of(w, id).state[STATE_PENDING], 50);
+    assert_int_equal(books_of(w, id).state[STATE_PENDING], 3);
     usleep(310 * 1000);
     t = begin(w);
-    send_all(w, t, 50);
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(lease.mask, 0x7);
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
     commit(w, t);
 }
 
@@ -800,34 +821,258 @@ static void a_paused_domain_keeps_its_links_and_blocks_nobody(void **state)
     commit(w, t);
 }
 
-static void what_ses_refuses_waits_as_senders_say(void **state)
+enum { SHORT_HOLD_MS = 60 };
+
+/* Lets the time of a short hold pass. */
+static void wait_out(const struct world *w)
+{
+    usleep((useconds_t)(w->config.sender.hold_ms + 5) * 1000);
+}
+
+static void a_from_that_ses_refuses_holds_only_its_own_mail(void **state)
+{
+    for (uint32_t lane = LANE_TRANSACTIONAL; lane <= LANE_NEWSLETTER; lane++) {
+        struct world *w = *state;
+        struct store_txn *t = begin(w);
+        struct record_lease first, second, lease;
+        struct options bad = {.lane = lane, .from = "Bad <bad@mg.example.com>"},
+                       alike = {.lane = lane, .from = "\"Other name\" <bad@MG.example.com>"},
+                       good = {.lane = lane, .from = "Good <good@mg.example.com>"};
+
+        uint64_t refused = add_batch(w, t, 120, bad);
+        assert_true(grant(w, t, &first) && grant(w, t, &second));
+        assert_int_equal(first.batch_id, refused);
+        report_held(w, t, &first, HOLD_SENDER);
+        report_held(w, t, &second, HOLD_SENDER);
+        assert_held(w, t, "mg.example.com", "sender");
+        (void)add_batch(w, t, 5, alike);
+        (void)add_batch(w, t, 110, good);
+        (void)add_batch(w, t, 7, (struct options){.lane = lane, .domain = "two.example"});
+        (void)add_batch(w, t, 3,
+                        (struct options){.lane = LANE_NEWSLETTER - lane, .from = bad.from});
+        send_all(w, t, 120);
+        /* Passed over once, they are out of every later grant's way. */
+        assert_int_equal(w->scheduler->holds.count, 1);
+        assert_int_equal(w->scheduler->holds.list[0]->parked.count, 2);
+
+        cJSON *tree = status(w, t);
+        const cJSON *hold = json_first(json_get(tree, "holds"));
+        assert_true(slice_eq(json_get_text(hold, "from"), SLICE("bad@mg.example.com")));
+        assert_true(slice_eq(json_get_text(hold, "words"), SLICE("SES says no")));
+        const cJSON *batch = json_first(json_get(tree, "batches"));
+        assert_true(slice_eq(json_get_text(batch, "why"), SLICE("sender")));
+        assert_true(slice_eq(json_get_text(batch, "from"), SLICE("bad@mg.example.com")));
+        json_free(tree);
+        uint32_t count;
+        assert_int_equal(control(w, t, CONTROL_CANCEL, refused, NULL, &count), ANSWER_OK);
+        assert_int_equal(control(w, t, CONTROL_RESUME, 0, "mg.example.com", &count), ANSWER_OK);
+        assert_true(grant(w, t, &lease)); /* asks SES again */
+        report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+        send_all(w, t, 4);
+        commit(w, t);
+    }
+}
+
+static void one_lease_asks_after_a_hold_while_others_flow_on(void **state)
 {
     struct world *w = *state;
     struct store_txn *t = begin(w);
-    struct record_held held = {.domain = SLICE("mg.example.com"),
-                               .reason = HOLD_SENDER,
-                               .for_ms = 60000,
-                               .words = SLICE("not verified")};
+    struct record_lease lease, probe;
+    struct options bad = {.lane = LANE_NEWSLETTER, .from = "bad@mg.example.com"},
+                   good = {.lane = LANE_NEWSLETTER, .from = "good@mg.example.com"};
 
-    (void)add_batch(w, t, 10, (struct options){.lane = LANE_TRANSACTIONAL});
-    (void)add_batch(w, t, 20, (struct options){.lane = LANE_NEWSLETTER, .domain = "two.example"});
-    scheduler_hold(w->scheduler, &held);
-    assert_held(w, t, "mg.example.com", "sender");
-    send_all(w, t, 20);
-    held.for_ms = 0;
-    scheduler_hold(w->scheduler, &held);
-    send_all(w, t, 10);
-    (void)add_batch(w, t, 10, (struct options){.lane = LANE_TRANSACTIONAL});
-    held = (struct record_held){.reason = HOLD_QUOTA, .for_ms = 100, .words = SLICE("quota")};
-    scheduler_hold(w->scheduler, &held);
-    assert_held(w, t, "", "quota");
-    send_all(w, t, 0);
-    usleep(110 * 1000); /* it ends by itself, should its end go unheard */
-    send_all(w, t, 10);
-    held = (struct record_held){.domain = SLICE("gossip.example"), .for_ms = 60000, .reason = 99};
-    scheduler_hold(w->scheduler, &held);
+    w->config.sender.hold_ms = SHORT_HOLD_MS;
+    (void)add_batch(w, t, 60, bad);
+    assert_true(grant(w, t, &lease));
+    report_held(w, t, &lease, HOLD_SENDER);
+    for (int round = 0; round < 2; round++) {
+        assert_false(grant(w, t, &probe));
+        wait_out(w);
+        assert_true(grant(w, t, &probe));
+        assert_int_equal(__builtin_popcountll(probe.mask), 1);
+        (void)add_batch(w, t, 10, good);
+        send_all(w, t, 10);
+        report_held(w, t, &probe, HOLD_SENDER);
+    }
+    wait_out(w);
+    assert_true(grant(w, t, &probe));
+    assert_false(grant(w, t, &lease));
+    report(w, t, &probe, probe.mask, OUTCOME_SENT, true);
     assert_held(w, t, "", NULL);
+    send_all(w, t, 59);
     commit(w, t);
+}
+
+static void one_mail_to_several_asks_uncut(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+
+    w->config.sender.hold_ms = SHORT_HOLD_MS;
+    (void)add_batch(w, t, 4, (struct options){.lane = LANE_TRANSACTIONAL, .one_mail = true});
+    assert_true(grant(w, t, &lease));
+    report_held(w, t, &lease, HOLD_SENDER);
+    wait_out(w);
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(__builtin_popcountll(lease.mask), 4);
+    commit(w, t);
+}
+
+/* Its sender dies, or it was a copy, or SES said something else: the next lease asks. */
+static void a_lease_that_told_nothing_makes_room_for_the_next(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease, more;
+    struct err err;
+
+    w->config.sender.hold_ms = SHORT_HOLD_MS;
+    (void)add_batch(w, t, 10, (struct options){.lane = LANE_NEWSLETTER});
+    assert_true(grant(w, t, &lease));
+    report_held(w, t, &lease, HOLD_SENDER);
+    wait_out(w);
+    assert_true(grant(w, t, &lease));
+    report(w, t, &lease, lease.mask, OUTCOME_RETRY, true);
+    assert_true(grant(w, t, &lease));
+    report_all(w, t, &lease, lease.mask, OUTCOME_SENT, 0, slice_none(), 0, true);
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(__builtin_popcountll(lease.mask), 1);
+    assert_false(grant(w, t, &more));
+    commit(w, t);
+    w->me.gauges->slots[SENDER_GAUGE].state = GAUGE_DOWN;
+    t = begin(w);
+    assert_int_equal(scheduler_bury(w->scheduler, t, &w->slot, &err), 0);
+    w->me.gauges->slots[SENDER_GAUGE].state = GAUGE_READY;
+    assert_true(grant(w, t, &lease));
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    send_all(w, t, 8);
+    commit(w, t);
+}
+
+static void answers_to_older_leases_say_nothing_new_of_a_hold(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease a, b, c, probe, lease;
+
+    w->config.sender.hold_ms = SHORT_HOLD_MS;
+    (void)add_batch(w, t, 200, (struct options){.lane = LANE_NEWSLETTER});
+    assert_true(grant(w, t, &a) && grant(w, t, &b) && grant(w, t, &c));
+    report_held(w, t, &a, HOLD_SENDER);
+    wait_out(w);
+    report_held(w, t, &b, HOLD_SENDER); /* a late answer does not prolong it */
+    assert_true(grant(w, t, &probe));
+    report(w, t, &c, c.mask, OUTCOME_SENT, true); /* nor end it */
+    assert_false(grant(w, t, &lease));
+    report(w, t, &probe, probe.mask, OUTCOME_SENT, true);
+    send_all(w, t, 149);
+    commit(w, t);
+}
+
+static void quota_and_account_hold_all_and_a_set_its_lane(void **state)
+{
+    static const struct {
+        enum hold_reason reason;
+        const char *domain, *name;
+        uint32_t go_on; /* of 10 of another From, 20 of the other lane, 30 of another domain */
+    } cases[] = {
+        {HOLD_QUOTA, "", "quota", 0},
+        {HOLD_ACCOUNT, "", "account", 0},
+        {HOLD_CONFIGURATION_SET, "mg.example.com", "configuration-set", 50},
+        {HOLD_SENDER, "mg.example.com", "sender", 60},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct world *w = *state;
+        struct store_txn *t = begin(w);
+        struct record_lease lease, probe;
+        struct options other_from = {.lane = LANE_NEWSLETTER, .from = "o@mg.example.com"},
+                       other_lane = {.lane = LANE_TRANSACTIONAL},
+                       other_domain = {.lane = LANE_NEWSLETTER, .domain = "two.example"};
+        w->config.sender.hold_ms = SHORT_HOLD_MS;
+        (void)add_batch(w, t, 5, (struct options){.lane = LANE_NEWSLETTER});
+        assert_true(grant(w, t, &lease));
+        report_held(w, t, &lease, cases[i].reason);
+        assert_held(w, t, cases[i].domain, cases[i].name);
+        (void)add_batch(w, t, 10, other_from);
+        (void)add_batch(w, t, 20, other_lane);
+        (void)add_batch(w, t, 30, other_domain);
+        send_all(w, t, cases[i].go_on);
+        wait_out(w);
+        assert_true(grant(w, t, &probe));
+        assert_int_equal(__builtin_popcountll(probe.mask), 1);
+        assert_false(grant(w, t, &lease));
+        report(w, t, &probe, probe.mask, OUTCOME_SENT, true);
+        assert_held(w, t, "", NULL);
+        send_all(w, t, 64 - cases[i].go_on);
+        commit(w, t);
+    }
+}
+
+/* The account is held, and the first in line has a trouble of its own. */
+static void a_probe_that_is_refused_for_itself_lets_the_next_ask(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease;
+
+    w->config.sender.hold_ms = SHORT_HOLD_MS;
+    (void)add_batch(w, t, 5, (struct options){.lane = LANE_NEWSLETTER});
+    (void)add_batch(w, t, 10,
+                    (struct options){.lane = LANE_NEWSLETTER, .from = "o@mg.example.com"});
+    assert_true(grant(w, t, &lease));
+    report_held(w, t, &lease, HOLD_ACCOUNT);
+    wait_out(w);
+    w->config.sender.hold_ms = 60000;
+    assert_true(grant(w, t, &lease));
+    report_held(w, t, &lease, HOLD_SENDER);
+    assert_true(grant(w, t, &lease));
+    assert_int_equal(__builtin_popcountll(lease.mask), 1);
+    report(w, t, &lease, lease.mask, OUTCOME_SENT, true);
+    send_all(w, t, 9);
+    commit(w, t);
+}
+
+static void resume(struct world *w, struct store_txn *t, bool by_batch, uint64_t id)
+{
+    uint32_t count;
+
+    assert_int_equal(by_batch ? control(w, t, CONTROL_RESEND, id, NULL, &count)
+                              : control(w, t, CONTROL_RESUME, 0, "mg.example.com", &count),
+                     ANSWER_OK);
+}
+
+/* Whoever has mended it does not wait for the hold's end, whatever older calls still meet. */
+static void a_person_who_resumes_waits_for_nothing(void **state)
+{
+    for (int by_batch = 0; by_batch < 2; by_batch++) {
+        struct world *w = *state;
+        struct store_txn *t = begin(w);
+        struct record_lease a, b, probe;
+        uint32_t count;
+
+        uint64_t id = add_batch(w, t, 150, (struct options){.lane = LANE_NEWSLETTER});
+        assert_true(grant(w, t, &a) && grant(w, t, &b));
+        report_held(w, t, &a, HOLD_SENDER);
+        assert_false(grant(w, t, &probe));
+        resume(w, t, by_batch, id);
+        assert_true(grant(w, t, &probe));
+        report_held(w, t, &b, HOLD_SENDER);
+        report(w, t, &probe, probe.mask, OUTCOME_SENT, true);
+        send_all(w, t, 149);
+
+        id = add_batch(w, t, 60, (struct options){.lane = LANE_NEWSLETTER});
+        assert_true(grant(w, t, &a) && grant(w, t, &b));
+        report_after(w, t, &a, a.mask, OUTCOME_RETRY, true, 60000);
+        report_after(w, t, &b, b.mask, OUTCOME_RETRY, true, 60000);
+        assert_false(grant(w, t, &probe));
+        resume(w, t, by_batch, id);
+        send_all(w, t, 60);
+        assert_int_equal(control(w, t, CONTROL_RESUME, 0, "mg.example.com", &count),
+                         ANSWER_REFUSED); /* nothing is held */
+        commit(w, t);
+    }
 }
 
 static void too_many_bounces_hold_a_domains_newsletters(void **state)
@@ -1020,6 +1265,41 @@ static void domains_share_by_recipients_not_by_leases(void **state)
     commit(w, t);
 }
 
+/* A call that asked before it was mended, answered after. */
+static void a_late_refusal_does_not_undo_a_resume(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    struct record_lease lease, old_probe, probe;
+
+    w->config.sender.hold_ms = SHORT_HOLD_MS;
+    (void)add_batch(w, t, 60, (struct options){.lane = LANE_NEWSLETTER});
+    assert_true(grant(w, t, &lease));
+    report_held(w, t, &lease, HOLD_SENDER);
+    wait_out(w);
+    w->config.sender.hold_ms = 60000;
+    assert_true(grant(w, t, &old_probe));
+    resume(w, t, false, 0);
+    report_held(w, t, &old_probe, HOLD_SENDER);
+    assert_true(grant(w, t, &probe));
+    report(w, t, &probe, probe.mask, OUTCOME_SENT, true);
+    send_all(w, t, 59);
+    commit(w, t);
+}
+
+static void what_is_scheduled_goes_when_it_is_due(void **state)
+{
+    struct world *w = *state;
+    struct store_txn *t = begin(w);
+    uint64_t due_ms = clock_wall_ms() + 50;
+
+    (void)add_batch(w, t, 7, (struct options){.lane = LANE_NEWSLETTER, .due_wall_ms = due_ms});
+    send_all(w, t, 0);
+    usleep(60 * 1000);
+    send_all(w, t, 7);
+    commit(w, t);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -1038,13 +1318,22 @@ int main(void)
         TEST(a_flood_of_single_mails_leaves_room_for_another_domain),
         TEST(domains_share_by_recipients_not_by_leases),
         TEST(accepted_events_are_written_once_a_batch_at_a_time),
-        TEST(a_slice_that_waits_holds_up_no_other),
+        TEST(recipients_that_wait_hold_up_nobody_else),
         TEST(newsletters_in_hand_are_bounded_and_links_go_past_them),
         TEST(a_paused_batch_waits_until_it_is_resumed),
         TEST(what_is_cancelled_is_never_sent),
         TEST(only_what_failed_is_sent_again),
         TEST(a_paused_domain_keeps_its_links_and_blocks_nobody),
-        TEST(what_ses_refuses_waits_as_senders_say),
+        TEST(a_from_that_ses_refuses_holds_only_its_own_mail),
+        TEST(one_lease_asks_after_a_hold_while_others_flow_on),
+        TEST(one_mail_to_several_asks_uncut),
+        TEST(a_lease_that_told_nothing_makes_room_for_the_next),
+        TEST(answers_to_older_leases_say_nothing_new_of_a_hold),
+        TEST(quota_and_account_hold_all_and_a_set_its_lane),
+        TEST(a_probe_that_is_refused_for_itself_lets_the_next_ask),
+        TEST(a_person_who_resumes_waits_for_nothing),
+        TEST(a_late_refusal_does_not_undo_a_resume),
+        TEST(what_is_scheduled_goes_when_it_is_due),
         TEST(too_many_bounces_hold_a_domains_newsletters),
         TEST(a_domain_warms_up_day_by_day),
         TEST(status_tells_what_is_open),
