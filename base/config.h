@@ -109,6 +109,7 @@ struct config {
     } sandbox;
     struct {
         uint64_t events_ms, batches_ms;
+        uint64_t size_bytes; /* above it the oldest goes before its time */
     } retention;
 };
 

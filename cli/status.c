@@ -61,6 +61,19 @@ static void put_sending(struct buf *to, const cJSON *s)
     buf_add_str(to, "\n");
 }
 
+static void put_store(struct buf *to, const cJSON *s)
+{
+    const cJSON *store = json_get(s, "store");
+    uint64_t oldest_us = cli_number(store, "oldest_event_us");
+
+    buf_printf(to, "store       %.1f MiB", (double)cli_number(store, "used_bytes") / (1 << 20));
+    if (oldest_us > 0) {
+        buf_add_str(to, "; the oldest event is of ");
+        page_time(to, oldest_us / 1000, clock_wall_ms());
+    }
+    buf_add_byte(to, '\n');
+}
+
 static void put_holds(struct buf *to, const cJSON *s)
 {
     uint64_t now = clock_wall_ms();
@@ -113,6 +126,7 @@ static int show_once(const struct config *config, const struct cli_options *o, s
         (void)printf("%s\n", buf_cstr(&text));
     } else {
         put_sending(&text, s);
+        put_store(&text, s);
         put_holds(&text, s);
         put_processes(&text, s);
         page_draw(page, &text);

@@ -48,6 +48,9 @@ struct event {
     uint8_t id[EVENT_ID_BYTES];
     uint64_t timestamp_us; /* the API's; given by the writer when it stores the event */
     uint64_t ses_us;       /* when it happened: SES's own time, or ours for events we make */
+    /* Whose it is, for counters: from SES's tags or our own; not packed. 0 = not known. */
+    uint64_t batch_id;
+    uint32_t batch_recipient; /* index within the batch */
     /* packed, in this order: */
     enum event_type type;
     enum event_severity severity;
@@ -75,7 +78,7 @@ struct event {
 void event_make_id(struct event *e, const struct slice *parts, size_t count);
 
 void event_pack(struct buf *to, const struct event *e);
-/* id, timestamp_us and ses_us of *e are left as they are. */
+/* id, timestamp_us and ses_us of *e are left as they are; batch_id becomes 0. */
 bool event_unpack(struct slice from, struct arena *a, struct event *e);
 
 /* Appends the event's JSON object, compact. storage_base: e.g.

@@ -64,6 +64,8 @@ static void identify(struct event *e, const char *what, uint64_t batch_id, uint3
         place[8 + i] = (uint8_t)(index >> (24 - 8 * i));
     struct slice parts[] = {slice_str(what), slice_of(place, sizeof place)};
     event_make_id(e, parts, 2);
+    e->batch_id = batch_id;
+    e->batch_recipient = index;
 }
 
 void own_event_accepted(struct event *e, const struct message_head *head,

@@ -125,15 +125,18 @@ static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e)
     struct message_head head;
     struct recipient one;
 
-    if (t != NULL && e->batch_id != 0 && batch_head(t, e->batch_id, &packed) &&
-        message_head_unpack(packed, &p->arena, &head) && is_of_domain(e, head.domain) &&
-        find_recipient(t, e, &head, &p->arena, &one)) {
+    bool has_batch = t != NULL && e->batch_id != 0 && batch_head(t, e->batch_id, &packed);
+    if (has_batch && message_head_unpack(packed, &p->arena, &head) &&
+        is_of_domain(e, head.domain) && find_recipient(t, e, &head, &p->arena, &one)) {
         ses_event_complete(e, &head, &one, &p->arena);
         return true;
     }
     /* Without the batch the event itself says where it belongs: its tag, or the sender's domain or
-     * a parent of it. */
-    e->batch_id = 0;
+     * a parent of it. Whose it is is still told by the tags, but they settle nothing here: the batch
+     * is past retention or another machine's. */
+    if (!e->has_recipient || has_batch)
+        e->batch_id = 0;
+    e->settles = false;
     if (config_domain_find(p->me->config, e->event.domain) != NULL)
         return true;
     for (struct slice rest = e->from_domain, label; rest.len > 0;

@@ -135,3 +135,33 @@ uint64_t deadletter_count(struct store_txn *t)
         return 0;
     return stat.ms_entries / 2;
 }
+
+int deadletter_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err)
+{
+    uint32_t gone = 0;
+
+    for (; gone < limit; gone++) {
+        uint8_t id[DEADLETTER_ID_BYTES];
+        struct key first = {.len = 0};
+        MDB_cursor *cursor;
+        MDB_val v;
+
+        int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_DEADLETTERS], &cursor);
+        if (rc != MDB_SUCCESS)
+            return store_fail(err, rc, "expiring dead letters");
+        key_u8(&first, ROW_LETTER);
+        MDB_val k = store_val(key_slice(&first));
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+        bool old = rc == MDB_SUCCESS && k.mv_size == 1 + 8 + DEADLETTER_ID_BYTES &&
+                   slice_starts(store_slice(k), key_slice(&first)) &&
+                   read_be((const uint8_t *)k.mv_data + 1, 8) < before_us;
+        if (old)
+            memcpy(id, (const uint8_t *)k.mv_data + 1 + 8, sizeof id);
+        mdb_cursor_close(cursor);
+        if (!old)
+            break;
+        if (deadletter_delete(t, id, err) < 0)
+            return -1;
+    }
+    return (int)gone;
+}

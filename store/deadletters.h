@@ -36,4 +36,8 @@ typedef bool deadletter_visitor(void *arg, const struct deadletter *d);
 void deadletter_each(struct store_txn *t, deadletter_visitor *visit, void *arg);
 uint64_t deadletter_count(struct store_txn *t);
 
+/* Takes out at most `limit` letters that came before before_us, oldest first: how many, or -1.
+ * (Writer; retention.) */
+int deadletter_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err);
+
 #endif

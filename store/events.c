@@ -33,6 +33,7 @@
 #include "base/mem.h"
 #include "mail/filter.h"
 #include "mail/own_event.h"
+#include "store/counters.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -41,6 +42,7 @@ enum {
     SES_TIME_BYTES = 8,
     RUNS_MAX = EVENT_TYPE_END - 1,
     US = 1000000,
+    MS_US = 1000,
 
     GROUP_MARK = 0xc1,         /* no packed event begins with it */
     GROUP_OWN_IDS = 1,         /* flag: each has a message id of its own */
@@ -57,6 +59,9 @@ enum {
     BUCKET_OF_ALL_MOST = 100,
     BUCKET_ENTRY_BYTES = 4 + 2,
 };
+
+/* In meta: ids of events before this time are gone (µs). */
+#define IDS_BEGIN SLICE("event_ids_begin")
 
 /* -------- keys -------- */
 
@@ -182,6 +187,13 @@ static uint64_t timestamp_for(uint64_t ses_us, uint64_t watermark_us, uint64_t n
     return us;
 }
 
+uint64_t event_ids_begin(struct store_txn *t)
+{
+    struct slice value;
+
+    return store_get(t, DB_META, IDS_BEGIN, &value) && value.len == 8 ? read_be(value.ptr, 8) : 0;
+}
+
 int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err)
 {
     struct slice id = slice_of(e->id, EVENT_ID_BYTES), value;
@@ -195,6 +207,10 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     uint32_t domain = store_domain_intern(t, e->domain, err);
     if (domain == 0)
         return -1;
+    if (e->ses_us < event_ids_begin(t)) {
+        counters_add_too_old(t, domain, now_us);
+        return 0;
+    }
     e->timestamp_us = timestamp_for(e->ses_us, watermark_of(t, domain), now_us);
 
     key_u64(&timestamp, e->timestamp_us);
@@ -208,7 +224,10 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     buf_fini(&packed);
     if (rc != 0 || store_put(t, DB_EVENT_IDS, id, key_slice(&timestamp), err) != 0)
         return -1;
-    return index_rows(t, domain, e, slice_none(), row_put, err) == 0 ? 1 : -1;
+    if (index_rows(t, domain, e, slice_none(), row_put, err) != 0)
+        return -1;
+    counters_add(t, domain, e, 1);
+    return 1;
 }
 
 /* -------- groups -------- */
@@ -446,6 +465,8 @@ int event_put_accepted(struct store_txn *t, const struct message_head *head, uin
     } else {
         uint32_t domain = store_domain_intern(t, e.domain, err);
         e.timestamp_us = timestamp_for(e.ses_us, watermark_of(t, domain), now_us);
+        if (domain != 0)
+            counters_add(t, domain, &e, (uint32_t)count);
         rc = domain == 0 ? -1 : put_groups(t, domain, &e, head, list, count, err);
     }
     arena_fini(&arena);
@@ -891,31 +912,17 @@ static int expire_group(struct store_txn *t, uint32_t domain, const uint8_t *pla
     return (int)g->count;
 }
 
-/* Takes out the oldest row of a domain if it is older than before_us: how many events it held, 0
- * when there is none, -1. */
-static int expire_one(struct store_txn *t, uint32_t domain, uint64_t before_us, struct arena *a,
-                      struct err *err)
+/* Takes out the row that the cursor stands on, with what names it. How many events it held, or -1.
+ */
+static int expire_row(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
+                      const uint8_t *place, struct slice value, struct arena *a, struct err *err)
 {
-    struct run run = {.rows = ROWS_EVENTS, .prefix_len = 4};
-    struct scan scan = {.up = true};
-    struct key k;
     struct event e = {0};
     struct group g;
-
-    key_start(&k, domain);
-    memcpy(run.prefix, k.at, k.len);
-    place_set(scan.high, before_us, NULL, 0);
-    int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &run.cursor);
-    if (rc != MDB_SUCCESS)
-        return store_fail(err, rc, "opening a cursor");
-    run_begin(&run, &scan);
-    mdb_cursor_close(run.cursor);
-    if (run.row_place == NULL)
-        return 0;
     /* The texts point into a page that the first deletion may change: copy them first. */
-    struct hit hit = {.value = arena_dup(a, run.value)};
-    memcpy(hit.place, run.place, PLACE_BYTES);
-    key_bytes(&k, slice_of(hit.place, PLACE_BYTES));
+    struct hit hit = {.value = arena_dup(a, value)};
+
+    memcpy(hit.place, place, PLACE_BYTES);
     bool is_group = group_read(hit.value, &g), readable = event_read(&hit, a, &e);
     if (is_group) { /* the index has rows for what is shared */
         e.recipient = slice_none();
@@ -925,30 +932,119 @@ static int expire_one(struct store_txn *t, uint32_t domain, uint64_t before_us, 
     if (readable && index_rows(t, domain, &e, slice_none(), row_delete, err) != 0)
         return -1;
     int gone = is_group ? expire_group(t, domain, hit.place, &g, err) : 1;
-    if (!is_group && store_del(t, DB_EVENT_IDS, slice_of(hit.place + 8, EVENT_ID_BYTES), err) != 0)
-        return -1;
-    if (gone < 0 || store_del(t, DB_EVENTS, key_slice(&k), err) != 0)
-        return -1;
+    int rc = gone < 0 ? MDB_SUCCESS : mdb_cursor_del(cursor, 0);
+    if (rc != MDB_SUCCESS)
+        return store_fail(err, rc, "expiring an event");
     return gone == 0 ? 1 : gone;
+}
+
+/* Of one domain, at most `limit` or a few more: how many, or -1. */
+static int expire_domain(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
+                         uint64_t before_us, uint32_t limit, struct err *err)
+{
+    struct arena arena = {0};
+    uint32_t gone = 0;
+    int got = 0;
+    struct key prefix;
+
+    key_start(&prefix, domain);
+    MDB_val k = store_val(key_slice(&prefix)), v;
+    int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    while (rc == MDB_SUCCESS && gone < limit && k.mv_size == prefix.len + PLACE_BYTES) {
+        const uint8_t *place = (const uint8_t *)k.mv_data + prefix.len;
+        if (!slice_starts(store_slice(k), key_slice(&prefix)) || read_be(place, 8) >= before_us)
+            break;
+        got = expire_row(t, cursor, domain, place, store_slice(v), &arena, err);
+        if (got < 0)
+            break;
+        gone += (uint32_t)got;
+        arena_reset(&arena);
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT); /* the one that has taken its place */
+    }
+    arena_fini(&arena);
+    if (got < 0)
+        return -1;
+    return rc == MDB_SUCCESS || rc == MDB_NOTFOUND ? (int)gone
+                                                   : store_fail(err, rc, "expiring events");
+}
+
+/* Domains are numbered from 1 on. 0 = none, or the store cannot tell. */
+static uint32_t domain_count(struct store_txn *t)
+{
+    MDB_stat stat;
+
+    return mdb_stat(t->mdb, t->store->dbi[DB_DOMAINS], &stat) == MDB_SUCCESS
+               ? (uint32_t)stat.ms_entries
+               : 0;
 }
 
 int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err)
 {
-    struct arena arena = {0};
     uint32_t gone = 0;
-    MDB_stat stat;
-    int rc = mdb_stat(t->mdb, t->store->dbi[DB_DOMAINS], &stat);
+    int got = 0;
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &cursor);
 
     if (rc != MDB_SUCCESS)
-        return store_fail(err, rc, "counting domains");
-    rc = 1;
-    for (uint32_t domain = 1; domain <= stat.ms_entries && rc >= 0; domain++) {
-        rc = 1;
-        while (gone < limit && (rc = expire_one(t, domain, before_us, &arena, err)) > 0) {
-            gone += (uint32_t)rc;
-            arena_reset(&arena);
-        }
+        return store_fail(err, rc, "expiring events");
+    for (uint32_t domain = 1; domain <= domain_count(t) && gone < limit && got >= 0; domain++) {
+        got = expire_domain(t, cursor, domain, before_us, limit - gone, err);
+        gone += got > 0 ? (uint32_t)got : 0;
     }
-    arena_fini(&arena);
-    return rc < 0 ? -1 : (int)gone;
+    mdb_cursor_close(cursor);
+    return got < 0 ? -1 : (int)gone;
+}
+
+uint64_t event_oldest_us(struct store_txn *t)
+{
+    uint64_t oldest_us = 0;
+    MDB_cursor *cursor;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &cursor) != MDB_SUCCESS)
+        return 0;
+    for (uint32_t domain = 1; domain <= domain_count(t); domain++) {
+        struct key prefix;
+        key_start(&prefix, domain);
+        MDB_val k = store_val(key_slice(&prefix)), v;
+        if (mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE) != MDB_SUCCESS)
+            break; /* nor has a later one any */
+        if (k.mv_size != prefix.len + PLACE_BYTES ||
+            !slice_starts(store_slice(k), key_slice(&prefix)))
+            continue;
+        uint64_t us = read_be((const uint8_t *)k.mv_data + prefix.len, 8);
+        if (oldest_us == 0 || us < oldest_us)
+            oldest_us = us;
+    }
+    mdb_cursor_close(cursor);
+    return oldest_us;
+}
+
+int event_ids_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err)
+{
+    struct key begin = {.len = 0};
+    uint32_t gone = 0;
+    MDB_cursor *cursor;
+    MDB_val k, v;
+
+    /* An id begins with milliseconds: all of one go or stay together. */
+    before_us = before_us / MS_US * MS_US;
+    /* First of all, and in this transaction: no event can come whose id is missing. */
+    key_u64(&begin, before_us);
+    if (before_us > event_ids_begin(t) &&
+        store_put(t, DB_META, IDS_BEGIN, key_slice(&begin), err) != 0)
+        return -1;
+    int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENT_IDS], &cursor);
+    if (rc != MDB_SUCCESS)
+        return store_fail(err, rc, "expiring event ids");
+    for (; gone < limit; gone++) {
+        rc = mdb_cursor_get(cursor, &k, &v, gone == 0 ? MDB_FIRST : MDB_NEXT);
+        if (rc != MDB_SUCCESS || k.mv_size != EVENT_ID_BYTES ||
+            read_be(k.mv_data, 6) >= before_us / MS_US ||
+            (rc = mdb_cursor_del(cursor, 0)) != MDB_SUCCESS)
+            break;
+    }
+    mdb_cursor_close(cursor);
+    if (rc != MDB_SUCCESS && rc != MDB_NOTFOUND)
+        return store_fail(err, rc, "expiring event ids");
+    return (int)gone;
 }

@@ -21,9 +21,10 @@
 
 enum { WATERMARK_STEP_US = 1000000 };
 
-/* Stores e under timestamp max(e->ses_us, watermark + 1 s), made non-integral, never above now_us
+/* Stores e, and counts it (store/counters.h), under timestamp max(e->ses_us, watermark + 1 s), made non-integral, never above now_us
  * (SES's clock may be ahead) and sets e->timestamp_us. Returns 1 when stored, 0 when that id was
- * there already (nothing changed), -1 on failure. */
+ * there already (nothing changed) or the event is older than the ids that are kept (counted as too
+ * old: it may be a repeat), -1 on failure. */
 int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err);
 
 /* The `accepted` events of recipients of a batch, the first of them number `first` among those that
@@ -35,9 +36,17 @@ int event_put_accepted(struct store_txn *t, const struct message_head *head, uin
                        struct err *err);
 
 /* Takes out events older than before_us, oldest first in each domain, with all their index rows,
- * until there are `limit` or a few more (those of one row go together). How many, or -1. (Writer;
- * retention.) */
+ * until there are `limit` or a few more (those of one row go together). How many, or -1. Their ids
+ * stay: a redelivery is still a repeat. (Writer; retention.) */
 int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err);
+/* The time of the oldest event; 0 = there is none. */
+uint64_t event_oldest_us(struct store_txn *t);
+
+/* Takes out at most `limit` ids of events whose SES time is before before_us, oldest first: how
+ * many, or -1. From then on no event of that time is stored (event_put()). (Writer; retention.) */
+int event_ids_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err);
+/* SES's time from which on ids are kept; 0 = all of them. */
+uint64_t event_ids_begin(struct store_txn *t);
 
 uint64_t watermark_read(struct store_txn *t, struct slice domain); /* 0 = none yet */
 int watermark_raise(struct store_txn *t, struct slice domain, uint64_t until_us, struct err *err);

@@ -36,6 +36,9 @@ enum store_db {
     DB_UNHEARD,      /* digest of a message's fields (16 bytes) → µs, the answer's id */
     DB_REPUTATION,   /* domain, hour → sent, hard bounces, complaints (u32 each) */
     DB_SOFT_BOUNCES, /* domain, address → µs of each since the last delivery */
+    DB_COUNTERS,     /* what is counted, day or hour → numbers of events: store/counters.h */
+    DB_TAGS,         /* domain, tag → last and first seen (µs), the tag as written */
+    DB_UNIQUES,      /* who has opened or clicked what */
     DB_GATES,        /* 'd', domain | 'b', batch id → why it is held, since when, words */
     DB_COUNT,
 };
@@ -44,6 +47,8 @@ struct store_txn {
     struct store *store;
     MDB_txn *mdb;
 };
+
+struct counters;
 
 struct store {
     MDB_env *env;
@@ -54,6 +59,7 @@ struct store {
     struct store_txn reading, writing; /* the one of each kind; writing.mdb: NULL between two */
     bool map_was_full; /* a put has met the map's end: grow, however little is used */
     uint64_t reserve_bytes;
+    struct counters *counters; /* what the open transaction has counted; NULL = nothing yet */
 };
 
 /* As store_open(), with the least size of the map said by the caller (tests start with a tiny one).

@@ -879,3 +879,8 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
         runs_drop_settled(s);
     return reputation_flush(s->reputation, t, err);
 }
+
+void scheduler_drop_settled(struct scheduler *s)
+{
+    runs_drop_settled(s);
+}

@@ -77,5 +77,8 @@ int scheduler_expand(struct scheduler *s, struct store_txn *t, size_t recipients
 
 /* Writes changed books, drops what is settled. Last thing before the commit. */
 int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err);
+/* Settled batches are no longer kept in memory: retention may take them out of the store. After
+ * scheduler_flush(). */
+void scheduler_drop_settled(struct scheduler *s);
 
 #endif

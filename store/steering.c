@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "mail/form.h"
+#include "store/events.h"
 #include "store/runs.h"
 #include "store/scheduler.h"
 
@@ -380,6 +381,15 @@ static void put_processes(const struct scheduler *s, struct buf *to)
     buf_add_byte(to, ']');
 }
 
+static void put_store(struct store_txn *t, struct buf *to)
+{
+    json_put_name(to, "store");
+    buf_add_byte(to, '{');
+    json_put_u64(to, "used_bytes", store_used_bytes(t));
+    json_put_u64(to, "oldest_event_us", event_oldest_us(t));
+    buf_add_byte(to, '}');
+}
+
 static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
 {
     struct gauges *g = s->me->gauges;
@@ -401,6 +411,7 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     json_put_u64(to, "open", open);
     json_put_u64(to, "batches_open", s->active_count);
     put_holds(s, to);
+    put_store(t, to);
     json_put_name(to, "batches");
     buf_add_byte(to, '[');
     for (size_t i = 0; i < s->active_count && i < BATCHES_SHOWN; i++) {

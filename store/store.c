@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "store/counters.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -46,6 +47,9 @@ static const char *const db_names[DB_COUNT] = {
     [DB_UNHEARD] = "unheard",
     [DB_REPUTATION] = "reputation",
     [DB_SOFT_BOUNCES] = "soft_bounces",
+    [DB_COUNTERS] = "counters",
+    [DB_TAGS] = "tags",
+    [DB_UNIQUES] = "uniques",
     [DB_GATES] = "gates",
 };
 
@@ -193,6 +197,7 @@ void store_close(struct store *s)
         mdb_txn_abort(s->reader);
     if (s->env != NULL)
         mdb_env_close(s->env);
+    counters_release(s);
     free(s);
 }
 
@@ -297,6 +302,10 @@ int store_commit(struct store_txn *t, struct err *err)
     struct store *s = t->store;
 
     assert(t == &s->writing && t->mdb != NULL);
+    if (counters_flush(t, err) != 0) {
+        store_abort(t);
+        return -1;
+    }
     int rc = mdb_txn_commit(t->mdb); /* frees the handle, also when it fails */
     t->mdb = NULL;
     if (rc == MDB_MAP_FULL)
@@ -309,6 +318,7 @@ int store_commit(struct store_txn *t, struct err *err)
 void store_abort(struct store_txn *t)
 {
     assert(t == &t->store->writing && t->mdb != NULL);
+    counters_forget(t->store);
     mdb_txn_abort(t->mdb);
     t->mdb = NULL;
 }
@@ -336,6 +346,19 @@ int store_sweep_readers(struct store *s)
 
     (void)mdb_reader_check(s->env, &dead);
     return dead;
+}
+
+uint64_t store_used_bytes(struct store_txn *t)
+{
+    uint64_t bytes = 0;
+
+    for (int i = 0; i < DB_COUNT; i++) {
+        MDB_stat stat;
+        if (mdb_stat(t->mdb, t->store->dbi[i], &stat) == MDB_SUCCESS)
+            bytes += (stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) *
+                     (uint64_t)stat.ms_psize;
+    }
+    return bytes;
 }
 
 /* -------- one key at a time -------- */

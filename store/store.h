@@ -45,7 +45,8 @@ void store_end_read(struct store_txn *t);
 /* Write transaction (writer only), one at a time. Ends with commit or abort. Commit is synced to
  * disk; a map more than half full grows before the transaction begins. */
 struct store_txn *store_begin_write(struct store *s, struct err *err);
-int store_commit(struct store_txn *t, struct err *err); /* ends t whatever comes of it */
+/* Writes what was counted (store/counters.h) too; ends t whatever comes of it. */
+int store_commit(struct store_txn *t, struct err *err);
 void store_abort(struct store_txn *t);
 
 /* Is the disk so full that nothing new should be accepted? Outcomes and events of what was accepted
@@ -56,5 +57,8 @@ void store_reserve(struct store *s, uint64_t bytes); /* instead of STORE_RESERVE
 /* Frees the slots of readers that died in a transaction; how many. Opening for writing does it, and
  * the writer again whenever a child has died. */
 int store_sweep_readers(struct store *s);
+
+/* What is used of the store's file: pages that hold something, but for the list of free ones. */
+uint64_t store_used_bytes(struct store_txn *t);
 
 #endif

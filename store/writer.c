@@ -43,6 +43,7 @@
 #include "store/control.h"
 #include "store/deadletters.h"
 #include "store/events.h"
+#include "store/retention.h"
 #include "store/scheduler.h"
 #include "store/store.h"
 #include "store/suppressions.h"
@@ -52,7 +53,9 @@ enum {
     TURN_RECORDS = 4000,
     TURN_LEASES = 64,
     EXPAND_RECIPIENTS = 1000, /* `accepted` events in a turn: the next POST waits for them */
-    CLEAR_STEP = 2000,        /* addresses of a list that is emptied */
+    RETENTION_PAUSE_MS = 10,  /* between two steps, so that whoever comes meanwhile has his turn */
+    RETENTION_BUSY_MS = 50,
+    CLEAR_STEP = 2000, /* addresses of a list that is emptied */
     SWEEP_READERS_MS = 5000,
 };
 
@@ -71,10 +74,12 @@ struct link {
 struct writer {
     const struct child *me;
     struct event_base *base;
-    struct event *doorbell, *tick, *master, *term;
+    struct event *doorbell, *tick, *again, *master, *term;
     struct control *control; /* NULL when its socket cannot be: people are not heard then */
     struct store *store;
     struct scheduler *scheduler;
+    struct retention *retention;
+    uint64_t let_go_mono_ms;   /* when it had its last step */
     struct link *links;        /* me->slot_count */
     struct store_txn *loading; /* while it opens */
     uint64_t last_batch_id;
@@ -431,6 +436,8 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
         return 0;
     }
     memcpy(e.id, r->event_id.ptr, EVENT_ID_BYTES);
+    e.batch_id = r->batch_id;
+    e.batch_recipient = r->recipient;
 
     uint64_t now_us = clock_wall_us();
     int got = event_put(t, &e, now_us, err);
@@ -687,6 +694,23 @@ static int obey(struct writer *w, struct store_txn *t, struct err *err)
     return 0;
 }
 
+/* What is old goes: a step in a turn, and not in every turn while there is other work. */
+static int let_go(struct writer *w, struct store_txn *t, bool busy, struct err *err)
+{
+    const struct timeval soon = {.tv_usec = RETENTION_PAUSE_MS * 1000};
+    uint64_t now_ms = clock_mono_ms();
+
+    if (!retention_is_due(w->retention, now_ms) ||
+        (busy && now_ms - w->let_go_mono_ms < RETENTION_BUSY_MS))
+        return 0;
+    w->let_go_mono_ms = now_ms;
+    scheduler_drop_settled(w->scheduler);
+    int more = retention_step(w->retention, t, clock_wall_ms(), now_ms, err);
+    if (more > 0)
+        (void)event_add(w->again, &soon);
+    return more < 0 ? -1 : 0;
+}
+
 static int fill(struct writer *w, struct store_txn *t, struct budget *budget, struct err *err)
 {
     unsigned granted = 0;
@@ -706,6 +730,8 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
         return -1;
     if (more > 0 || granted == TURN_LEASES)
         budget->more = true;
+    if (let_go(w, t, budget->more, err) != 0)
+        return -1;
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
         if (l->moved &&
@@ -917,6 +943,7 @@ static int writer_open(struct writer *w, struct err *err)
 {
     const struct timeval tick = {.tv_sec = 0, .tv_usec = CHILD_TICK_MS * 1000};
 
+    w->retention = retention_create(w->me->config);
     w->links = mem_zero(w->me->slot_count, sizeof *w->links);
     w->store = store_open(w->me->config->state_dir, STORE_WRITE, err);
     if (w->store == NULL || take_over_backup(w, err) != 0 || writer_load(w, err) != 0)
@@ -926,10 +953,11 @@ static int writer_open(struct writer *w, struct err *err)
         return err_sys(err, "event_base_new");
     w->doorbell = event_new(w->base, w->me->writer_bell.fd, EV_READ | EV_PERSIST, on_doorbell, w);
     w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);
+    w->again = event_new(w->base, -1, 0, on_doorbell, w);
     w->master = event_new(w->base, w->me->control_fd, EV_READ | EV_PERSIST, on_master, w);
     w->term = evsignal_new(w->base, SIGTERM, on_term, w);
-    if (w->doorbell == NULL || w->tick == NULL || w->master == NULL || w->term == NULL ||
-        event_add(w->doorbell, NULL) != 0 || event_add(w->tick, &tick) != 0 ||
+    if (w->doorbell == NULL || w->tick == NULL || w->again == NULL || w->master == NULL ||
+        w->term == NULL || event_add(w->doorbell, NULL) != 0 || event_add(w->tick, &tick) != 0 ||
         event_add(w->master, NULL) != 0 || event_add(w->term, NULL) != 0)
         return err_set(err, ERR_SYSTEM, "the writer's events cannot be set up");
     struct err why;
@@ -950,12 +978,14 @@ static void writer_close(struct writer *w)
 {
     free_event(w->doorbell);
     free_event(w->tick);
+    free_event(w->again);
     free_event(w->master);
     free_event(w->term);
     control_close(w->control);
     if (w->base != NULL)
         event_base_free(w->base);
     scheduler_close(w->scheduler);
+    retention_destroy(w->retention);
     store_close(w->store);
     for (size_t i = 0; w->links != NULL && i < w->me->slot_count; i++)
         buf_fini(&w->links[i].outbox);

@@ -182,7 +182,8 @@ static void without_its_batch_an_event_goes_where_it_says_itself(void **state)
     e.event.domain = SLICE("other.example"); /* by postern-meta */
     e.event.message_id = SLICE("their@other.example");
     assert_true(complete(&w->p, w->t, &e));
-    assert_int_equal(e.batch_id, 0);
+    assert_int_equal(e.batch_id, 0xdead); /* counted for it, but it settles nobody here */
+    assert_false(e.settles);
     assert_true(slice_eq(e.event.domain, SLICE("other.example")));
     assert_true(slice_eq(e.event.message_id, SLICE("their@other.example")));
 
