@@ -34,7 +34,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(event);
     TRY(deadletter);
     TRY(lifted);
-    TRY(held);
     TRY(control);
     TRY(controlled);
     buf_fini(&again);
