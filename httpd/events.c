@@ -1,19 +1,15 @@
 /*
- * GET /v3/{domain}/events. An answer says "these are all events up to some time", and the reader's
- * cursor moves on: so before it leaves, the writer is told that time (SEEN), and no event is stored
- * at or before it later.
- *
- * SOURCE  design.md P4, P5; spec/ghost.md §3.
+ * GET /v3/{domain}/events: what is asked for, and where the links lead. httpd/event_pages.h answers.
  */
 #include "httpd/events.h"
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/log.h"
+#include "httpd/event_pages.h"
 #include "httpd/reply.h"
 #include "mail/date.h"
 
-enum { LIMIT_DEFAULT = 100, SEEN_PATIENCE_MS = 1000 };
+enum { LIMIT_DEFAULT = 100, LINK_BYTES = 700 };
 
 /* ---- what is asked for ---- */
 
@@ -23,13 +19,6 @@ struct parameters {
     uint32_t limit;
     struct slice page;
 };
-
-/* mailgun.js writes options that are not set as words. */
-static bool is_absent(struct slice value)
-{
-    return slice_is_empty(value) || slice_eq(value, SLICE("undefined")) ||
-           slice_eq(value, SLICE("null"));
-}
 
 static bool is_one_of(struct slice value, const char *a, const char *b, const char *c)
 {
@@ -76,8 +65,15 @@ static bool read_parameter(struct parameters *p, struct filter *filter, struct s
     return !filter_is_field(name) || filter_add(filter, name, value, why);
 }
 
+uint64_t events_covered_us(const struct page_token *t, uint64_t now_us)
+{
+    uint64_t settled_us = now_us > WATERMARK_STEP_US ? now_us - WATERMARK_STEP_US : 0;
+
+    return t->until_us < settled_us ? t->until_us : settled_us;
+}
+
 static bool range_of(const struct parameters *p, struct page_token *t, uint64_t now_us,
-                     uint64_t oldest_us, struct slice *why)
+                     uint64_t oldest_us, bool *ends_now, struct slice *why)
 {
     t->ascending = p->has_ascending && p->ascending;
     if (p->has_begin && p->has_end && p->begin_us != p->end_us) {
@@ -100,18 +96,21 @@ static bool range_of(const struct parameters *p, struct page_token *t, uint64_t 
         t->from_us = oldest_us;
     /* Read from the newest down, the range ends where this answer's knowledge does; upwards, later
      * pages may go on. */
+    uint64_t covered_us = events_covered_us(t, now_us);
+    *ends_now = t->until_us > covered_us;
     if (!t->ascending)
-        t->until_us = events_covered_us(t, now_us);
-    t->open_end = t->until_us > events_covered_us(t, now_us);
+        t->until_us = covered_us;
+    t->open_end = t->until_us > covered_us;
     return true;
 }
 
 static bool read_token(struct events_request *r, struct slice domain, struct slice text,
-                       struct arena *a, struct slice *why)
+                       uint64_t now_us, struct arena *a, struct slice *why)
 {
     *why = SLICE("page is not valid");
     if (!page_token_read(text, domain, a, &r->token))
         return false;
+    r->ends_now = r->token.until_us > events_covered_us(&r->token, now_us);
     if (!slice_is_empty(r->token.filter))
         return filter_unpack(r->token.filter, a, &r->filter);
     r->filter = NULL;
@@ -128,18 +127,19 @@ bool events_request_read(struct events_request *r, struct slice domain, struct s
 
     *r = (struct events_request){0};
     if (!slice_is_empty(token))
-        return read_token(r, domain, token, a, why);
+        return read_token(r, domain, token, now_us, a, why);
     /* A page wins over whatever stands beside it, mistakes too. */
     for (struct slice rest = query; query_next(&rest, a, &name, &value);) {
-        if (slice_eq(name, SLICE("page")) && !is_absent(value))
-            return read_token(r, domain, value, a, why);
+        if (slice_eq(name, SLICE("page")) && !query_is_absent(value))
+            return read_token(r, domain, value, now_us, a, why);
     }
     r->filter = filter_create(a);
     while (query_next(&query, a, &name, &value)) {
-        if (!is_absent(value) && !read_parameter(&p, r->filter, name, value, why))
+        if (!query_is_absent(value) && !read_parameter(&p, r->filter, name, value, why))
             return false;
     }
-    if (!range_of(&p, &r->token, now_us, now_us > retention_us ? now_us - retention_us : 0, why))
+    if (!range_of(&p, &r->token, now_us, now_us > retention_us ? now_us - retention_us : 0,
+                  &r->ends_now, why))
         return false;
     r->token.limit = p.limit;
     r->token.domain = domain;
@@ -147,13 +147,6 @@ bool events_request_read(struct events_request *r, struct slice domain, struct s
     r->token.filter = arena_dup(a, buf_slice(&packed));
     buf_fini(&packed);
     return true;
-}
-
-uint64_t events_covered_us(const struct page_token *t, uint64_t now_us)
-{
-    uint64_t settled_us = now_us > WATERMARK_STEP_US ? now_us - WATERMARK_STEP_US : 0;
-
-    return t->until_us < settled_us ? t->until_us : settled_us;
 }
 
 /* ---- where the links lead ---- */
@@ -198,9 +191,10 @@ struct page_token events_link(const struct page_token *t, enum events_link link,
 
 /* ---- the answer ---- */
 
-struct events_page {
+struct events_answer {
+    struct event_pages pages;
     struct events_request request;
-    uint64_t covered_us;
+    struct slice domain;
 };
 
 static void put_link(struct buf *to, const char *name, const struct exchange *x, struct slice base,
@@ -251,161 +245,56 @@ static void put_paging(struct buf *to, const struct exchange *x, const struct pa
     buf_fini(&base);
 }
 
-static struct event_query query_of(const struct exchange *x, const struct events_page *page)
+static void reply_page(struct exchange *x, struct event_pages *p)
 {
-    const struct page_token *t = &page->request.token;
-    struct event_query q = {
-        .domain = slice_str(x->domain->name),
-        .from_us = t->from_us,
-        .until_us = page->covered_us,
-        .ascending = t->ascending,
-        .filter = page->request.filter,
-        .has_position = t->has_position,
-        .position_us = t->position_us,
-        .backwards = t->backwards,
-        .last_page = t->last_page,
-        .limit = t->limit,
-    };
+    struct events_answer *answer = (struct events_answer *)p; /* its first member */
+    struct page_token *t = &answer->request.token;
+    struct buf body = p->page.items;
 
-    memcpy(q.position_id, t->position_id, EVENT_ID_BYTES);
-    return q;
-}
-
-static void reply_not_ready(struct exchange *x)
-{
-    reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
-}
-
-static void reply_page(struct exchange *x, struct events_page *page)
-{
-    const struct event_query q = query_of(x, page);
-    struct event_position first = {0}, last = {0};
-    struct buf body = {0};
-    struct err err = {0};
-    uint32_t count = 0;
-    struct store_txn *t = store_begin_read(x->service->store, &err);
-
-    if (t == NULL) {
-        log_err(&err, "events of %s cannot be read", x->domain->name);
-        reply_not_ready(x);
-        return;
-    }
-    buf_add_str(&body, "{\"items\":[");
-    int rc = q.from_us > q.until_us
-                 ? 0
-                 : event_query_run(t, &q, (struct slice){0}, &body, &count, &first, &last, &err);
-    store_end_read(t);
-    if (rc != 0) {
-        log_err(&err, "events of %s cannot be read", x->domain->name);
-        buf_fini(&body);
-        reply_message(x, 500, SLICE("Internal Server Error"));
-        return;
-    }
+    /* Read from the newest down, the range ends where this answer's knowledge does. */
+    if (answer->request.ends_now && !t->ascending && !t->has_position &&
+        t->until_us > p->covered_us)
+        t->until_us = p->covered_us;
     buf_add_str(&body, "],");
-    put_paging(&body, x, &page->request.token, count, &first, &last);
+    put_paging(&body, x, t, p->page.count, &p->page.first, &p->page.last);
     buf_add_str(&body, "}");
     reply_json(x, 200, &body);
 }
 
-static bool read_watermark(struct exchange *x, uint64_t *watermark_us)
+void events_query_of(const struct events_request *r, struct event_query *q)
 {
-    struct err err = {0};
-    struct store_txn *t =
-        x->service->store == NULL ? NULL : store_begin_read(x->service->store, &err);
+    const struct page_token *t = &r->token;
 
-    if (t == NULL)
-        return false;
-    *watermark_us = watermark_read(t, slice_str(x->domain->name));
-    store_end_read(t);
-    return true;
-}
-
-/* Without the writer's word the answer ends where an earlier one did: fewer events, none missed. */
-static void reply_within_watermark(struct exchange *x, struct events_page *page)
-{
-    uint64_t watermark_us;
-
-    if (!read_watermark(x, &watermark_us)) {
-        reply_not_ready(x);
-        return;
-    }
-    if (page->covered_us > watermark_us)
-        page->covered_us = watermark_us;
-    reply_page(x, page);
-}
-
-static void on_answer(struct exchange *x, const struct record_answer *answer)
-{
-    struct events_page *page = x->pending;
-
-    if (x->service->store == NULL)
-        reply_not_ready(x);
-    else if (answer != NULL && answer->verdict == ANSWER_OK)
-        reply_page(x, page);
-    else
-        reply_within_watermark(x, page);
-}
-
-/* Up to where the page speaks: its range, as far as it is settled, and not past the place that it
- * is read towards. */
-static uint64_t page_needs_us(const struct events_page *page)
-{
-    const struct page_token *t = &page->request.token;
-    bool downwards = t->ascending == t->backwards;
-
-    if (t->has_position && !t->last_page && downwards && t->position_us < page->covered_us)
-        return t->position_us;
-    return page->covered_us;
-}
-
-static void announce(struct exchange *x, struct events_page *page, uint64_t until_us)
-{
-    struct service *s = x->service;
-    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + SEEN_PATIENCE_MS, on_answer);
-
-    if (id == 0) {
-        reply_within_watermark(x, page);
-        return;
-    }
-    const struct record_seen record = {
-        .request_id = id,
-        .generation = s->me->generation,
-        .domain = slice_str(x->domain->name),
-        .until_us = until_us,
-    };
-    buf_reset(&s->record);
-    record_seen_encode(&s->record, &record);
-    enum ring_result pushed = service_push(s);
-    if (pushed != RING_OK) {
-        inbox_forget(s->inbox, id);
-        if (pushed == RING_FULL)
-            reply_within_watermark(x, page);
-        else
-            service_refuse(x, pushed);
-    }
+    q->from_us = t->from_us;
+    q->ascending = t->ascending;
+    q->filter = r->filter;
+    q->has_position = t->has_position;
+    q->position.timestamp_us = t->position_us;
+    memcpy(q->position.id, t->position_id, EVENT_ID_BYTES);
+    q->backwards = t->backwards;
+    q->last_page = t->last_page;
+    q->limit = t->limit;
 }
 
 void events_handle(struct exchange *x)
 {
-    struct events_page *page = arena_alloc(&x->arena, sizeof *page);
-    uint64_t now_us = clock_wall_us(), watermark_us;
+    struct events_answer *answer = arena_alloc(&x->arena, sizeof *answer);
+    struct event_pages *p = &answer->pages;
+    uint64_t now_us = clock_wall_us();
     struct slice why = {0};
 
-    if (!events_request_read(&page->request, slice_str(x->domain->name), x->route.leaf, x->query,
-                             now_us, x->service->me->config->retention.events_ms * 1000, &x->arena,
-                             &why)) {
+    answer->domain = slice_str(x->domain->name);
+    if (!events_request_read(&answer->request, answer->domain, x->route.leaf, x->query, now_us,
+                             x->service->me->config->retention.events_ms * 1000, &x->arena, &why)) {
         reply_message(x, 400, why);
         return;
     }
-    page->covered_us = events_covered_us(&page->request.token, now_us);
-    x->pending = page;
-    if (!read_watermark(x, &watermark_us)) {
-        reply_not_ready(x);
-        return;
-    }
-    uint64_t needed_us = page_needs_us(page);
-    if (needed_us <= watermark_us || page->request.token.from_us > needed_us)
-        reply_page(x, page);
-    else
-        announce(x, page, needed_us);
+    p->query.domains = &answer->domain;
+    p->query.domain_count = 1;
+    events_query_of(&answer->request, &p->query);
+    p->covered_us = events_covered_us(&answer->request.token, now_us);
+    p->ends_now = answer->request.ends_now;
+    p->reply = reply_page;
+    buf_add_str(&p->page.items, "{\"items\":[");
+    event_pages_answer(x, p);
 }

@@ -15,6 +15,7 @@
 struct events_request {
     struct page_token token;
     struct filter *filter; /* NULL = all */
+    bool ends_now;         /* the range's end is not settled yet: it ends where the answer does */
 };
 
 /* From a token, or else (empty token) from the query, which may name one as page=. False: *why are
@@ -25,6 +26,9 @@ bool events_request_read(struct events_request *r, struct slice domain, struct s
 
 /* Until when the answer speaks at most: events up to here are in it, or will never come. */
 uint64_t events_covered_us(const struct page_token *t, uint64_t now_us);
+
+/* Range, direction, filter, position and limit of a query. */
+void events_query_of(const struct events_request *r, struct event_query *q);
 
 enum events_link { LINK_NEXT, LINK_PREVIOUS, LINK_FIRST, LINK_LAST };
 

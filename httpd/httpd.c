@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "httpd/event_pages.h"
 #include "httpd/reply.h"
 #include "httpd/service.h"
 
@@ -383,6 +384,9 @@ static int service_open(struct service *s, struct err *err)
     s->auth = auth_create(me->config);
     s->inbox = inbox_create();
     s->strangers = strangers_create();
+    s->turns = event_turns_create(s->base);
+    if (s->turns == NULL)
+        return err_set(err, ERR_SYSTEM, "no events");
     s->server = server_open(s->base, &settings, err);
     if (s->server == NULL)
         return -1;
@@ -407,6 +411,7 @@ static void event_end(struct event *event)
 
 static void service_close(struct service *s)
 {
+    event_turns_destroy(s->turns);
     inbox_destroy(s->inbox, exchange_drop);
     strangers_destroy(s->strangers);
     server_close(s->server);

@@ -7,6 +7,8 @@
 #ifndef HTTPD_SERVICE_H
 #define HTTPD_SERVICE_H
 
+#include <sys/queue.h>
+
 #include "httpd/auth.h"
 #include "httpd/inbox.h"
 #include "httpd/route.h"
@@ -25,6 +27,7 @@ struct service {
     struct inbox *inbox;
     struct strangers *strangers;
     unsigned refusals_waiting;
+    struct event_turns *turns;
     struct buf record; /* reused for every record pushed */
     bool leaving;
     uint64_t leave_by_mono_ms;

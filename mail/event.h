@@ -28,6 +28,9 @@ enum event_type {
 
 enum event_severity { SEVERITY_NONE, SEVERITY_TEMPORARY, SEVERITY_PERMANENT };
 
+/* What the store's indexes tell apart: the type, and of the failures the permanent ones. */
+enum { EVENT_KIND_PERMANENT = 15, EVENT_KIND_END };
+
 enum {
     EVENT_ID_BYTES = 16,     /* 6 bytes: SES's time in ms, big-endian; 10 bytes: of a SHA-256 */
     EVENT_ORDINAL_BYTES = 2, /* `accepted`: the last of them count the batch's recipients */
@@ -73,6 +76,13 @@ struct event {
     struct slice method; /* accepted: "http" */
 };
 
+static inline unsigned event_kind(const struct event *e)
+{
+    bool permanent = e->type == EVENT_FAILED && e->severity == SEVERITY_PERMANENT;
+
+    return permanent ? (unsigned)EVENT_KIND_PERMANENT : (unsigned)e->type;
+}
+
 /* id = first 6 bytes: ses_us in ms; then SHA-256 over (domain, identity parts). The same SES event
  * delivered again, under whatever SNS or SQS id, gives the same parts and so the same id. */
 void event_make_id(struct event *e, const struct slice *parts, size_t count);
@@ -85,6 +95,10 @@ bool event_unpack(struct slice from, struct arena *a, struct event *e);
  * "https://HOST/v3/domains/D/messages/", empty = no storage member. timestamp has 6 decimals and is
  * never integral; ses-timestamp stands beside it when the two differ. */
 void event_to_json(struct buf *to, const struct event *e, struct slice storage_base);
+/* The same as an item of the Logs API (spec/mailgun.md §4.9): "@timestamp" as ISO 8601, the
+ * domain, and user-variables as the text of a JSON object. */
+void event_to_log(struct buf *to, const struct event *e, struct slice storage_base);
+void event_vars_to_json(struct buf *to, const struct event *e); /* {"name":"value"} */
 
 const char *event_type_name(enum event_type type);  /* "delivered" */
 enum event_type event_type_from(struct slice name); /* any case; 0 = none of them */

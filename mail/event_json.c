@@ -4,6 +4,7 @@
  */
 #include "base/digest.h"
 #include "base/json.h"
+#include "mail/date.h"
 #include "mail/event.h"
 
 #define PUT(to, literal) buf_add((to), (literal), sizeof(literal) - 1)
@@ -90,17 +91,22 @@ static void put_recipient(struct buf *to, struct slice recipient)
     buf_add_byte(to, '"');
 }
 
-static void put_tags_and_vars(struct buf *to, const struct event *e)
+static void put_tags(struct buf *to, const struct event *e)
 {
-    bool first = true;
-
     PUT(to, ",\"tags\":[");
     for (size_t i = 0; i < e->tag_count; i++) {
         if (i != 0)
             buf_add_byte(to, ',');
         put_text(to, e->tags[i]);
     }
-    PUT(to, "],\"campaigns\":[],\"user-variables\":{");
+    PUT(to, "],\"campaigns\":[],\"user-variables\":");
+}
+
+void event_vars_to_json(struct buf *to, const struct event *e)
+{
+    bool first = true;
+
+    buf_add_byte(to, '{');
     for (size_t i = 0; i < e->var_count; i++) {
         /* An empty email-id makes Ghost drop the event; without one it looks at the message id. */
         if (e->vars[i].value.len == 0 && slice_eq(e->vars[i].name, SLICE("email-id")))
@@ -115,13 +121,31 @@ static void put_tags_and_vars(struct buf *to, const struct event *e)
     buf_add_byte(to, '}');
 }
 
-static void put_flags(struct buf *to, const struct event *e)
+/* The variables as an object, or as the text of one. */
+static void put_vars(struct buf *to, const struct event *e, bool as_text)
+{
+    struct buf object = {0};
+
+    if (!as_text) {
+        event_vars_to_json(to, e);
+        return;
+    }
+    event_vars_to_json(&object, e);
+    put_text(to, buf_slice(&object));
+    buf_fini(&object);
+}
+
+static void put_flags(struct buf *to, const struct event *e, bool as_log)
 {
     PUT(to, ",\"flags\":{\"is-routed\":false,\"is-authenticated\":true,\"is-system-test\":false,"
             "\"is-test-mode\":");
     buf_add_str(to, e->test_mode ? "true" : "false");
-    if (e->delayed_bounce)
-        PUT(to, ",\"is-delayed-bounce\":true");
+    if (e->delayed_bounce || as_log) {
+        PUT(to, ",\"is-delayed-bounce\":");
+        buf_add_str(to, e->delayed_bounce ? "true" : "false");
+    }
+    if (as_log)
+        PUT(to, ",\"is-callback\":false,\"is-encrypted\":false");
     buf_add_byte(to, '}');
 }
 
@@ -194,25 +218,33 @@ static void put_message(struct buf *to, const struct event *e)
     buf_add_byte(to, '}');
 }
 
-static void put_storage(struct buf *to, struct slice message_id, struct slice base)
+static void put_storage(struct buf *to, struct slice message_id, struct slice base, bool as_log)
 {
-    PUT(to, ",\"storage\":{\"url\":\"");
+    buf_add_str(to, as_log ? ",\"storage\":{\"url\":[\"" : ",\"storage\":{\"url\":\"");
     json_put_escaped(to, base);
     text_base64url(to, message_id);
-    PUT(to, "\",\"key\":\"");
+    buf_add_str(to, as_log ? "\"],\"key\":\"" : "\",\"key\":\"");
     text_base64url(to, message_id);
     PUT(to, "\"}");
 }
 
-void event_to_json(struct buf *to, const struct event *e, struct slice storage_base)
+static void put_event(struct buf *to, const struct event *e, struct slice storage_base, bool as_log)
 {
     PUT(to, "{\"event\":\"");
     buf_add_str(to, event_type_name(e->type));
     PUT(to, "\",\"id\":\"");
     event_id_text(to, e->id);
-    PUT(to, "\",\"timestamp\":");
-    put_seconds(to, e->timestamp_us);
-    PUT(to, ",\"log-level\":\"");
+    if (as_log) {
+        PUT(to, "\",\"@timestamp\":\"");
+        date_put_iso8601(to, e->timestamp_us);
+        PUT(to, "\",\"account\":{\"id\":\"postern\"},\"domain\":{\"name\":");
+        put_text(to, e->domain);
+        PUT(to, "},\"log-level\":\"");
+    } else {
+        PUT(to, "\",\"timestamp\":");
+        put_seconds(to, e->timestamp_us);
+        PUT(to, ",\"log-level\":\"");
+    }
     buf_add_str(to, log_level(e));
     buf_add_byte(to, '"');
     if (e->type == EVENT_FAILED) {
@@ -223,8 +255,9 @@ void event_to_json(struct buf *to, const struct event *e, struct slice storage_b
     }
     PUT_UNLESS_EMPTY(to, ",\"method\":", e->method);
     put_recipient(to, e->recipient);
-    put_tags_and_vars(to, e);
-    put_flags(to, e);
+    put_tags(to, e);
+    put_vars(to, e, as_log);
+    put_flags(to, e, as_log);
     if (!is_engagement(e->type) && e->type != EVENT_COMPLAINED)
         put_envelope(to, e);
     if (e->status.present && e->type != EVENT_REJECTED)
@@ -244,11 +277,21 @@ void event_to_json(struct buf *to, const struct event *e, struct slice storage_b
     }
     put_message(to, e);
     if (storage_base.len != 0 && e->message_id.len != 0)
-        put_storage(to, e->message_id, storage_base);
+        put_storage(to, e->message_id, storage_base, as_log);
     PUT_UNLESS_EMPTY(to, ",\"ses-id\":", e->ses_id);
     if (e->ses_us != e->timestamp_us) {
         PUT(to, ",\"ses-timestamp\":");
         put_seconds(to, e->ses_us);
     }
     buf_add_byte(to, '}');
+}
+
+void event_to_json(struct buf *to, const struct event *e, struct slice storage_base)
+{
+    put_event(to, e, storage_base, false);
+}
+
+void event_to_log(struct buf *to, const struct event *e, struct slice storage_base)
+{
+    put_event(to, e, storage_base, true);
 }

@@ -1,9 +1,12 @@
 /*
- * expr := and ( "OR" and )*            grammar: spec/mailgun.md §4.3. A filter is a list of
- * clauses, and  := not ( [ "AND" ] not )*       one per field given, each with the tree of its
- * expression. An not  := [ "NOT" ] prim               OR or AND node holds all its operands in one
- * list, so that only prim := "(" expr ")" | "text"        NOT and parentheses make a tree deep. |
- * cmp number | term
+ *     expr := and ( "OR" and )*                    grammar: spec/mailgun.md §4.3.
+ *     and  := not ( [ "AND" ] not )*
+ *     not  := [ "NOT" ] prim
+ *     prim := "(" expr ")" | "text" | cmp number | term
+ *
+ * A filter is a list of clauses, one per field given, each with the tree of its expression. An OR
+ * or AND node holds all its operands in one list, so that only NOT and parentheses make a tree
+ * deep. A clause made of values (the Logs API's predicates) has the same kind of tree.
  */
 #include "mail/filter.h"
 
@@ -12,7 +15,13 @@
 #include "base/digest.h"
 #include "base/pack.h"
 
-enum { CLAUSES_MAX = 32, FILTER_VERSION = 1 };
+enum {
+    CLAUSES_MAX = 32,
+    VALUES_MAX = 256, /* of one clause */
+    FILTER_VERSION = 2,
+    EXPRESSION_MEMBERS = 2, /* of a packed clause: field, expression */
+    VALUES_MEMBERS = 3,     /* field, comparator, values */
+};
 
 enum field_kind {
     FIELD_EVENT,
@@ -29,37 +38,80 @@ enum field_kind {
     FIELD_REASON,
     FIELD_ID,
     FIELD_VARIABLE, /* user-variables.<name> */
+    FIELD_RECIPIENT_DOMAIN,
+    FIELD_CODE,
+    FIELD_STATUS_MESSAGE,
+    FIELD_IP,
+    FIELD_DEVICE,
+    FIELD_BOT,
+    FIELD_VARIABLES, /* all of them, as the text of a JSON object */
+    FIELD_METRIC,    /* the Logs API's metric_events */
 };
 
 static const struct {
     const char *name;
     enum field_kind kind;
+    bool in_query; /* a parameter of GET …/events; else only of the Logs API */
 } fields[] = {
-    {"event", FIELD_EVENT},
-    {"list", FIELD_LIST},
-    {"attachment", FIELD_ATTACHMENT},
-    {"from", FIELD_FROM},
-    {"to", FIELD_TO},
-    {"subject", FIELD_SUBJECT},
-    {"message-id", FIELD_MESSAGE_ID},
-    {"size", FIELD_SIZE},
-    {"recipient", FIELD_RECIPIENT},
-    {"recipients", FIELD_RECIPIENT},
-    {"tags", FIELD_TAGS},
-    {"severity", FIELD_SEVERITY},
-    {"reason", FIELD_REASON},
-    {"id", FIELD_ID},
+    {"event", FIELD_EVENT, true},
+    {"list", FIELD_LIST, true},
+    {"attachment", FIELD_ATTACHMENT, true},
+    {"from", FIELD_FROM, true},
+    {"to", FIELD_TO, true},
+    {"subject", FIELD_SUBJECT, true},
+    {"message-id", FIELD_MESSAGE_ID, true},
+    {"size", FIELD_SIZE, true},
+    {"recipient", FIELD_RECIPIENT, true},
+    {"recipients", FIELD_RECIPIENT, true},
+    {"tags", FIELD_TAGS, true},
+    {"severity", FIELD_SEVERITY, true},
+    {"reason", FIELD_REASON, true},
+    {"id", FIELD_ID, true},
+    {"recipient-domain", FIELD_RECIPIENT_DOMAIN, false},
+    {"delivery-status.code", FIELD_CODE, false},
+    {"delivery-status.message", FIELD_STATUS_MESSAGE, false},
+    {"ip", FIELD_IP, false},
+    {"device-type", FIELD_DEVICE, false},
+    {"bot", FIELD_BOT, false},
+    {"user-variables", FIELD_VARIABLES, false},
+    {"metric-event", FIELD_METRIC, false},
+};
+
+/* SOURCE  spec/mailgun.md §4.9; what a metric event of Mailgun's is among the kinds of events. */
+static const struct {
+    const char *name;
+    uint32_t kinds;
+} metrics[] = {
+#define KIND(kind) (UINT32_C(1) << (kind))
+    {"accepted", KIND(EVENT_ACCEPTED)},
+    {"accepted_outgoing", KIND(EVENT_ACCEPTED)},
+    {"delivered", KIND(EVENT_DELIVERED)},
+    {"delivered_smtp", KIND(EVENT_DELIVERED)},
+    {"failed", KIND(EVENT_FAILED) | KIND(EVENT_KIND_PERMANENT)},
+    {"temporary_failed", KIND(EVENT_FAILED)},
+    {"permanent_failed", KIND(EVENT_KIND_PERMANENT)},
+    {"opened", KIND(EVENT_OPENED)},
+    {"clicked", KIND(EVENT_CLICKED)},
+    {"unsubscribed", KIND(EVENT_UNSUBSCRIBED)},
+    {"complained", KIND(EVENT_COMPLAINED)},
+    {"stored", KIND(EVENT_STORED)},
+    {"accepted_incoming", 0},
+    {"delivered_http", 0},
+    {"delivered_optimized", 0},
+    {"webhook_failure", 0},
 };
 
 static const char variable_prefix[] = "user-variables.";
 
 enum node_kind { NODE_OR, NODE_AND, NODE_NOT, NODE_ANY, NODE_TERM, NODE_COMPARE };
 enum comparison { COMPARE_EQ, COMPARE_LT, COMPARE_LE, COMPARE_GT, COMPARE_GE };
+enum matching { MATCH_OF_FIELD, MATCH_EQUAL, MATCH_CONTAINS };
 
 struct node {
     enum node_kind kind;
     struct node *first, *next; /* operands; the next operand of the same parent */
     struct slice text;         /* TERM, as it is compared (no brackets around a message id) */
+    enum matching matching;    /* TERM */
     enum comparison comparison;
     uint64_t number;
 };
@@ -67,7 +119,11 @@ struct node {
 struct clause {
     struct clause *next;
     enum field_kind kind;
-    struct slice field, variable, expression;
+    struct slice field, variable;
+    struct slice expression;
+    const struct slice *values; /* instead of an expression */
+    size_t value_count;         /* 0 = an expression */
+    enum filter_comparator comparator;
     struct node *root;
 };
 
@@ -86,29 +142,25 @@ struct filter *filter_create(struct arena *a)
     return f;
 }
 
-static bool field_find(struct slice name, enum field_kind *kind, struct slice *variable)
+static bool field_find(struct slice name, enum field_kind *kind, bool *in_query)
 {
-    size_t prefix_len = sizeof variable_prefix - 1;
-
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (slice_eq(name, slice_str(fields[i].name))) {
             *kind = fields[i].kind;
+            *in_query = fields[i].in_query;
             return true;
         }
-    if (name.len > prefix_len && slice_starts(name, slice_str(variable_prefix))) {
-        *kind = FIELD_VARIABLE;
-        *variable = slice_from(name, prefix_len);
-        return true;
-    }
-    return false;
+    *kind = FIELD_VARIABLE;
+    *in_query = true;
+    return name.len > sizeof variable_prefix - 1 && slice_starts(name, slice_str(variable_prefix));
 }
 
 bool filter_is_field(struct slice name)
 {
     enum field_kind kind;
-    struct slice variable;
+    bool in_query;
 
-    return field_find(name, &kind, &variable);
+    return field_find(name, &kind, &in_query) && in_query;
 }
 
 /* -------- reading an expression -------- */
@@ -182,12 +234,25 @@ static void advance(struct parser *p)
         p->token = TOKEN_VALUE;
 }
 
-static struct node *node_new(struct parser *p, enum node_kind kind)
+static struct node *node_new(struct arena *a, enum node_kind kind)
 {
-    struct node *n = arena_alloc(p->arena, sizeof *n);
+    struct node *n = arena_alloc(a, sizeof *n);
 
     n->kind = kind;
     return n;
+}
+
+static bool is_number(enum field_kind kind)
+{
+    return kind == FIELD_SIZE || kind == FIELD_CODE;
+}
+
+static struct slice as_compared(enum field_kind kind, struct slice text)
+{
+    if (kind == FIELD_MESSAGE_ID && text.len >= 2 && text.ptr[0] == '<' &&
+        text.ptr[text.len - 1] == '>')
+        return slice_head(slice_from(text, 1), text.len - 2);
+    return text;
 }
 
 static struct node *parse_or(struct parser *p);
@@ -195,7 +260,7 @@ static struct node *parse_or(struct parser *p);
 /* "100", ">100", ">= 100": the number may stand apart from its sign. */
 static struct node *parse_size(struct parser *p)
 {
-    struct node *n = node_new(p, NODE_COMPARE);
+    struct node *n = node_new(p->arena, NODE_COMPARE);
     struct slice s = p->text;
 
     if (s.len > 0 && !p->quoted && (s.ptr[0] == '<' || s.ptr[0] == '>')) {
@@ -218,16 +283,13 @@ static struct node *parse_value(struct parser *p)
 {
     if (!p->quoted && slice_eq(p->text, SLICE("*"))) {
         advance(p);
-        return node_new(p, NODE_ANY);
+        return node_new(p->arena, NODE_ANY);
     }
-    if (p->kind == FIELD_SIZE)
+    if (is_number(p->kind))
         return parse_size(p);
 
-    struct node *n = node_new(p, NODE_TERM);
-    n->text = p->text;
-    if (p->kind == FIELD_MESSAGE_ID && n->text.len >= 2 && n->text.ptr[0] == '<' &&
-        n->text.ptr[n->text.len - 1] == '>')
-        n->text = slice_head(slice_from(n->text, 1), n->text.len - 2);
+    struct node *n = node_new(p->arena, NODE_TERM);
+    n->text = as_compared(p->kind, p->text);
     advance(p);
     return n;
 }
@@ -249,7 +311,7 @@ static struct node *parse_not(struct parser *p)
     }
     if (p->token == TOKEN_NOT) {
         advance(p);
-        n = node_new(p, NODE_NOT);
+        n = node_new(p->arena, NODE_NOT);
         n->first = parse_not(p);
     } else {
         advance(p);
@@ -278,7 +340,7 @@ static struct node *parse_and(struct parser *p)
     }
     if (first == NULL || first->next == NULL)
         return first;
-    n = node_new(p, NODE_AND);
+    n = node_new(p->arena, NODE_AND);
     n->first = first;
     return n;
 }
@@ -296,7 +358,7 @@ static struct node *parse_or(struct parser *p)
     }
     if (first == NULL || first->next == NULL)
         return first;
-    n = node_new(p, NODE_OR);
+    n = node_new(p->arena, NODE_OR);
     n->first = first;
     return n;
 }
@@ -308,18 +370,43 @@ static bool refuse(struct filter *f, struct slice field, const char *what, struc
     return false;
 }
 
-bool filter_add(struct filter *f, struct slice field, struct slice expression, struct slice *why)
+/* A clause that is not in the list yet; NULL: *why. bytes: of what it is made of. */
+static struct clause *clause_new(struct filter *f, struct slice field, size_t bytes,
+                                 struct slice *why)
 {
     struct clause *c = arena_alloc(f->arena, sizeof *c);
+    bool in_query;
 
-    if (field.len > FILTER_BYTES_MAX || !field_find(field, &c->kind, &c->variable))
-        return refuse(f, slice_head(field, 64), "there is no such field", why);
-    if (expression.len > FILTER_BYTES_MAX - field.len ||
-        f->bytes > FILTER_BYTES_MAX - field.len - expression.len || f->count == CLAUSES_MAX)
-        return refuse(f, slice_head(field, 64), "it is too long", why);
+    if (field.len > FILTER_BYTES_MAX || !field_find(field, &c->kind, &in_query)) {
+        (void)refuse(f, slice_head(field, 64), "there is no such field", why);
+        return NULL;
+    }
+    if (bytes > FILTER_BYTES_MAX - field.len || f->bytes > FILTER_BYTES_MAX - field.len - bytes ||
+        f->count == CLAUSES_MAX) {
+        (void)refuse(f, slice_head(field, 64), "it is too long", why);
+        return NULL;
+    }
     c->field = arena_dup(f->arena, field);
-    c->variable = c->kind == FIELD_VARIABLE ? slice_from(c->field, sizeof variable_prefix - 1)
-                                            : (struct slice){0};
+    if (c->kind == FIELD_VARIABLE)
+        c->variable = slice_from(c->field, sizeof variable_prefix - 1);
+    return c;
+}
+
+static void clause_take(struct filter *f, struct clause *c, size_t bytes)
+{
+    assert(c->root != NULL);
+    *f->end = c;
+    f->end = &c->next;
+    f->count++;
+    f->bytes += c->field.len + bytes;
+}
+
+bool filter_add(struct filter *f, struct slice field, struct slice expression, struct slice *why)
+{
+    struct clause *c = clause_new(f, field, expression.len, why);
+
+    if (c == NULL)
+        return false;
     c->expression = arena_dup(f->arena, expression);
 
     struct parser p = {.arena = f->arena, .rest = c->expression, .kind = c->kind};
@@ -329,27 +416,92 @@ bool filter_add(struct filter *f, struct slice field, struct slice expression, s
         mistake(&p, "a parenthesis closes what was not opened");
     if (p.why != NULL)
         return refuse(f, slice_head(field, 64), p.why, why);
-    assert(c->root != NULL);
-    *f->end = c;
-    f->end = &c->next;
-    f->count++;
-    f->bytes += field.len + expression.len;
+    clause_take(f, c, expression.len);
+    return true;
+}
+
+/* NULL: this field has no such comparison, or the value is no number where one is needed. */
+static struct node *value_node(struct arena *a, enum field_kind kind, enum filter_comparator how,
+                               struct slice value)
+{
+    struct node *n = node_new(a, is_number(kind) ? NODE_COMPARE : NODE_TERM);
+
+    n->text = as_compared(kind, value);
+    n->matching = MATCH_EQUAL;
+    switch (how) {
+    case FILTER_EQUAL:
+    case FILTER_NOT_EQUAL:
+        break;
+    case FILTER_CONTAINS:
+    case FILTER_NOT_CONTAINS:
+        n->matching = MATCH_CONTAINS;
+        return is_number(kind) || kind == FIELD_METRIC ? NULL : n;
+    case FILTER_LESS:
+        n->comparison = COMPARE_LT;
+        break;
+    case FILTER_LESS_EQUAL:
+        n->comparison = COMPARE_LE;
+        break;
+    case FILTER_GREATER:
+        n->comparison = COMPARE_GT;
+        break;
+    case FILTER_GREATER_EQUAL:
+        n->comparison = COMPARE_GE;
+        break;
+    }
+    if (is_number(kind))
+        return slice_to_u64(value, &n->number) ? n : NULL;
+    return how == FILTER_EQUAL || how == FILTER_NOT_EQUAL ? n : NULL;
+}
+
+bool filter_add_values(struct filter *f, struct slice field, enum filter_comparator comparator,
+                       const struct slice *values, size_t count, struct slice *why)
+{
+    bool negative = comparator == FILTER_NOT_EQUAL || comparator == FILTER_NOT_CONTAINS;
+    size_t bytes = 0;
+
+    if (count == 0 || count > VALUES_MAX)
+        return refuse(f, slice_head(field, 64), count == 0 ? "it has no value" : "it is too long",
+                      why);
+    for (size_t i = 0; i < count; i++)
+        bytes += slice_head(values[i], FILTER_BYTES_MAX + 1).len;
+    struct clause *c = clause_new(f, field, bytes, why);
+    if (c == NULL)
+        return false;
+
+    struct node *any = node_new(f->arena, NODE_OR), **end = &any->first;
+    struct slice *kept = arena_array(f->arena, count, sizeof *kept);
+    for (size_t i = 0; i < count; i++) {
+        kept[i] = arena_dup(f->arena, values[i]);
+        *end = value_node(f->arena, c->kind, comparator, kept[i]);
+        if (*end == NULL)
+            return refuse(f, slice_head(field, 64),
+                          is_number(c->kind) ? "it is compared with numbers"
+                                             : "it cannot be compared in this way",
+                          why);
+        end = &(*end)->next;
+    }
+    c->root = count == 1 ? any->first : any;
+    if (negative) {
+        struct node *negation = node_new(f->arena, NODE_NOT);
+        negation->first = c->root;
+        c->root = negation;
+    }
+    c->comparator = comparator;
+    c->values = kept;
+    c->value_count = count;
+    clause_take(f, c, bytes);
     return true;
 }
 
 /* -------- matching -------- */
 
-static struct slice severity_name(enum event_severity severity)
+/* A failure without a severity is shown as a temporary one. */
+static struct slice severity_of(const struct event *e)
 {
-    switch (severity) {
-    case SEVERITY_TEMPORARY:
-        return SLICE("temporary");
-    case SEVERITY_PERMANENT:
-        return SLICE("permanent");
-    case SEVERITY_NONE:
-        break;
-    }
-    return (struct slice){0};
+    if (e->type != EVENT_FAILED)
+        return slice_none();
+    return e->severity == SEVERITY_PERMANENT ? SLICE("permanent") : SLICE("temporary");
 }
 
 static bool address_matches(struct slice address, struct slice term)
@@ -377,40 +529,97 @@ static bool contains(struct slice text, struct slice term)
     return slice_find_nocase(text, term) != SIZE_MAX;
 }
 
-static bool term_matches(const struct clause *c, struct slice term, const struct event *e)
+static struct slice domain_of(struct slice address)
+{
+    size_t at = slice_rfind_byte(address, '@');
+
+    return at == SIZE_MAX ? slice_none() : slice_from(address, at + 1);
+}
+
+static bool metric_matches(struct slice name, const struct event *e)
+{
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
+        if (slice_eq_nocase(name, slice_str(metrics[i].name)))
+            return (metrics[i].kinds >> event_kind(e) & 1u) != 0;
+    return false;
+}
+
+bool filter_is_metric(struct slice name)
+{
+    for (size_t i = 0; i < sizeof metrics / sizeof *metrics; i++)
+        if (slice_eq_nocase(name, slice_str(metrics[i].name)))
+            return true;
+    return false;
+}
+
+static bool text_matches(struct slice text, const struct node *n, enum matching of_field)
+{
+    enum matching matching = n->matching == MATCH_OF_FIELD ? of_field : n->matching;
+
+    return matching == MATCH_CONTAINS ? contains(text, n->text) : slice_eq_nocase(text, n->text);
+}
+
+static bool variables_match(const struct event *e, const struct node *n)
+{
+    struct buf text = {0};
+
+    event_vars_to_json(&text, e);
+    bool fits = text_matches(buf_slice(&text), n, MATCH_EQUAL);
+    buf_fini(&text);
+    return fits;
+}
+
+static bool term_matches(const struct clause *c, const struct node *n, const struct event *e)
 {
     switch (c->kind) {
     case FIELD_EVENT:
-        return slice_eq_nocase(slice_str(event_type_name(e->type)), term);
+        return text_matches(slice_str(event_type_name(e->type)), n, MATCH_EQUAL);
     case FIELD_SEVERITY:
-        return e->severity != SEVERITY_NONE && slice_eq_nocase(severity_name(e->severity), term);
+        return e->type == EVENT_FAILED && text_matches(severity_of(e), n, MATCH_EQUAL);
+    case FIELD_METRIC:
+        return metric_matches(n->text, e);
     case FIELD_TAGS:
         for (size_t i = 0; i < e->tag_count; i++)
-            if (slice_eq_nocase(e->tags[i], term))
+            if (text_matches(e->tags[i], n, MATCH_EQUAL))
                 return true;
         return false;
     case FIELD_MESSAGE_ID:
-        return slice_eq_nocase(e->message_id, term);
+        return text_matches(e->message_id, n, MATCH_EQUAL);
     case FIELD_RECIPIENT:
-        return address_matches(e->recipient, term);
+        if (n->matching == MATCH_OF_FIELD)
+            return address_matches(e->recipient, n->text);
+        return text_matches(e->recipient, n, MATCH_EQUAL);
+    case FIELD_RECIPIENT_DOMAIN:
+        return text_matches(domain_of(e->recipient), n, MATCH_EQUAL);
     case FIELD_FROM:
-        return contains(e->from, term);
+        return text_matches(e->from, n, MATCH_CONTAINS);
     case FIELD_TO:
-        return contains(e->to, term);
+        return text_matches(e->to, n, MATCH_CONTAINS);
     case FIELD_SUBJECT:
-        return contains(e->subject, term);
+        return text_matches(e->subject, n, MATCH_CONTAINS);
     case FIELD_REASON:
-        return slice_eq_nocase(e->reason, term);
+        return text_matches(e->reason, n, MATCH_EQUAL);
     case FIELD_ID:
-        return id_matches(e->id, term);
+        return id_matches(e->id, n->text);
+    case FIELD_STATUS_MESSAGE:
+        return e->status.present && text_matches(e->status.message, n, MATCH_EQUAL);
+    case FIELD_IP:
+        return text_matches(e->ip, n, MATCH_EQUAL) || text_matches(e->sending_ip, n, MATCH_EQUAL);
+    case FIELD_DEVICE:
+        return text_matches(e->device_type, n, MATCH_EQUAL);
+    case FIELD_BOT:
+        return text_matches(e->bot, n, MATCH_EQUAL);
     case FIELD_VARIABLE:
         for (size_t i = 0; i < e->var_count; i++)
             if (slice_eq(e->vars[i].name, c->variable))
-                return slice_eq_nocase(e->vars[i].value, term);
+                return text_matches(e->vars[i].value, n, MATCH_EQUAL);
         return false;
+    case FIELD_VARIABLES:
+        return variables_match(e, n);
     case FIELD_LIST: /* events here carry neither */
     case FIELD_ATTACHMENT:
     case FIELD_SIZE:
+    case FIELD_CODE:
         break;
     }
     return false;
@@ -451,8 +660,11 @@ static bool node_matches(const struct clause *c, const struct node *n, const str
     case NODE_ANY:
         return true;
     case NODE_TERM:
-        return term_matches(c, n->text, e);
+        return term_matches(c, n, e);
     case NODE_COMPARE:
+        if (c->kind == FIELD_CODE)
+            return e->status.present && e->status.code >= 0 &&
+                   compares(n, (uint64_t)e->status.code);
         return compares(n, e->size_bytes);
     }
     return false;
@@ -468,59 +680,107 @@ bool filter_match(const struct filter *f, const struct event *e)
 
 /* -------- planning -------- */
 
-/* The term, or the first of an AND's terms, that every match must have; NULL when there is none. */
-static const struct node *required_term(const struct node *root)
+static bool can_be_looked_up(const struct node *n, enum field_kind kind)
 {
-    if (root->kind == NODE_TERM)
-        return root;
-    if (root->kind == NODE_AND)
-        for (const struct node *o = root->first; o != NULL; o = o->next)
-            if (o->kind == NODE_TERM)
-                return o;
-    return NULL;
+    if (n->kind != NODE_TERM || n->text.len == 0 || n->matching == MATCH_CONTAINS)
+        return false;
+    if (kind != FIELD_RECIPIENT || n->matching == MATCH_EQUAL)
+        return true;
+    size_t at = slice_find_byte(n->text, '@'); /* else it may be a domain */
+    return at != SIZE_MAX && at != 0;
 }
 
-/* An expression over event names says yes or no to each type by itself: ask it for all of them. */
-static uint32_t types_of(const struct clause *c)
+/* The texts, one of which every match has; none when that cannot be said. */
+static struct filter_terms terms_of(const struct filter *f, const struct node *n,
+                                    enum field_kind kind)
 {
-    uint32_t types = 0;
+    const struct node *first = n->kind == NODE_OR ? n->first : n;
+    size_t count = 0;
 
-    for (unsigned i = EVENT_ACCEPTED; i < EVENT_TYPE_END; i++) {
+    for (const struct node *o = first; o != NULL; o = n->kind == NODE_OR ? o->next : NULL)
+        if (!can_be_looked_up(o, kind) || ++count > FILTER_TERMS_MAX)
+            return (struct filter_terms){0};
+    struct slice *texts = arena_array(f->arena, count, sizeof *texts);
+    for (size_t i = 0; i < count; i++, first = first->next)
+        texts[i] = first->text;
+    return (struct filter_terms){texts, count};
+}
+
+/* An expression over names of events says yes or no to each kind by itself: ask it for all. */
+static uint32_t kinds_of(const struct clause *c)
+{
+    uint32_t kinds = 0;
+
+    for (unsigned i = EVENT_ACCEPTED; i < EVENT_KIND_END; i++) {
         struct event e = {.type = (enum event_type)i};
+        if (i == EVENT_KIND_PERMANENT) {
+            e.type = EVENT_FAILED;
+            e.severity = SEVERITY_PERMANENT;
+        } else if (i >= EVENT_TYPE_END) {
+            continue;
+        }
         if (node_matches(c, c->root, &e))
-            types |= UINT32_C(1) << i;
+            kinds |= UINT32_C(1) << i;
     }
-    return types;
+    return kinds;
+}
+
+static void plan_terms(struct filter_plan *plan, struct filter_terms *place,
+                       struct filter_terms terms)
+{
+    if (terms.count == 0 || place->count != 0)
+        plan->exact = false;
+    else
+        *place = terms;
+}
+
+/* What every match of this part of a clause must have. */
+static void plan_node(const struct filter *f, const struct clause *c, const struct node *n,
+                      struct filter_plan *plan)
+{
+    if (n->kind == NODE_ANY)
+        return;
+    if (n->kind == NODE_AND) {
+        for (const struct node *o = n->first; o != NULL; o = o->next)
+            plan_node(f, c, o, plan);
+        return;
+    }
+    struct filter_terms terms = terms_of(f, n, c->kind);
+    switch (c->kind) {
+    case FIELD_TAGS:
+        if (terms.count != 0 && plan->tag_count < FILTER_TAGS_MAX)
+            plan->tags[plan->tag_count++] = terms;
+        else
+            plan->exact = false;
+        return;
+    case FIELD_MESSAGE_ID:
+        plan_terms(plan, &plan->message_id, terms);
+        return;
+    case FIELD_RECIPIENT:
+        plan_terms(plan, &plan->recipient, terms);
+        return;
+    case FIELD_ID:
+        if (terms.count == 1 && plan->id.len == 0)
+            plan->id = terms.texts[0];
+        break;
+    case FIELD_REASON:
+        if (terms.count != 0)
+            plan->kinds &= KIND(EVENT_FAILED) | KIND(EVENT_KIND_PERMANENT) | KIND(EVENT_REJECTED);
+        break;
+    default:
+        break;
+    }
+    plan->exact = false;
 }
 
 void filter_plan(const struct filter *f, struct filter_plan *plan)
 {
-    *plan = (struct filter_plan){.types = UINT32_MAX, .exact = true};
+    *plan = (struct filter_plan){.kinds = FILTER_ALL_KINDS, .exact = true};
     for (const struct clause *c = f->first; c != NULL; c = c->next) {
-        const struct node *term = required_term(c->root);
-        if (c->kind == FIELD_EVENT) {
-            plan->types &= types_of(c);
-            continue;
-        }
-        if (c->root->kind == NODE_ANY)
-            continue;
-        if (c->kind == FIELD_TAGS && c->root->kind == NODE_TERM && plan->tag.len == 0 &&
-            term->text.len != 0) {
-            plan->tag = term->text;
-            continue;
-        }
-        plan->exact = false;
-        if (term == NULL || term->text.len == 0)
-            continue;
-        if (c->kind == FIELD_TAGS && plan->tag.len == 0)
-            plan->tag = term->text;
-        else if (c->kind == FIELD_MESSAGE_ID && plan->message_id.len == 0)
-            plan->message_id = term->text;
-        else if (c->kind == FIELD_RECIPIENT && plan->recipient.len == 0) {
-            size_t at = slice_find_byte(term->text, '@');
-            if (at != SIZE_MAX && at != 0)
-                plan->recipient = term->text;
-        }
+        if (c->kind == FIELD_EVENT || c->kind == FIELD_SEVERITY || c->kind == FIELD_METRIC)
+            plan->kinds &= kinds_of(c);
+        else
+            plan_node(f, c, c->root, plan);
     }
 }
 
@@ -528,12 +788,34 @@ void filter_plan(const struct filter *f, struct filter_plan *plan)
 
 void filter_pack(struct buf *to, const struct filter *f)
 {
-    pack_array(to, 1 + 2 * f->count);
+    pack_array(to, 1 + f->count);
     pack_u64(to, FILTER_VERSION);
     for (const struct clause *c = f->first; c != NULL; c = c->next) {
+        pack_array(to, c->value_count == 0 ? EXPRESSION_MEMBERS : VALUES_MEMBERS);
         pack_str(to, c->field);
-        pack_str(to, c->expression);
+        if (c->value_count == 0) {
+            pack_str(to, c->expression);
+            continue;
+        }
+        pack_u64(to, c->comparator);
+        pack_array(to, c->value_count);
+        for (size_t i = 0; i < c->value_count; i++)
+            pack_str(to, c->values[i]);
     }
+}
+
+static bool values_unpack(struct unpack *u, struct filter *f, struct slice field)
+{
+    uint64_t comparator = unpack_u64(u);
+    uint32_t count = unpack_array(u);
+    struct slice values[VALUES_MAX], why;
+
+    if (comparator > FILTER_GREATER_EQUAL || count > VALUES_MAX)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        values[i] = unpack_str(u);
+    return unpack_ok(u) &&
+           filter_add_values(f, field, (enum filter_comparator)comparator, values, count, &why);
 }
 
 bool filter_unpack(struct slice from, struct arena *a, struct filter **f)
@@ -543,12 +825,19 @@ bool filter_unpack(struct slice from, struct arena *a, struct filter **f)
     struct slice why;
     uint32_t count = unpack_array(&u);
 
-    if (count % 2 != 1 || count > 1 + 2 * CLAUSES_MAX || unpack_u64(&u) != FILTER_VERSION)
+    if (count == 0 || count > 1 + CLAUSES_MAX || unpack_u64(&u) != FILTER_VERSION)
         return false;
-    for (; count > 1; count -= 2) {
+    for (; count > 1; count--) {
+        uint32_t members = unpack_array(&u);
         struct slice field = unpack_str(&u);
+        if (members == VALUES_MEMBERS) {
+            if (!values_unpack(&u, into, field))
+                return false;
+            continue;
+        }
         struct slice expression = unpack_str(&u);
-        if (!unpack_ok(&u) || !filter_add(into, field, expression, &why))
+        if (members != EXPRESSION_MEMBERS || !unpack_ok(&u) ||
+            !filter_add(into, field, expression, &why))
             return false;
     }
     if (!unpack_done(&u))

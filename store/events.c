@@ -3,12 +3,13 @@
  * prefix that says what is indexed, then the place:
  *
  *   events         domain                     place → ses_us, packed event
- *   by_tag         domain, tag hash, type     place → ""
- *   by_type        domain, type               place → ""
+ *   by_tag         domain, tag hash, kind     place → ""
+ *   by_type        domain, kind               place → ""
  *   by_recipient   domain, address hash       place → ""
  *   by_message     domain, message-id hash    place → ""
  *
- * A query is a merge of up to nine such runs (one per type asked for), each in the order of places.
+ * A kind is a type, but that permanent failures are told from temporary ones. A query merges and
+ * intersects such runs, each in the order of places (store/events_read.c).
  *
  * The `accepted` events of a batch differ in little more than the address, and would cost more than
  * all else that sending costs. So they are stored in groups: one row for as many as fit a page, its
@@ -31,16 +32,12 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "mail/filter.h"
 #include "mail/own_event.h"
 #include "store/counters.h"
-#include "store/internal.h"
-#include "store/key.h"
+#include "store/event_rows.h"
 
 enum {
-    PLACE_BYTES = 8 + EVENT_ID_BYTES,
     SES_TIME_BYTES = 8,
-    RUNS_MAX = EVENT_TYPE_END - 1,
     US = 1000000,
     MS_US = 1000,
 
@@ -52,12 +49,7 @@ enum {
     GROUP_COUNT_AT = SES_TIME_BYTES + 2,
     GROUP_ROW_BYTES = 4080,   /* one page that LMDB gives to a long value, less its header */
     GROUP_SHARED_MOST = 2000, /* a longer shared part does not count into that */
-    COUNT_BYTES = 2,
-
-    BUCKETS = 16,
-    BUCKET_OF_ALL = 0xff, /* instead of them, for so few that one row will do: */
     BUCKET_OF_ALL_MOST = 100,
-    BUCKET_ENTRY_BYTES = 4 + 2,
 };
 
 /* In meta: ids of events before this time are gone (µs). */
@@ -65,23 +57,13 @@ enum {
 
 /* -------- keys -------- */
 
-static void key_place(struct key *k, uint64_t timestamp_us, const uint8_t id[EVENT_ID_BYTES])
+void key_place(struct key *k, uint64_t timestamp_us, const uint8_t id[EVENT_ID_BYTES])
 {
     key_u64(k, timestamp_us);
     key_bytes(k, slice_of(id, EVENT_ID_BYTES));
 }
 
-static void place_set(uint8_t place[PLACE_BYTES], uint64_t us, const uint8_t *id, uint8_t fill)
-{
-    for (size_t i = 0; i < 8; i++)
-        place[i] = (uint8_t)(us >> (56 - 8 * i));
-    if (id != NULL)
-        memcpy(place + 8, id, EVENT_ID_BYTES);
-    else
-        memset(place + 8, fill, EVENT_ID_BYTES);
-}
-
-static void key_start(struct key *k, uint32_t domain)
+void key_domain(struct key *k, uint32_t domain)
 {
     k->len = 0;
     key_u32(k, domain);
@@ -97,28 +79,28 @@ static int index_rows(struct store_txn *t, uint32_t domain, const struct event *
 {
     struct key k;
 
-    key_start(&k, domain);
-    key_u8(&k, (uint8_t)e->type);
+    key_domain(&k, domain);
+    key_u8(&k, (uint8_t)event_kind(e));
     key_place(&k, e->timestamp_us, e->id);
     if (act(t, DB_BY_TYPE, &k, value, err) != 0)
         return -1;
     for (size_t i = 0; i < e->tag_count; i++) {
-        key_start(&k, domain);
+        key_domain(&k, domain);
         key_hash_nocase(&k, e->tags[i]);
-        key_u8(&k, (uint8_t)e->type);
+        key_u8(&k, (uint8_t)event_kind(e));
         key_place(&k, e->timestamp_us, e->id);
         if (act(t, DB_BY_TAG, &k, value, err) != 0)
             return -1;
     }
     if (e->recipient.len != 0) {
-        key_start(&k, domain);
+        key_domain(&k, domain);
         key_hash_nocase(&k, e->recipient);
         key_place(&k, e->timestamp_us, e->id);
         if (act(t, DB_BY_RECIPIENT, &k, value, err) != 0)
             return -1;
     }
     if (e->message_id.len != 0) {
-        key_start(&k, domain);
+        key_domain(&k, domain);
         key_hash_nocase(&k, e->message_id);
         key_place(&k, e->timestamp_us, e->id);
         if (act(t, DB_BY_MESSAGE, &k, value, err) != 0)
@@ -147,7 +129,7 @@ static uint64_t watermark_of(struct store_txn *t, uint32_t domain)
     struct key k;
     struct slice value;
 
-    key_start(&k, domain);
+    key_domain(&k, domain);
     if (domain == 0 || !store_get(t, DB_WATERMARKS, key_slice(&k), &value) || value.len != 8)
         return 0;
     return read_be(value.ptr, 8);
@@ -167,7 +149,7 @@ int watermark_raise(struct store_txn *t, struct slice domain, uint64_t until_us,
         return -1;
     if (until_us <= watermark_of(t, number))
         return 0;
-    key_start(&k, number);
+    key_domain(&k, number);
     key_u64(&value, until_us);
     return store_put(t, DB_WATERMARKS, key_slice(&k), key_slice(&value), err);
 }
@@ -214,7 +196,7 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     e->timestamp_us = timestamp_for(e->ses_us, watermark_of(t, domain), now_us);
 
     key_u64(&timestamp, e->timestamp_us);
-    key_start(&k, domain);
+    key_domain(&k, domain);
     key_place(&k, e->timestamp_us, e->id);
     struct key ses = {0};
     key_u64(&ses, e->ses_us);
@@ -232,14 +214,7 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
 
 /* -------- groups -------- */
 
-struct group {
-    unsigned flags;
-    uint32_t count;
-    struct slice shared, members;
-};
-
-/* False: the row is one event's. */
-static bool group_read(struct slice row, struct group *g)
+bool group_read(struct slice row, struct group *g)
 {
     if (row.len < GROUP_HEAD_BYTES || row.ptr[SES_TIME_BYTES] != GROUP_MARK)
         return false;
@@ -269,8 +244,8 @@ static struct slice take_short(struct slice *from)
     return s;
 }
 
-static void group_member(const struct group *g, uint32_t at, struct slice *recipient,
-                         struct slice *message_id)
+void group_member(const struct group *g, uint32_t at, struct slice *recipient,
+                  struct slice *message_id)
 {
     struct slice rest = g->members;
 
@@ -280,15 +255,32 @@ static void group_member(const struct group *g, uint32_t at, struct slice *recip
     }
 }
 
-static uint32_t ordinal_of(const uint8_t place[PLACE_BYTES])
+bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event *e)
 {
-    return (uint32_t)read_be(place + PLACE_BYTES - EVENT_ORDINAL_BYTES, EVENT_ORDINAL_BYTES);
+    struct slice recipient, message_id;
+    struct group g;
+
+    if (row.len < SES_TIME_BYTES)
+        return false;
+    e->ses_us = read_be(row.ptr, SES_TIME_BYTES);
+    if (!group_read(row, &g))
+        return event_unpack(slice_from(row, SES_TIME_BYTES), a, e);
+    if (!event_unpack(g.shared, a, e))
+        return false;
+    group_member(&g, at, &recipient, &message_id);
+    e->recipient = recipient;
+    if ((g.flags & GROUP_OWN_IDS) != 0)
+        e->message_id = message_id;
+    if ((g.flags & GROUP_TO_IS_RECIPIENT) != 0)
+        e->to = recipient;
+    return true;
 }
 
 /* The place of the one that stands `at` behind the one of that place. */
 static void place_behind(uint8_t to[PLACE_BYTES], const uint8_t *place, uint32_t at)
 {
-    uint32_t ordinal = ordinal_of(place) + at;
+    const uint8_t *low = place + PLACE_BYTES - EVENT_ORDINAL_BYTES;
+    uint32_t ordinal = (uint32_t)read_be(low, EVENT_ORDINAL_BYTES) + at;
 
     memmove(to, place, PLACE_BYTES);
     to[PLACE_BYTES - 2] = (uint8_t)(ordinal >> 8);
@@ -296,7 +288,7 @@ static void place_behind(uint8_t to[PLACE_BYTES], const uint8_t *place, uint32_t
 }
 
 /* FNV-1a over the address in lower case: it has to be short and fast, not unique. */
-static uint32_t address_hash(struct slice address)
+uint32_t address_hash(struct slice address)
 {
     uint32_t hash = 2166136261u;
 
@@ -307,14 +299,14 @@ static uint32_t address_hash(struct slice address)
     return hash;
 }
 
-static uint8_t bucket_of(uint32_t hash)
+uint8_t bucket_of(uint32_t hash)
 {
     return (uint8_t)(hash % BUCKETS);
 }
 
-static void key_bucket(struct key *k, uint32_t domain, uint8_t bucket)
+void key_bucket(struct key *k, uint32_t domain, uint8_t bucket)
 {
-    key_start(k, domain | UINT32_C(1) << 31);
+    key_domain(k, domain | UINT32_C(1) << 31);
     key_u8(k, bucket);
 }
 
@@ -382,7 +374,7 @@ static int put_group(struct store_txn *t, uint32_t domain, const struct event *e
     memcpy(row->ptr + GROUP_COUNT_AT + COUNT_BYTES, long_len.at, 4);
     arena_fini(&arena);
 
-    key_start(&k, domain);
+    key_domain(&k, domain);
     key_place(&k, e->timestamp_us, e->id);
     if (store_put(t, DB_EVENTS, key_slice(&k), buf_slice(row), err) != 0 ||
         index_rows(t, domain, e, key_slice(&counted), row_put, err) != 0)
@@ -405,7 +397,7 @@ static int own_id_rows(struct store_txn *t, uint32_t domain, const uint8_t *plac
         if (message_id.len == 0)
             continue;
         place_behind(own, place, i);
-        key_start(&k, domain);
+        key_domain(&k, domain);
         key_hash_nocase(&k, message_id);
         key_bytes(&k, slice_of(own, PLACE_BYTES));
         if (act(t, DB_BY_MESSAGE, &k, slice_none(), err) != 0)
@@ -431,8 +423,11 @@ static int put_groups(struct store_txn *t, uint32_t domain, struct event *e,
     while (rc == 0 && count > 0) {
         uint8_t place[PLACE_BYTES];
         struct group g;
+        struct key k;
         int in = put_group(t, domain, e, flags, head, list, count, &row, err);
-        place_set(place, e->timestamp_us, e->id, 0);
+        k.len = 0;
+        key_place(&k, e->timestamp_us, e->id);
+        memcpy(place, k.at, PLACE_BYTES);
         if (in < 0 || !group_read(buf_slice(&row), &g) ||
             own_id_rows(t, domain, place, &g, row_put, err) != 0) {
             rc = -1;
@@ -473,428 +468,6 @@ int event_put_accepted(struct store_txn *t, const struct message_head *head, uin
     return rc;
 }
 
-/* -------- reading one run of an index -------- */
-
-enum run_rows {
-    ROWS_EVENTS, /* an event or a group */
-    ROWS_INDEX,  /* names one */
-    ROWS_BUCKET, /* names those of a group with a certain address hash */
-};
-
-struct run {
-    MDB_cursor *cursor;
-    enum run_rows rows;
-    uint32_t hash; /* BUCKET */
-    size_t prefix_len;
-    uint8_t prefix[16];
-    /* The row it stands on, in the map; NULL = at its end. */
-    const uint8_t *row_place;
-    struct slice value;
-    uint32_t count, at;         /* entries of the row; which of them it stands on */
-    uint8_t place[PLACE_BYTES]; /* of the event that it stands on */
-};
-
-/* Bounds of a scan, both inclusive but for `past`, which is excluded. */
-struct scan {
-    uint8_t low[PLACE_BYTES], high[PLACE_BYTES];
-    bool up;
-    bool has_past;
-    uint8_t past[PLACE_BYTES];
-};
-
-static bool is_past(const struct scan *s, const uint8_t *place)
-{
-    int order = s->has_past ? memcmp(place, s->past, PLACE_BYTES) : 0;
-
-    return !s->has_past || (s->up ? order > 0 : order < 0);
-}
-
-static uint32_t entries_of(const struct run *r)
-{
-    struct group g;
-
-    switch (r->rows) {
-    case ROWS_EVENTS:
-        return group_read(r->value, &g) ? g.count : 1;
-    case ROWS_INDEX:
-        return r->value.len == COUNT_BYTES ? (uint32_t)read_be(r->value.ptr, COUNT_BYTES) : 1;
-    case ROWS_BUCKET:
-        return (uint32_t)(r->value.len / BUCKET_ENTRY_BYTES);
-    }
-    return 0;
-}
-
-/* Goes to an entry of the row, on from this one in the scan's direction. False: it has none that
- * the scan wants. */
-static bool row_find(struct run *r, const struct scan *s, uint32_t at)
-{
-    /* Below the first comes a number beyond the last. */
-    for (; at < r->count; at += s->up ? 1 : UINT32_MAX) {
-        if (r->rows == ROWS_BUCKET) {
-            const uint8_t *entry = r->value.ptr + (size_t)at * BUCKET_ENTRY_BYTES;
-            if (read_be(entry, 4) != r->hash)
-                continue;
-            uint32_t ordinal = (uint32_t)read_be(entry + 4, EVENT_ORDINAL_BYTES);
-            place_behind(r->place, r->row_place, ordinal - ordinal_of(r->row_place));
-        } else {
-            place_behind(r->place, r->row_place, at);
-        }
-        if (is_past(s, r->place)) {
-            r->at = at;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Is this a row of the run, within the scan's bounds? */
-static bool row_take(struct run *r, int rc, MDB_val k, MDB_val v, const struct scan *s)
-{
-    const uint8_t *at = k.mv_data;
-
-    r->row_place = NULL;
-    if (rc != MDB_SUCCESS || k.mv_size != r->prefix_len + PLACE_BYTES ||
-        memcmp(at, r->prefix, r->prefix_len) != 0)
-        return false;
-    at += r->prefix_len;
-    if (s->up ? memcmp(at, s->high, PLACE_BYTES) > 0 : memcmp(at, s->low, PLACE_BYTES) < 0)
-        return false;
-    r->row_place = at;
-    r->value = store_slice(v);
-    r->count = entries_of(r);
-    return true;
-}
-
-/* From this row on to the first that has something. */
-static void run_settle(struct run *r, int rc, MDB_val k, MDB_val v, const struct scan *s)
-{
-    while (row_take(r, rc, k, v, s) && !row_find(r, s, s->up ? 0 : r->count - 1))
-        rc = mdb_cursor_get(r->cursor, &k, &v, s->up ? MDB_NEXT : MDB_PREV);
-}
-
-static void run_step(struct run *r, const struct scan *s)
-{
-    MDB_val k = {0}, v = {0};
-
-    if (row_find(r, s, s->up ? r->at + 1 : r->at - 1))
-        return;
-    int rc = mdb_cursor_get(r->cursor, &k, &v, s->up ? MDB_NEXT : MDB_PREV);
-    run_settle(r, rc, k, v, s);
-}
-
-/* Goes to the first place of the scan: the bound, or just past the position where that is further.
- */
-static void run_begin(struct run *r, const struct scan *s)
-{
-    const uint8_t *bound = s->up ? s->low : s->high;
-    bool from_past = false;
-    struct key from = {0};
-    MDB_val v = {0};
-
-    if (s->has_past) {
-        int order = memcmp(s->past, bound, PLACE_BYTES);
-        from_past = s->up ? order >= 0 : order <= 0;
-        if (from_past)
-            bound = s->past;
-    }
-    key_bytes(&from, slice_of(r->prefix, r->prefix_len));
-    key_bytes(&from, slice_of(bound, PLACE_BYTES));
-    MDB_val k = store_val(key_slice(&from));
-    int rc = mdb_cursor_get(r->cursor, &k, &v, MDB_SET_RANGE);
-    bool there = rc == MDB_SUCCESS && slice_eq(store_slice(k), key_slice(&from));
-    if (s->up ? from_past && !there : !there || from_past) {
-        /* Downwards: the row below. Upwards: the same, for a group may reach beyond the position
-         * that it begins before. */
-        rc = mdb_cursor_get(r->cursor, &k, &v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
-        if (s->up && (rc != MDB_SUCCESS || k.mv_size != from.len ||
-                      memcmp(k.mv_data, r->prefix, r->prefix_len) != 0)) {
-            k = store_val(key_slice(&from));
-            rc = mdb_cursor_get(r->cursor, &k, &v, MDB_SET_RANGE);
-        }
-    }
-    run_settle(r, rc, k, v, s);
-}
-
-/* -------- a query -------- */
-
-struct hit {
-    uint8_t place[PLACE_BYTES];
-    struct slice value; /* of its row */
-    uint32_t at;        /* which one of the row, when that is a group */
-};
-
-struct reading {
-    struct store_txn *t;
-    uint32_t domain;
-    struct filter_plan plan;
-    enum store_db index;
-    struct run runs[RUNS_MAX];
-    size_t run_count;
-    MDB_cursor
-        *events; /* looks up what an index names; NULL when the run is the events themselves */
-    struct scan scan;
-};
-
-static int run_add(struct reading *r, const struct key *prefix, enum run_rows rows, uint32_t hash,
-                   struct err *err)
-{
-    struct run *run = &r->runs[r->run_count];
-
-    assert(r->run_count < RUNS_MAX && prefix->len <= sizeof run->prefix);
-    run->rows = rows;
-    run->hash = hash;
-    memcpy(run->prefix, prefix->at, prefix->len);
-    run->prefix_len = prefix->len;
-    int rc = mdb_cursor_open(r->t->mdb, r->t->store->dbi[r->index], &run->cursor);
-    if (rc != MDB_SUCCESS)
-        return store_fail(err, rc, "opening a cursor");
-    r->run_count++;
-    run_begin(run, &r->scan);
-    return 0;
-}
-
-static bool has_type(const struct filter_plan *plan, unsigned type)
-{
-    return (plan->types >> type & 1u) != 0;
-}
-
-static bool has_all_types(const struct filter_plan *plan)
-{
-    for (unsigned i = EVENT_ACCEPTED; i < EVENT_TYPE_END; i++)
-        if (!has_type(plan, i))
-            return false;
-    return true;
-}
-
-static int add_buckets(struct reading *r, struct err *err)
-{
-    uint32_t hash = address_hash(r->plan.recipient);
-    const uint8_t buckets[] = {bucket_of(hash), BUCKET_OF_ALL};
-
-    for (size_t i = 0; i < sizeof buckets; i++) {
-        struct key k;
-        key_bucket(&k, r->domain, buckets[i]);
-        if (run_add(r, &k, ROWS_BUCKET, hash, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* Chooses the index with the fewest rows to pass over, and opens its runs. */
-static int runs_open(struct reading *r, struct err *err)
-{
-    const struct filter_plan *plan = &r->plan;
-    struct key k;
-
-    key_start(&k, r->domain);
-    if (plan->message_id.len != 0 || plan->recipient.len != 0) {
-        bool by_message = plan->message_id.len != 0;
-        r->index = by_message ? DB_BY_MESSAGE : DB_BY_RECIPIENT;
-        key_hash_nocase(&k, by_message ? plan->message_id : plan->recipient);
-        if (run_add(r, &k, ROWS_INDEX, 0, err) != 0)
-            return -1;
-        return by_message || !has_type(plan, EVENT_ACCEPTED) ? 0 : add_buckets(r, err);
-    }
-    if (plan->tag.len == 0 && has_all_types(plan)) {
-        r->index = DB_EVENTS;
-        return run_add(r, &k, ROWS_EVENTS, 0, err);
-    }
-    r->index = plan->tag.len != 0 ? DB_BY_TAG : DB_BY_TYPE;
-    if (plan->tag.len != 0)
-        key_hash_nocase(&k, plan->tag);
-    for (unsigned i = EVENT_ACCEPTED; i < EVENT_TYPE_END; i++) {
-        if (!has_type(plan, i))
-            continue;
-        struct key typed = k;
-        key_u8(&typed, (uint8_t)i);
-        if (run_add(r, &typed, ROWS_INDEX, 0, err) != 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* The run whose place comes first in the direction of the scan; NULL when all are at their end. */
-static struct run *run_first(struct reading *r)
-{
-    struct run *first = NULL;
-
-    for (size_t i = 0; i < r->run_count; i++) {
-        struct run *run = &r->runs[i];
-        if (run->row_place == NULL)
-            continue;
-        if (first == NULL) {
-            first = run;
-            continue;
-        }
-        int order = memcmp(run->place, first->place, PLACE_BYTES);
-        if (r->scan.up ? order < 0 : order > 0)
-            first = run;
-    }
-    return first;
-}
-
-/* Goes to the row that holds the event of this place: its own, or that of a group which begins
- * before it. Neighbours in an index are mostly neighbours in the events too: a cursor finds them on
- * the leaf that it stands on. */
-static bool row_of(struct reading *r, struct hit *hit)
-{
-    struct group g;
-    struct key k;
-    MDB_val v;
-
-    key_start(&k, r->domain);
-    key_bytes(&k, slice_of(hit->place, PLACE_BYTES));
-    MDB_val key = store_val(key_slice(&k));
-    int rc = mdb_cursor_get(r->events, &key, &v, MDB_SET_RANGE);
-    hit->at = 0;
-    hit->value = store_slice(v);
-    if (rc == MDB_SUCCESS && slice_eq(store_slice(key), key_slice(&k)))
-        return true;
-    rc = mdb_cursor_get(r->events, &key, &v, rc == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
-    if (rc != MDB_SUCCESS || key.mv_size != k.len ||
-        memcmp(key.mv_data, k.at, k.len - EVENT_ORDINAL_BYTES) != 0)
-        return false;
-    hit->at = ordinal_of(hit->place) - ordinal_of((const uint8_t *)key.mv_data + 4);
-    hit->value = store_slice(v);
-    return group_read(hit->value, &g) && hit->at < g.count;
-}
-
-static bool event_at(struct reading *r, const struct run *run, struct hit *hit)
-{
-    struct slice recipient = {0}, message_id;
-    struct group g;
-
-    memcpy(hit->place, run->place, PLACE_BYTES);
-    if (r->events == NULL) {
-        hit->value = run->value;
-        hit->at = run->at;
-        return true;
-    }
-    if (!row_of(r, hit))
-        return false;
-    if (run->rows != ROWS_BUCKET)
-        return true;
-    if (group_read(hit->value, &g))
-        group_member(&g, hit->at, &recipient, &message_id);
-    return slice_eq_nocase(recipient, r->plan.recipient);
-}
-
-static bool event_read(const struct hit *hit, struct arena *a, struct event *e)
-{
-    struct slice recipient, message_id;
-    struct group g;
-
-    if (hit->value.len < SES_TIME_BYTES)
-        return false;
-    e->timestamp_us = read_be(hit->place, 8);
-    memcpy(e->id, hit->place + 8, EVENT_ID_BYTES);
-    e->ses_us = read_be(hit->value.ptr, SES_TIME_BYTES);
-    if (!group_read(hit->value, &g))
-        return event_unpack(slice_from(hit->value, SES_TIME_BYTES), a, e);
-    if (!event_unpack(g.shared, a, e))
-        return false;
-    group_member(&g, hit->at, &recipient, &message_id);
-    e->recipient = recipient;
-    if ((g.flags & GROUP_OWN_IDS) != 0)
-        e->message_id = message_id;
-    if ((g.flags & GROUP_TO_IS_RECIPIENT) != 0)
-        e->to = recipient;
-    return true;
-}
-
-static size_t gather(struct reading *r, const struct event_query *q, struct hit *hits)
-{
-    bool look = q->filter != NULL && !r->plan.exact;
-    struct arena arena = {0};
-    size_t count = 0, passed = 0;
-    struct run *run;
-
-    while (count < q->limit && (run = run_first(r)) != NULL) {
-        struct event e;
-        bool fits = event_at(r, run, &hits[count]);
-        if (fits && look) {
-            fits = event_read(&hits[count], &arena, &e) && filter_match(q->filter, &e);
-            arena_reset(&arena);
-        }
-        run_step(run, &r->scan);
-        if (fits)
-            count++;
-        else if (++passed >= EVENT_SCAN_MAX && count > 0)
-            break;
-    }
-    arena_fini(&arena);
-    return count;
-}
-
-/* Renders the hits in reading order. What cannot be read is passed over: an answer without one
- * event is better than a reader that meets the same error for ever. */
-static uint32_t render(const struct hit *hits, size_t count, bool reversed,
-                       struct slice storage_base, struct buf *items, struct event_position *first,
-                       struct event_position *last)
-{
-    struct arena arena = {0};
-    uint32_t given = 0;
-
-    for (size_t i = 0; i < count; i++) {
-        struct event e;
-        if (event_read(&hits[reversed ? count - 1 - i : i], &arena, &e)) {
-            if (given != 0)
-                buf_add_byte(items, ',');
-            event_to_json(items, &e, storage_base);
-            last->timestamp_us = e.timestamp_us;
-            memcpy(last->id, e.id, EVENT_ID_BYTES);
-            if (given++ == 0)
-                *first = *last;
-        }
-        arena_reset(&arena);
-    }
-    arena_fini(&arena);
-    return given;
-}
-
-int event_query_run(struct store_txn *t, const struct event_query *q, struct slice storage_base,
-                    struct buf *items, uint32_t *count, struct event_position *first,
-                    struct event_position *last, struct err *err)
-{
-    bool reversed = q->backwards || q->last_page;
-    struct reading r = {.t = t, .plan = {.types = UINT32_MAX, .exact = true}};
-    int rc = 0;
-
-    *count = 0;
-    r.domain = store_domain_find(t, q->domain);
-    /* Before the first page there is nothing. */
-    if (r.domain == 0 || q->limit == 0 || q->from_us > q->until_us ||
-        (q->backwards && !q->has_position && !q->last_page))
-        return 0;
-    if (q->filter != NULL)
-        filter_plan(q->filter, &r.plan);
-    r.scan.up = q->ascending != reversed;
-    place_set(r.scan.low, q->from_us, NULL, 0);
-    place_set(r.scan.high, q->until_us, NULL, 0xff);
-    r.scan.has_past = q->has_position && !q->last_page;
-    if (r.scan.has_past)
-        place_set(r.scan.past, q->position_us, q->position_id, 0);
-
-    struct hit *hits = mem_alloc(q->limit * sizeof *hits);
-    if (runs_open(&r, err) != 0)
-        rc = -1;
-    if (rc == 0 && r.index != DB_EVENTS) {
-        int opened = mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &r.events);
-        if (opened != MDB_SUCCESS)
-            rc = store_fail(err, opened, "opening a cursor");
-    }
-    if (rc == 0) {
-        size_t found = gather(&r, q, hits);
-        *count = render(hits, found, reversed, storage_base, items, first, last);
-    }
-    for (size_t i = 0; i < r.run_count; i++)
-        mdb_cursor_close(r.runs[i].cursor);
-    if (r.events != NULL)
-        mdb_cursor_close(r.events);
-    free(hits);
-    return rc;
-}
-
 /* -------- expiring -------- */
 
 static int expire_group(struct store_txn *t, uint32_t domain, const uint8_t *place,
@@ -915,15 +488,18 @@ static int expire_group(struct store_txn *t, uint32_t domain, const uint8_t *pla
 /* Takes out the row that the cursor stands on, with what names it. How many events it held, or -1.
  */
 static int expire_row(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
-                      const uint8_t *place, struct slice value, struct arena *a, struct err *err)
+                      const uint8_t *key_place, struct slice value, struct arena *a,
+                      struct err *err)
 {
-    struct event e = {0};
+    /* All of it points into a page that the first deletion may change: copied first. */
+    struct slice row = arena_dup(a, value);
+    struct event e = {.timestamp_us = read_be(key_place, 8)};
+    uint8_t place[PLACE_BYTES];
     struct group g;
-    /* The texts point into a page that the first deletion may change: copy them first. */
-    struct hit hit = {.value = arena_dup(a, value)};
 
-    memcpy(hit.place, place, PLACE_BYTES);
-    bool is_group = group_read(hit.value, &g), readable = event_read(&hit, a, &e);
+    memcpy(place, key_place, sizeof place);
+    memcpy(e.id, place + 8, EVENT_ID_BYTES);
+    bool is_group = group_read(row, &g), readable = event_row_read(row, 0, a, &e);
     if (is_group) { /* the index has rows for what is shared */
         e.recipient = slice_none();
         if ((g.flags & GROUP_OWN_IDS) != 0)
@@ -931,7 +507,7 @@ static int expire_row(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
     }
     if (readable && index_rows(t, domain, &e, slice_none(), row_delete, err) != 0)
         return -1;
-    int gone = is_group ? expire_group(t, domain, hit.place, &g, err) : 1;
+    int gone = is_group ? expire_group(t, domain, place, &g, err) : 1;
     int rc = gone < 0 ? MDB_SUCCESS : mdb_cursor_del(cursor, 0);
     if (rc != MDB_SUCCESS)
         return store_fail(err, rc, "expiring an event");
@@ -947,7 +523,7 @@ static int expire_domain(struct store_txn *t, MDB_cursor *cursor, uint32_t domai
     int got = 0;
     struct key prefix;
 
-    key_start(&prefix, domain);
+    key_domain(&prefix, domain);
     MDB_val k = store_val(key_slice(&prefix)), v;
     int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
     while (rc == MDB_SUCCESS && gone < limit && k.mv_size == prefix.len + PLACE_BYTES) {
@@ -1004,7 +580,7 @@ uint64_t event_oldest_us(struct store_txn *t)
         return 0;
     for (uint32_t domain = 1; domain <= domain_count(t); domain++) {
         struct key prefix;
-        key_start(&prefix, domain);
+        key_domain(&prefix, domain);
         MDB_val k = store_val(key_slice(&prefix)), v;
         if (mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE) != MDB_SUCCESS)
             break; /* nor has a later one any */

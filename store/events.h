@@ -2,7 +2,8 @@
  * store/events.h - the events: storing each once, and reading them in pages that stay put.
  *
  * SHAPE   events: domain, timestamp, id → packed event with ses time. Indexes in the same order,
- *         each with an empty value: by tag and type, by type, by recipient, by message id.
+ *         each with an empty value: by tag and kind, by kind (a type, or a permanent failure), by
+ *         recipient, by message id.
  *         event_ids: id → timestamp, which makes storing idempotent. watermarks: domain → µs.
  * ENDS    event_put() and watermark_raise(): the writer, in its write transaction. Queries:
  *         anyone.
@@ -54,35 +55,59 @@ int watermark_raise(struct store_txn *t, struct slice domain, uint64_t until_us,
 /* A filter expression, compiled (mail/filter.h); NULL = all. */
 struct filter;
 
+struct event_position {
+    uint64_t timestamp_us;
+    uint8_t id[EVENT_ID_BYTES];
+};
+
 struct event_query {
-    struct slice domain;
+    const struct slice *domains; /* events of several come merged, in the same order */
+    size_t domain_count;
     uint64_t from_us, until_us; /* from ≤ until whatever the direction; both inclusive */
     bool ascending;
     const struct filter *filter;
     /* Where to start: just past this event in the direction of reading (or at the range's start).
      */
     bool has_position;
-    uint64_t position_us;
-    uint8_t position_id[EVENT_ID_BYTES];
+    struct event_position position;
     bool backwards; /* the page before the position instead; items still come in reading order */
     bool last_page; /* the range's final page */
     uint32_t limit;
+    uint32_t look_max; /* rows to look at in one call; 0 = as many as it takes */
+    bool as_logs;      /* items of the Logs API */
+    bool count_only;   /* no items, only page->count */
+    struct slice storage_base;
 };
 
-/* Appends at most q->limit events, as JSON objects separated by commas, to *items. *count gets
- * their number; first/last the position of the first and last item given (untouched when count =
- * 0). Cost: index look-ups in proportion to what is returned (times a small constant), the same at
- * any depth. A filter that no index answers has to look at events that it then leaves out: once
- * EVENT_SCAN_MAX of them were looked at and something was found, the page is given short; only a
- * page with no items means that there is nothing more. */
-enum { EVENT_SCAN_MAX = 20000 };
-
-struct event_position {
-    uint64_t timestamp_us;
-    uint8_t id[EVENT_ID_BYTES];
+/* A page, while it is made and afterwards. {0} before the first call. */
+struct event_page {
+    struct buf items; /* JSON objects with commas between; what the caller put there stays before */
+    uint32_t count;
+    struct event_position first, last; /* in reading order; not set when count = 0 */
+    bool cut;                          /* look_max was reached: there may be more */
+    /* the query's own: */
+    bool started;
+    size_t begin;
+    struct event_position at; /* cut: all up to here has been looked at */
+    struct buf ends;
 };
-int event_query_run(struct store_txn *t, const struct event_query *q, struct slice storage_base,
-                    struct buf *items, uint32_t *count, struct event_position *first,
-                    struct event_position *last, struct err *err);
+
+/* Fills the page with at most q->limit events. Cost: a few index look-ups for each event given, at
+ * any depth, as long as indexes answer the filter: names of events, severity, tags, recipient,
+ * message-id, id, with AND, and OR within a field. What else a filter asks (NOT of a tag, a text in
+ * the subject, …) is looked at event by event among those that are left; so that this cannot take
+ * the process's whole time, a call stops after look_max rows with page->cut set. The same call
+ * again, in the same or a later transaction, goes on where it stopped; a page with events in it may
+ * also be given as it is. Only an empty page that is not cut means that there is nothing more.
+ * 0 or -1. */
+int event_query_run(struct store_txn *t, const struct event_query *q, struct event_page *page,
+                    struct err *err);
+/* A page read upwards that is not full can go on when until_us grows; it was until_us until now. */
+void event_page_go_on(struct event_page *page, uint64_t until_us);
+/* Before the items are used, cut or not: a page that was read backwards is turned into reading
+ * order. */
+void event_page_end(const struct event_query *q, struct event_page *page);
+void event_page_fini(
+    struct event_page *page); /* frees; items too, unless taken over (set to {0}) */
 
 #endif

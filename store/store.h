@@ -29,7 +29,7 @@ struct store_txn;
 enum store_mode { STORE_READ, STORE_WRITE };
 
 enum {
-    STORE_SCHEMA = 1,
+    STORE_SCHEMA = 2,
     STORE_RESERVE_BYTES = 64 << 20, /* kept free for the outcomes of what was already accepted */
 };
 

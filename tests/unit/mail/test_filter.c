@@ -222,43 +222,59 @@ static struct filter_plan planned(struct arena *a, size_t count, const char *con
     }
 #define BIT(type) (UINT32_C(1) << (type))
 
+static bool has_only(const struct filter_terms *terms, const char *text)
+{
+    return terms->count == 1 && slice_eq(terms->texts[0], slice_str(text));
+}
+
 static void plans_name_what_an_index_can_answer(void **state)
 {
     struct arena a = {0};
 
     (void)state;
     struct filter_plan plan = PLAN(&a, P("event", "delivered OR opened"), P("tags", "bulk-email"));
-    assert_int_equal(plan.types, BIT(EVENT_DELIVERED) | BIT(EVENT_OPENED));
-    assert_true(slice_eq(plan.tag, SLICE("bulk-email")));
+    assert_int_equal(plan.kinds, BIT(EVENT_DELIVERED) | BIT(EVENT_OPENED));
+    assert_true(plan.tag_count == 1 && has_only(&plan.tags[0], "bulk-email"));
     assert_true(plan.exact);
 
     plan = PLAN(&a, P("event", "NOT (delivered OR accepted)"));
     assert_true(plan.exact);
-    assert_int_equal(plan.types & BIT(EVENT_DELIVERED), 0);
-    assert_int_not_equal(plan.types & BIT(EVENT_STORED), 0);
+    assert_int_equal(plan.kinds & BIT(EVENT_DELIVERED), 0);
+    assert_int_not_equal(plan.kinds & BIT(EVENT_STORED), 0);
+    assert_int_not_equal(plan.kinds & BIT(EVENT_KIND_PERMANENT), 0);
+    plan = PLAN(&a, P("event", "failed OR opened"), P("severity", "NOT temporary"));
+    assert_int_equal(plan.kinds, BIT(EVENT_OPENED) | BIT(EVENT_KIND_PERMANENT));
+    assert_true(plan.exact);
+    plan = PLAN(&a, P("reason", "bounce"));
+    assert_int_equal(plan.kinds,
+                     BIT(EVENT_FAILED) | BIT(EVENT_KIND_PERMANENT) | BIT(EVENT_REJECTED));
+    assert_false(plan.exact);
 
     plan = PLAN(&a, P("tags", "bulk-email AND blog-4711"), P("event", "opened"));
-    assert_true(slice_eq(plan.tag, SLICE("bulk-email")));
+    assert_true(plan.tag_count == 2 && has_only(&plan.tags[1], "blog-4711"));
+    assert_true(plan.exact);
+    plan = PLAN(&a, P("tags", "a OR b"), P("tags", "c"));
+    assert_true(plan.tag_count == 2 && plan.tags[0].count == 2 && has_only(&plan.tags[1], "c"));
+    assert_true(plan.exact);
+    plan = PLAN(&a, P("tags", "a NOT b"));
+    assert_true(plan.tag_count == 1 && has_only(&plan.tags[0], "a"));
+    assert_false(plan.exact);
+    plan = PLAN(&a, P("tags", "a OR (b AND c)"));
+    assert_int_equal(plan.tag_count, 0);
+    assert_false(plan.exact);
+    plan = PLAN(&a, P("tags", "a b c d e"));
+    assert_int_equal(plan.tag_count, FILTER_TAGS_MAX);
     assert_false(plan.exact);
 
-    plan = PLAN(&a, P("tags", "a OR b"));
-    assert_int_equal(plan.tag.len, 0);
+    plan = PLAN(&a, P("recipient", "ann@example.net OR bob@example.net"), P("message-id", "<x@y>"));
+    assert_int_equal(plan.recipient.count, 2);
+    assert_true(has_only(&plan.message_id, "x@y"));
+
+    plan = PLAN(&a, P("recipient", "example.net OR bob@example.net"));
+    assert_int_equal(plan.recipient.count, 0);
     assert_false(plan.exact);
-
-    plan = PLAN(&a, P("tags", "a"), P("tags", "b"));
-    assert_true(slice_eq(plan.tag, SLICE("a")));
-    assert_false(plan.exact);
-
-    plan = PLAN(&a, P("recipient", "ann@example.net"), P("message-id", "<x@y>"));
-    assert_true(slice_eq(plan.recipient, SLICE("ann@example.net")));
-    assert_true(slice_eq(plan.message_id, SLICE("x@y")));
-    assert_false(plan.exact);
-
-    plan = PLAN(&a, P("recipient", "example.net"));
-    assert_int_equal(plan.recipient.len, 0);
-
     plan = PLAN(&a, P("event", "nonsense"));
-    assert_int_equal(plan.types, 0);
+    assert_int_equal(plan.kinds, 0);
     arena_fini(&a);
 }
 
@@ -285,6 +301,85 @@ static void a_packed_filter_is_the_same_filter(void **state)
     arena_fini(&a);
 }
 
+static bool valued(const char *field, enum filter_comparator how, size_t count,
+                   const struct slice *values)
+{
+    struct arena a = {0};
+    struct event e = sample(&a);
+    struct slice why;
+    struct buf packed = {0};
+    struct filter *f = filter_create(&a), *back;
+
+    e.status = (struct delivery_status){
+        .present = true, .code = 550, .message = SLICE("5.1.1 unknown user")};
+    if (!filter_add_values(f, slice_str(field), how, values, count, &why))
+        fail_msg("%.*s", SLICE_ARGS(why));
+    bool answer = filter_match(f, &e);
+    filter_pack(&packed, f);
+    assert_true(filter_unpack(buf_slice(&packed), &a, &back));
+    assert_true(filter_match(back, &e) == answer);
+    buf_fini(&packed);
+    arena_fini(&a);
+    return answer;
+}
+
+#define VALUES(...)                                                                                \
+    sizeof((const struct slice[]){__VA_ARGS__}) / sizeof(struct slice), (const struct slice[])     \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
+
+static void predicates_compare_with_any_of_their_values(void **state)
+{
+    (void)state;
+    assert_true(valued("tags", FILTER_EQUAL, VALUES(SLICE("x"), SLICE("bulk-email"))));
+    assert_false(valued("tags", FILTER_EQUAL, VALUES(SLICE("bulk"))));
+    assert_true(valued("tags", FILTER_CONTAINS, VALUES(SLICE("bulk"))));
+    assert_false(valued("tags", FILTER_NOT_EQUAL, VALUES(SLICE("x"), SLICE("bulk-email"))));
+    assert_true(valued("subject", FILTER_EQUAL, VALUES(SLICE("hello or good bye (again)"))));
+    assert_false(valued("subject", FILTER_EQUAL, VALUES(SLICE("hello"))));
+    assert_true(valued("subject", FILTER_CONTAINS, VALUES(SLICE("hello"))));
+    assert_true(valued("subject", FILTER_NOT_CONTAINS, VALUES(SLICE("\"(")))); /* as it is */
+    assert_true(valued("recipient-domain", FILTER_EQUAL, VALUES(SLICE("example.net"))));
+    assert_false(valued("recipient", FILTER_EQUAL, VALUES(SLICE("example.net"))));
+    assert_true(valued("message-id", FILTER_EQUAL, VALUES(SLICE("<2026.e65@mg.example.com>"))));
+    assert_true(valued("size", FILTER_GREATER, VALUES(SLICE("18000"))));
+    assert_false(valued("size", FILTER_LESS_EQUAL, VALUES(SLICE("18000"))));
+    assert_true(valued("delivery-status.code", FILTER_EQUAL, VALUES(SLICE("550"))));
+    assert_true(valued("delivery-status.code", FILTER_LESS, VALUES(SLICE("600"))));
+    assert_true(valued("delivery-status.message", FILTER_CONTAINS, VALUES(SLICE("Unknown"))));
+    assert_true(valued("user-variables", FILTER_EQUAL, VALUES(SLICE("{\"email-id\":\"65f0c1\"}"))));
+    assert_true(valued("metric-event", FILTER_EQUAL, VALUES(SLICE("permanent_failed"))));
+    assert_false(valued("metric-event", FILTER_EQUAL, VALUES(SLICE("temporary_failed"))));
+    assert_true(valued("metric-event", FILTER_EQUAL, VALUES(SLICE("opened"), SLICE("failed"))));
+}
+
+static void predicates_that_make_no_sense_are_refused(void **state)
+{
+    static const struct {
+        const char *field;
+        enum filter_comparator how;
+        const char *value;
+    } cases[] = {
+        {"size", FILTER_EQUAL, "big"},   {"size", FILTER_CONTAINS, "1"},
+        {"subject", FILTER_LESS, "1"},   {"metric-event", FILTER_CONTAINS, "failed"},
+        {"nonsense", FILTER_EQUAL, "x"},
+    };
+    struct arena a = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct slice why = {0}, value = slice_str(cases[i].value);
+        assert_false(filter_add_values(filter_create(&a), slice_str(cases[i].field), cases[i].how,
+                                       &value, 1, &why));
+        assert_true(why.len != 0);
+    }
+    struct slice none, why = {0};
+    assert_false(filter_add_values(filter_create(&a), SLICE("tags"), FILTER_EQUAL, &none, 0, &why));
+    assert_false(filter_is_field(SLICE("ip"))); /* no parameter of GET …/events */
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +393,8 @@ int main(void)
         cmocka_unit_test(lengths_are_bounded_over_all_fields),
         cmocka_unit_test(plans_name_what_an_index_can_answer),
         cmocka_unit_test(a_packed_filter_is_the_same_filter),
+        cmocka_unit_test(predicates_compare_with_any_of_their_values),
+        cmocka_unit_test(predicates_that_make_no_sense_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

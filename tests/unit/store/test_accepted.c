@@ -21,6 +21,9 @@
 
 enum { PER_RECIPIENT = 1, NO_BATCH_MODE = 2, LONG_HEAD = 4 };
 
+static const char domain_name[] = "mg.example.com";
+static const struct slice domain_list[] = {{(const uint8_t *)domain_name, sizeof domain_name - 1}};
+
 struct fixture {
     char dirs[2][64];
     struct store *grouped, *single;
@@ -151,22 +154,16 @@ static void put_others(struct fixture *f, uint64_t from_us, size_t count)
     }
 }
 
-struct answer {
-    struct buf items;
-    uint32_t count;
-    struct event_position first, last;
-};
-
-static struct answer ask(struct store *s, const struct event_query *q)
+static struct event_page ask(struct store *s, const struct event_query *q)
 {
-    struct answer a = {0};
+    struct event_page a = {0};
     struct err err = {0};
     struct store_txn *t = store_begin_read(s, &err);
 
     assert_non_null(t);
-    assert_int_equal(
-        event_query_run(t, q, SLICE("http://s/"), &a.items, &a.count, &a.first, &a.last, &err), 0);
+    assert_int_equal(event_query_run(t, q, &a, &err), 0);
     store_end_read(t);
+    event_page_end(q, &a);
     return a;
 }
 
@@ -176,23 +173,21 @@ static uint32_t compare_walks(struct fixture *f, struct event_query q)
     uint32_t total = 0;
 
     while (true) {
-        struct answer a = ask(f->grouped, &q), b = ask(f->single, &q);
+        struct event_page a = ask(f->grouped, &q), b = ask(f->single, &q);
         assert_int_equal(a.count, b.count);
         assert_true(slice_eq(buf_slice(&a.items), buf_slice(&b.items)));
         if (a.count > 0) {
             assert_memory_equal(&a.first, &b.first, sizeof a.first);
             assert_memory_equal(&a.last, &b.last, sizeof a.last);
         }
-        buf_fini(&a.items);
-        buf_fini(&b.items);
+        event_page_fini(&a);
+        event_page_fini(&b);
         if (a.count == 0)
             return total;
         total += a.count;
-        struct event_position p = q.backwards ? a.first : a.last;
         q.has_position = true;
         q.last_page = false;
-        q.position_us = p.timestamp_us;
-        memcpy(q.position_id, p.id, EVENT_ID_BYTES);
+        q.position = q.backwards ? a.first : a.last;
     }
 }
 
@@ -213,7 +208,9 @@ static uint32_t compare_all(struct fixture *f, const struct filter *filter)
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++)
         for (int way = 0; way < 4; way++) {
             struct event_query q = {
-                .domain = SLICE("mg.example.com"),
+                .domains = domain_list,
+                .domain_count = 1,
+                .storage_base = SLICE("http://s/"),
                 .until_us = UINT64_MAX,
                 .ascending = (way & 1) != 0,
                 .backwards = (way & 2) != 0,
@@ -283,7 +280,9 @@ static void a_late_group_is_put_past_the_watermark(void **state)
     }
     put_both(f, 0, BATCH, 0, 120, "a", NOW_US - 9000000);
     struct event_query q = {
-        .domain = SLICE("mg.example.com"),
+        .domains = domain_list,
+        .domain_count = 1,
+        .storage_base = SLICE("http://s/"),
         .from_us = NOW_US - 5000000 + WATERMARK_STEP_US,
         .until_us = UINT64_MAX,
         .ascending = true,

@@ -624,9 +624,7 @@ static void accepted_events_are_written_once_a_batch_at_a_time(void **state)
     struct world *w = *state;
     struct store_txn *t = begin(w);
     struct err err;
-    struct buf items = {0};
-    struct event_position first, last;
-    uint32_t count = 0;
+    struct event_page page = {0};
 
     (void)add_batch(w, t, RECIPIENTS, (struct options){.lane = LANE_NEWSLETTER});
     (void)add_batch(w, t, 1, (struct options){.lane = LANE_TRANSACTIONAL});
@@ -639,15 +637,16 @@ static void accepted_events_are_written_once_a_batch_at_a_time(void **state)
 
     t = store_begin_read(w->store, &err);
     assert_non_null(t);
-    struct event_query q = {.domain = SLICE("mg.example.com"),
+    const struct slice domain = SLICE("mg.example.com");
+    struct event_query q = {.domains = &domain,
+                            .domain_count = 1,
                             .until_us = clock_wall_us() + 1000000,
                             .ascending = true,
                             .limit = 300};
-    assert_int_equal(event_query_run(t, &q, (struct slice){0}, &items, &count, &first, &last, &err),
-                     0);
+    assert_int_equal(event_query_run(t, &q, &page, &err), 0);
     store_end_read(t);
-    buf_fini(&items);
-    assert_int_equal(count, RECIPIENTS + 1);
+    assert_int_equal(page.count, RECIPIENTS + 1);
+    event_page_fini(&page);
 }
 
 static void recipients_that_wait_hold_up_nobody_else(void **state)

@@ -121,7 +121,9 @@ static void an_unknown_schema_is_refused_naming_both_versions(void **state)
     store_close(w);
     assert_null(store_open(f->dir, STORE_WRITE, &err));
     assert_non_null(strstr(err.text, "version 7"));
-    assert_non_null(strstr(err.text, "version 1"));
+    char ours[32];
+    (void)snprintf(ours, sizeof ours, "version %d", STORE_SCHEMA);
+    assert_non_null(strstr(err.text, ours));
 }
 
 static void the_map_grows_by_itself_and_readers_follow(void **state)
