@@ -81,7 +81,13 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_MESSAGES_MIME:
         return method == EVHTTP_REQ_POST;
     case ROUTE_EVENTS:
+    case ROUTE_STATS:
+    case ROUTE_TAGS:
+    case ROUTE_TAG:
+    case ROUTE_TAG_STATS:
         return method == EVHTTP_REQ_GET;
+    case ROUTE_LOGS:
+        return method == EVHTTP_REQ_POST;
     case ROUTE_SUPPRESSION:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE;
     case ROUTE_SUPPRESSIONS:
@@ -105,7 +111,10 @@ static bool find_domain(struct exchange *x)
         config_domain_find(x->service->me->config, x->route.domain);
     bool is_about_domains = x->route.kind == ROUTE_DOMAINS;
 
-    if (is_about_domains && x->route.domain.len == 0)
+    bool is_of_all =
+        is_about_domains || x->route.kind == ROUTE_LOGS || x->route.kind == ROUTE_STATS;
+
+    if (is_of_all && x->route.domain.len == 0)
         return true;
     if (domain == NULL && !is_about_domains) {
         struct slice shown = slice_head(x->route.domain, DOMAIN_SHOWN);
@@ -225,6 +234,21 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_EVENTS:
         events_handle(x);
+        return;
+    case ROUTE_LOGS:
+        logs_handle(x);
+        return;
+    case ROUTE_STATS:
+        stats_handle(x);
+        return;
+    case ROUTE_TAGS:
+        tags_handle(x);
+        return;
+    case ROUTE_TAG:
+        tag_handle(x);
+        return;
+    case ROUTE_TAG_STATS:
+        tag_stats_handle(x);
         return;
     case ROUTE_DOMAINS:
         domains_handle(x);

@@ -2,7 +2,7 @@
 
 #include "base/digest.h"
 
-enum { SEGMENTS_MAX = 4 };
+enum { SEGMENTS_MAX = 5 };
 
 static const struct list {
     const char *name;
@@ -92,10 +92,32 @@ static void route_resource(struct route *r, const struct slice *segments, size_t
         }
 }
 
+/* stats/total, tags, tags/TAG, tags/TAG/stats, and as Mailgun's newer reference spells it: tag,
+ * tag/stats, with the tag in the query. */
+static void route_statistics(struct route *r, const struct slice *segments, size_t count,
+                             struct slice leaf)
+{
+    bool tags = slice_eq(segments[0], SLICE("tags")), tag = slice_eq(segments[0], SLICE("tag"));
+    bool last_is_stats = slice_eq(segments[count - 1], SLICE("stats"));
+
+    if (count == 2 && slice_eq(segments[0], SLICE("stats")) && slice_eq(leaf, SLICE("total")))
+        r->kind = ROUTE_STATS;
+    else if (tags && count == 1)
+        r->kind = ROUTE_TAGS;
+    else if ((tags && count == 3 && last_is_stats) || (tag && count == 2 && last_is_stats))
+        r->kind = ROUTE_TAG_STATS;
+    else if ((tags && count == 2) || (tag && count == 1))
+        r->kind = ROUTE_TAG;
+    else
+        return;
+    r->leaf = tags ? leaf : slice_none();
+    r->allow = "GET";
+}
+
 static void route_domains(struct route *r, const struct slice *segments, size_t count,
                           struct arena *a)
 {
-    if (count > SEGMENTS_MAX)
+    if (count > 4)
         return;
     if ((count > 2 && !decode(segments[2], false, a, &r->domain)) ||
         (count > 3 && !decode(segments[3], false, a, &r->leaf))) {
@@ -118,8 +140,21 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
         route->allow = "GET, HEAD";
         return;
     }
+    if (count == 3 && slice_eq(segments[0], SLICE("v1")) &&
+        slice_eq(segments[1], SLICE("analytics")) && slice_eq(segments[2], SLICE("logs"))) {
+        route->kind = ROUTE_LOGS;
+        route->allow = "POST";
+        route->json_unauthorized = true;
+        return;
+    }
     if (count < 2 || !is_version(segments[0]))
         return;
+    if (count == 3 && slice_eq(segments[1], SLICE("stats")) &&
+        slice_eq(segments[2], SLICE("total"))) {
+        route->kind = ROUTE_STATS;
+        route->allow = "GET";
+        return;
+    }
     if ((slice_eq(segments[1], SLICE("domains")) && !slice_eq(segments[0], SLICE("v2"))) ||
         (slice_eq(segments[1], SLICE("address")) && slice_eq(segments[0], SLICE("v4")))) {
         route->json_unauthorized = true;
@@ -134,11 +169,13 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
     route->resource = segments[2];
     route->ends_in_slash = path.ptr[path.len - 1] == '/';
     if (!decode(segments[1], false, a, &route->domain) ||
-        (count == 4 && !decode(segments[3], false, a, &leaf))) {
+        (count >= 4 && !decode(segments[3], false, a, &leaf))) {
         route->kind = ROUTE_BAD_ESCAPE;
         return;
     }
-    route_resource(route, segments + 2, count - 2, leaf);
+    route_statistics(route, segments + 2, count - 2, leaf);
+    if (route->kind == ROUTE_NOT_FOUND && count <= 4)
+        route_resource(route, segments + 2, count - 2, leaf);
 }
 
 const char *route_name(const struct route *route)
@@ -163,6 +200,14 @@ const char *route_name(const struct route *route)
         return "suppressions import";
     case ROUTE_DOMAINS:
         return "domains";
+    case ROUTE_LOGS:
+        return "logs";
+    case ROUTE_STATS:
+        return "stats";
+    case ROUTE_TAGS:
+    case ROUTE_TAG:
+    case ROUTE_TAG_STATS:
+        return "tags";
     }
     return "(unknown)";
 }

@@ -22,7 +22,12 @@ enum route_kind {
     ROUTE_SUPPRESSION,         /* one address of a list */
     ROUTE_SUPPRESSIONS,        /* a list */
     ROUTE_SUPPRESSIONS_IMPORT, /* a list, as a file */
-    ROUTE_DOMAINS,             /* the domains themselves, or one, or something about one: leaf */
+    ROUTE_LOGS,                /* the Logs API, of all domains */
+    ROUTE_STATS,               /* of a domain, or of all */
+    ROUTE_TAGS,
+    ROUTE_TAG, /* leaf, or in the query */
+    ROUTE_TAG_STATS,
+    ROUTE_DOMAINS, /* the domains themselves, or one, or something about one: leaf */
 };
 
 struct route {

@@ -403,10 +403,12 @@ static void clause_take(struct filter *f, struct clause *c, size_t bytes)
 
 bool filter_add(struct filter *f, struct slice field, struct slice expression, struct slice *why)
 {
-    struct clause *c = clause_new(f, field, expression.len, why);
+    struct clause *c = filter_is_field(field) ? clause_new(f, field, expression.len, why) : NULL;
 
     if (c == NULL)
-        return false;
+        return filter_is_field(field)
+                   ? false
+                   : refuse(f, slice_head(field, 64), "that is no field to filter by", why);
     c->expression = arena_dup(f->arena, expression);
 
     struct parser p = {.arena = f->arena, .rest = c->expression, .kind = c->kind};
