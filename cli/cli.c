@@ -18,7 +18,9 @@ static const struct {
      "sent, bounce and complaint shares, what is held\n"
      "                           pause|resume|cancel NAME: the domain's newsletters"},
     {"events", cli_events, "the newest events, as the API gives them"},
-    {"deadletters", cli_deadletters, "messages from SES that were not understood, and why"},
+    {"deadletters", cli_deadletters,
+     "messages from SES that were not understood, and why; --search TEXT\n"
+     "                           show ID; replay|drop ID|all: read again, or forget"},
     {"check", cli_check, "does the store agree with itself: books, states, leases"},
     {"backup", cli_backup, "DIR: a consistent copy of the state, while all goes on"},
     {"key", cli_key, "new: a fresh API key, and its digest for proxy.conf"},

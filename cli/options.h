@@ -6,6 +6,7 @@
  *   --watch          draw again until there is nothing left to wait for
  *   --limit N        at most so many rows
  *   --domain NAME    only this domain
+ *   --search TEXT    only rows that contain it, in any case
  *   WORD …           what the subcommand is about: a batch id, a domain; before it a verb
  */
 #ifndef CLI_OPTIONS_H
@@ -18,7 +19,7 @@ enum { CLI_WORDS_MAX = 3 };
 enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 
 struct cli_options {
-    const char *config_path, *domain;
+    const char *config_path, *domain, *search;
     const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
     bool json, watch;
     uint32_t limit;

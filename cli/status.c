@@ -54,6 +54,11 @@ static void put_sending(struct buf *to, const cJSON *s)
         page_number(to, cli_number(s, "unresolved"), 0);
         buf_add_str(to, " placeholders had no value in the mails sent");
     }
+    if (cli_number(s, "deadletters") > 0) {
+        buf_add_str(to, "\ndead        ");
+        page_number(to, cli_number(s, "deadletters"), 0);
+        buf_add_str(to, " messages from SES were not understood: postern deadletters");
+    }
     if (json_get_bool(s, "account_sandbox", false))
         buf_add_str(to,
                     "\naccount     in SES's sandbox: only verified recipients are taken; ask AWS "

@@ -29,10 +29,13 @@
 #include "poller/queue.h"
 #include "shm/record.h"
 #include "store/batches.h"
+#include "store/deadletters.h"
 
 enum {
     TICK_BUSY_MS = 10,
     LEAVE_WITHIN_MS = 5000,
+    REPLAY_LOOK_MS = 1000, /* how often people's wishes are looked for */
+    REPLAYS_MAX = 64,      /* at once: the rest with the next look */
 };
 
 _Static_assert((int)SES_SUPPRESS_BOUNCE == (int)SUPPRESS_BOUNCE &&
@@ -50,6 +53,8 @@ struct poller {
     size_t queue_count;
     struct arena arena; /* of one message */
     struct buf packed, record;
+    uint64_t replay_mono_ms; /* the next look for dead letters to be replayed */
+    uint64_t replayed_end;   /* ring position behind the last of them */
     bool leaving;
     uint64_t leave_by_mono_ms;
     enum child_exit verdict;
@@ -159,14 +164,26 @@ static enum ring_result push(struct poller *p, uint64_t *end)
     return got;
 }
 
+/* wish_us: of a replay; else 0. */
 static enum ring_result push_deadletter(struct poller *p, struct slice source, struct slice body,
-                                        struct slice message_id, struct slice why, uint64_t *end)
+                                        struct slice message_id, struct slice why, uint64_t wish_us,
+                                        uint64_t *end)
 {
     struct record_deadletter r = {
-        .source = source, .why = why, .raw = body, .message_id = message_id};
+        .source = source, .why = why, .raw = body, .message_id = message_id, .wish_us = wish_us};
 
     buf_reset(&p->record);
     record_deadletter_encode(&p->record, &r);
+    return push(p, end);
+}
+
+static enum ring_result push_replayed(struct poller *p, const struct deadletter_wish *wish,
+                                      uint64_t *end)
+{
+    struct record_replayed r = {.id = slice_of(wish->id, DEADLETTER_ID_BYTES), .wish_us = wish->us};
+
+    buf_reset(&p->record);
+    record_replayed_encode(&p->record, &r);
     return push(p, end);
 }
 
@@ -197,12 +214,11 @@ static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64
     return push(p, end);
 }
 
-/* queue_taker: all records of a message, or none. A repeat of the first ones after a full ring has
- * the same ids, so it is stored once. */
-static int take(void *arg, struct slice queue_url, struct slice body, bool intact,
-                struct slice message_id, uint64_t *end)
+/* All records of a message, or none. A repeat of the first ones after a full ring has the same ids,
+ * so it is stored once. wish: of a dead letter's replay, or NULL. As queue_taker answers. */
+static int take_message(struct poller *p, struct slice queue_url, struct slice body, bool intact,
+                        struct slice message_id, const struct deadletter_wish *wish, uint64_t *end)
 {
-    struct poller *p = arg;
     struct ses_event *events;
     size_t count = 0;
     struct slice why = SLICE("damaged on its way: its MD5 differs");
@@ -228,7 +244,10 @@ static int take(void *arg, struct slice queue_url, struct slice body, bool intac
             store_end_read(t);
     }
     if (verdict == SES_DEADLETTER && got == RING_OK)
-        got = push_deadletter(p, queue_url, body, message_id, why, end);
+        got =
+            push_deadletter(p, queue_url, body, message_id, why, wish != NULL ? wish->us : 0, end);
+    else if (wish != NULL && got == RING_OK)
+        got = push_replayed(p, wish, end);
     if (got == RING_TOO_LONG) {
         log_error("a message of %zu bytes does not go into the ring: it stays in SQS", body.len);
         return 0;
@@ -239,6 +258,63 @@ static int take(void *arg, struct slice queue_url, struct slice body, bool intac
         return -1;
     }
     return got == RING_OK ? 1 : 0;
+}
+
+static int take(void *arg, struct slice queue_url, struct slice body, bool intact,
+                struct slice message_id, uint64_t *end)
+{
+    return take_message(arg, queue_url, body, intact, message_id, NULL, end);
+}
+
+/* -------- dead letters that are to be read again -------- */
+
+/* False when there is no room for more. */
+static bool replay_one(struct poller *p, const struct deadletter_wish *wish)
+{
+    struct arena kept = {0};
+    struct deadletter d;
+    struct err err;
+    uint64_t end;
+    int got = 1;
+
+    struct store_txn *t = store_begin_read(p->store, &err);
+    if (t == NULL)
+        return false;
+    bool found = deadletter_get(t, wish->id, &d);
+    d.source = found ? arena_dup(&kept, d.source) : slice_none();
+    d.raw = found ? arena_dup(&kept, d.raw) : slice_none();
+    d.message_id = found ? arena_dup(&kept, d.message_id) : slice_none();
+    store_end_read(t);
+    if (found)
+        got = take_message(p, d.source, d.raw, true, d.message_id, wish, &end);
+    if (found && got == 1)
+        p->replayed_end = end;
+    arena_fini(&kept);
+    return got == 1;
+}
+
+/* One poller does it. What it has pushed must be committed before it looks again: the wish is there
+ * until then. */
+static void replay(struct poller *p)
+{
+    struct deadletter_wish wishes[REPLAYS_MAX];
+    uint64_t now_ms = clock_mono_ms();
+    struct err err;
+
+    if (p->me->slot->index != 0 || now_ms < p->replay_mono_ms ||
+        ring_tail(p->me->slot->up) < p->replayed_end)
+        return;
+    p->replay_mono_ms = now_ms + REPLAY_LOOK_MS;
+    struct store_txn *t = store_begin_read(p->store, &err);
+    if (t == NULL)
+        return;
+    size_t count = deadletter_wishes(t, wishes, REPLAYS_MAX);
+    store_end_read(t);
+    for (size_t i = 0; i < count; i++)
+        if (!replay_one(p, &wishes[i]))
+            return;
+    if (count == REPLAYS_MAX)
+        p->replay_mono_ms = now_ms;
 }
 
 /* -------- the loop -------- */
@@ -271,6 +347,8 @@ static void advance(struct poller *p)
 
     if (!p->leaving && !store_is_there(p))
         return;
+    if (!p->leaving)
+        replay(p);
 
     /* Position 0 is "nothing yet": a ring begins there, and so does a message without records. */
     uint64_t heard_ms = UINT64_MAX;

@@ -38,8 +38,9 @@ enum record_kind {
     RECORD_CONTROLLED,
     RECORD_UNHEARD,
     RECORD_SUPPRESS,
+    RECORD_REPLAYED,
 };
-enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
+enum { RECORD_KIND_LAST = RECORD_REPLAYED };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -137,7 +138,13 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
     F(1, text, source, REQUIRED) /* queue URL */                                                   \
     F(2, text, why, REQUIRED)                                                                      \
     F(3, text, raw, REQUIRED)                                                                      \
-    F(4, text, message_id, REQUIRED) /* SQS's, so that a redelivery is the same row */
+    F(4, text, message_id, REQUIRED) /* SQS's, so that a redelivery is the same row */             \
+    F(5, u64, wish_us, OPTIONAL)     /* a replay's: of the wish that was carried out */
+
+/* poller → writer: this dead letter is understood now; its events stand before this record. */
+#define REPLAYED(F)                                                                                \
+    F(1, text, id, REQUIRED)     /* DEADLETTER_ID_BYTES */                                         \
+    F(2, u64, wish_us, REQUIRED) /* of the wish that was carried out */
 
 /* sender → writer: SES's own suppression list no longer holds this address. */
 #define LIFTED(F)                                                                                  \
@@ -149,12 +156,13 @@ enum { RECORD_KIND_LAST = RECORD_SUPPRESS };
 #define CONTROL(F)                                                                                 \
     F(1, u32, verb, REQUIRED)     /* enum control_verb */                                          \
     F(2, u64, batch_id, OPTIONAL) /* 0 = the domain is meant */                                    \
-    F(3, text, domain, OPTIONAL)  /* as configured, any case */
+    F(3, text, domain, OPTIONAL)  /* as configured, any case */                                    \
+    F(4, text, ids, OPTIONAL)     /* of dead letters, DEADLETTER_ID_BYTES each */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
     F(2, text, text, OPTIONAL)   /* words for a person; CONTROL_STATUS: a JSON object */           \
-    F(3, u32, count, OPTIONAL)   /* recipients concerned */
+    F(3, u32, count, OPTIONAL)   /* recipients or dead letters concerned */
 
 enum hold_reason {
     HOLD_QUOTA = 1, /* the daily quota is used up */
@@ -169,6 +177,8 @@ enum control_verb {
     CONTROL_RESUME,
     CONTROL_CANCEL, /* recipients not yet given to SES are cancelled */
     CONTROL_RESEND, /* recipients that ended as failed before SES took them are pending again */
+    CONTROL_REPLAY, /* dead letters: a poller is to read them again */
+    CONTROL_DROP,   /* dead letters: gone for good */
 };
 
 enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
@@ -227,6 +237,7 @@ RECORD_STRUCT(lease, LEASE)
 RECORD_STRUCT(outcomes, OUTCOMES)
 RECORD_STRUCT(event, EVENT)
 RECORD_STRUCT(deadletter, DEADLETTER)
+RECORD_STRUCT(replayed, REPLAYED)
 RECORD_STRUCT(lifted, LIFTED)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)

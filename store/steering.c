@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "mail/form.h"
+#include "store/deadletters.h"
 #include "store/events.h"
 #include "store/runs.h"
 #include "store/scheduler.h"
@@ -180,6 +181,8 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
         buf_printf(words, "%" PRIu32 " recipients that had failed are sent again", *count);
         return 0;
     case CONTROL_STATUS:
+    case CONTROL_REPLAY:
+    case CONTROL_DROP:
         break;
     }
     return 0;
@@ -241,6 +244,8 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
         buf_add_str(words, "say which batch is to be sent again");
         return 0;
     case CONTROL_STATUS:
+    case CONTROL_REPLAY:
+    case CONTROL_DROP:
         break;
     }
     return 0;
@@ -410,6 +415,7 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
         open += open_count(s->active[i]);
     json_put_u64(to, "open", open);
     json_put_u64(to, "batches_open", s->active_count);
+    json_put_u64(to, "deadletters", deadletter_count(t));
     put_holds(s, to);
     put_store(t, to);
     json_put_name(to, "batches");

@@ -463,7 +463,18 @@ static int apply_deadletter(struct store_txn *t, const struct record_deadletter 
 
     log_warn("a message of %.*s was not understood and is kept: %.*s (postern deadletters)",
              SLICE_ARGS(r->source), SLICE_ARGS(r->why));
-    return deadletter_put(t, &letter, err) < 0 ? -1 : 0;
+    if (deadletter_put(t, &letter, err) < 0)
+        return -1;
+    return r->wish_us == 0 ? 0 : deadletter_wish_end(t, letter.id, r->wish_us, err);
+}
+
+static int apply_replayed(struct store_txn *t, const struct record_replayed *r, struct err *err)
+{
+    if (r->id.len != DEADLETTER_ID_BYTES) {
+        log_error("a replay from a poller names no dead letter: passed over");
+        return 0;
+    }
+    return deadletter_delete(t, r->id.ptr, err) < 0 ? -1 : 0;
 }
 
 /* -------- one record -------- */
@@ -478,7 +489,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
-        return kind == RECORD_EVENT || kind == RECORD_DEADLETTER;
+        return kind == RECORD_EVENT || kind == RECORD_DEADLETTER || kind == RECORD_REPLAYED;
     case ROLE_WRITER:
     case ROLE_SANDBOX:
         break;
@@ -499,6 +510,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_outcomes outcomes;
         struct record_event event;
         struct record_deadletter deadletter;
+        struct record_replayed replayed;
         struct record_lifted lifted;
         struct record_unheard unheard;
     } r;
@@ -547,6 +559,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_deadletter_decode(bytes, &r.deadletter))
             return 0;
         got = apply_deadletter(t, &r.deadletter, err);
+        break;
+    case RECORD_REPLAYED:
+        if (!record_replayed_decode(bytes, &r.replayed))
+            return 0;
+        got = apply_replayed(t, &r.replayed, err);
         break;
     case RECORD_LIFTED:
         if (!record_lifted_decode(bytes, &r.lifted))
@@ -685,7 +702,10 @@ static int obey(struct writer *w, struct store_txn *t, struct err *err)
         enum answer_verdict verdict;
         uint32_t count;
         buf_reset(&w->scratch);
-        if (scheduler_control(w->scheduler, t, &r, &verdict, &count, &w->scratch, err) != 0)
+        bool letters = r.verb == CONTROL_REPLAY || r.verb == CONTROL_DROP;
+        if ((letters
+                 ? deadletter_control(t, &r, clock_wall_us(), &verdict, &count, &w->scratch, err)
+                 : scheduler_control(w->scheduler, t, &r, &verdict, &count, &w->scratch, err)) != 0)
             return -1;
         control_answer(w->control, &(struct record_controlled){.verdict = (uint32_t)verdict,
                                                                .text = buf_slice(&w->scratch),

@@ -33,6 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(outcomes);
     TRY(event);
     TRY(deadletter);
+    TRY(replayed);
     TRY(lifted);
     TRY(control);
     TRY(controlled);

@@ -110,6 +110,7 @@ static void the_envelope_of_every_kind_is_known(void **unused)
     TRY(outcomes, RECORD_OUTCOMES);
     TRY(event, RECORD_EVENT);
     TRY(deadletter, RECORD_DEADLETTER);
+    TRY(replayed, RECORD_REPLAYED);
     TRY(lifted, RECORD_LIFTED);
     TRY(control, RECORD_CONTROL);
     TRY(controlled, RECORD_CONTROLLED);
