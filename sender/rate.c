@@ -20,17 +20,21 @@ uint64_t rate_allowed(const struct config *config, uint64_t account_rate_milli, 
 {
     uint64_t fixed = (uint64_t)config->sender.rate_per_s * 1000;
     uint64_t known = account_rate_milli;
+    uint64_t most =
+        known - known * (1000 - RATE_MARGIN) / 1000; /* whatever the configuration says */
 
     switch (config->sender.rate_kind) {
     case RATE_FIXED:
-        return known != 0 && known < fixed ? known : fixed;
-    case RATE_SHARE:
+        return known != 0 && most < fixed ? most : fixed;
+    case RATE_SHARE: {
+        uint64_t share = known * config->sender.rate_percent / 100 + (known < 100);
         if (known != 0)
-            return known * config->sender.rate_percent / 100 + (known < 100);
+            return share < most ? share : most;
         break;
+    }
     case RATE_AUTO:
         if (known != 0)
-            return known - known * (1000 - RATE_MARGIN) / 1000;
+            return most;
         break;
     }
     return refused ? RATE_WHEN_REFUSED_MILLI : 0;

@@ -722,12 +722,16 @@ static void the_rate_is_the_accounts_or_what_the_configuration_says(void **state
     assert_int_equal(rate_allowed(&c, 0, true), 1000);
     c.sender.rate_kind = RATE_FIXED;
     c.sender.rate_per_s = 20;
-    assert_int_equal(rate_allowed(&c, 14000, false), 14000);
+    assert_int_equal(rate_allowed(&c, 14000, false), 13790); /* nor beyond it */
+    assert_int_equal(rate_allowed(&c, 20000, false), 19700);
+    assert_int_equal(rate_allowed(&c, 20100, false), 19799); /* within the margin */
     assert_int_equal(rate_allowed(&c, 50000, false), 20000);
     assert_int_equal(rate_allowed(&c, 0, false), 20000);
     c.sender.rate_kind = RATE_SHARE;
     c.sender.rate_percent = 50;
     assert_int_equal(rate_allowed(&c, 14000, false), 7000);
+    c.sender.rate_percent = 100;
+    assert_int_equal(rate_allowed(&c, 14000, false), 13790);
 }
 
 static void the_share_falls_by_what_was_refused_and_recovers_slowly(void **state)
