@@ -260,7 +260,7 @@ static void pages_work(struct exchange *x, struct event_pages *p)
             turns_wait(x->service->turns, p);
         return;
     }
-    if (!full && !p->page.cut && p->query.until_us < p->covered_us) {
+    if (event_pages_goes_on(p)) {
         event_page_go_on(&p->page, p->query.until_us);
         announce(x, p);
         return;
@@ -272,20 +272,11 @@ static void pages_work(struct exchange *x, struct event_pages *p)
         pages_done(x, p);
 }
 
-void event_pages_answer(struct exchange *x, struct event_pages *p)
+bool event_pages_begin(struct event_pages *p, uint64_t watermark_us)
 {
     struct event_query *q = &p->query;
     bool upwards = q->ascending != (q->backwards || q->last_page);
-    uint64_t watermark_us;
 
-    p->started_mono_ms = clock_mono_ms();
-    p->exchange = x;
-    x->pending = p;
-    q->look_max = TURN_ROWS;
-    if (!read_watermark(x, q, &watermark_us)) {
-        reply_not_ready(x, p);
-        return;
-    }
     if (p->ends_now && p->covered_us > watermark_us && p->covered_us - watermark_us <= FRESH_US)
         p->covered_us = watermark_us;
     p->range_until_us = p->covered_us;
@@ -293,12 +284,31 @@ void event_pages_answer(struct exchange *x, struct event_pages *p)
     if (!upwards && q->has_position && !q->last_page && q->position.timestamp_us < p->covered_us)
         p->covered_us = q->position.timestamp_us;
     q->until_us = p->covered_us;
-    if (p->covered_us <= watermark_us || q->from_us > p->covered_us) {
+    if (p->covered_us <= watermark_us || q->from_us > p->covered_us)
+        return true;
+    if (!upwards || q->from_us > watermark_us)
+        return false;
+    q->until_us = watermark_us; /* often enough for a page */
+    return true;
+}
+
+bool event_pages_goes_on(const struct event_pages *p)
+{
+    return p->page.count < p->query.limit && !p->page.cut && p->query.until_us < p->covered_us;
+}
+
+void event_pages_answer(struct exchange *x, struct event_pages *p)
+{
+    uint64_t watermark_us;
+
+    p->started_mono_ms = clock_mono_ms();
+    p->exchange = x;
+    x->pending = p;
+    p->query.look_max = TURN_ROWS;
+    if (!read_watermark(x, &p->query, &watermark_us))
+        reply_not_ready(x, p);
+    else if (event_pages_begin(p, watermark_us))
         pages_work(x, p);
-    } else if (upwards && q->from_us <= watermark_us) {
-        q->until_us = watermark_us; /* often enough for a page */
-        pages_work(x, p);
-    } else {
+    else
         announce(x, p);
-    }
 }

@@ -40,6 +40,14 @@ enum { TOTAL_MAX = 10000 };
  * covered when reply is called. */
 void event_pages_answer(struct exchange *x, struct event_pages *p);
 
+/* The rule alone, without the process around it. Before reading, with the stored watermark: sets
+ * query.until_us and narrows covered_us. True: what lies up to until_us can be read now. False: the
+ * watermark has to be covered_us first. */
+bool event_pages_begin(struct event_pages *p, uint64_t watermark_us);
+/* After reading: the page is not full, and there may be more up to covered_us, which the watermark
+ * has to be first; event_page_go_on() then. */
+bool event_pages_goes_on(const struct event_pages *p);
+
 /* Pages whose turn has not come yet; one for each process. */
 struct event_turns;
 struct event_turns *event_turns_create(struct event_base *base); /* NULL: no event */

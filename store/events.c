@@ -154,18 +154,18 @@ int watermark_raise(struct store_txn *t, struct slice domain, uint64_t until_us,
     return store_put(t, DB_WATERMARKS, key_slice(&k), key_slice(&value), err);
 }
 
+/* The watermark wins over the clock, which may have been set back: such a time is in the future, and
+ * is shown to nobody before it has come. */
 static uint64_t timestamp_for(uint64_t ses_us, uint64_t watermark_us, uint64_t now_us)
 {
-    uint64_t us = ses_us;
+    uint64_t us = ses_us < now_us ? ses_us : now_us, least_us = 0;
 
-    if (watermark_us != 0 && us < watermark_us + WATERMARK_STEP_US)
-        us = watermark_us + WATERMARK_STEP_US;
-    if (us > now_us)
-        us = now_us;
-    if (us <= watermark_us) /* the clock was set back: not being seen is worse than being early */
-        us = watermark_us + 1;
+    if (watermark_us != 0)
+        least_us = watermark_us + WATERMARK_STEP_US;
+    if (us < least_us)
+        us = least_us;
     if (us % US == 0)
-        us += us < now_us || us <= watermark_us + 1 ? 1 : UINT64_MAX; /* else one down */
+        us += us < now_us || us == least_us ? 1 : UINT64_MAX; /* else one down */
     return us;
 }
 

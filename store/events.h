@@ -22,10 +22,11 @@
 
 enum { WATERMARK_STEP_US = 1000000 };
 
-/* Stores e, and counts it (store/counters.h), under timestamp max(e->ses_us, watermark + 1 s), made non-integral, never above now_us
- * (SES's clock may be ahead) and sets e->timestamp_us. Returns 1 when stored, 0 when that id was
- * there already (nothing changed) or the event is older than the ids that are kept (counted as too
- * old: it may be a repeat), -1 on failure. */
+/* Stores e, and counts it (store/counters.h), under timestamp max(e->ses_us, watermark + 1 s), made
+ * non-integral, and sets e->timestamp_us. Never above now_us (SES's clock may be ahead), unless the
+ * clock was set back behind the watermark. Returns 1 when stored, 0 when that id was there already
+ * (nothing changed) or the event is older than the ids that are kept (counted as too old: it may be
+ * a repeat), -1 on failure. */
 int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err);
 
 /* The `accepted` events of recipients of a batch, the first of them number `first` among those that
