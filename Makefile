@@ -21,7 +21,7 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             submission variables
 aws_SRC := credentials error http ses sign sqs
 store_SRC := backup batch_write batches check control_client counters deadletters events events_read gates key reputation store suppressions
-writer_SRC := control holds retention run_heap runs scheduler steering writer
+writer_SRC := control holds retention run_heap runs scheduler silence steering writer
 httpd_SRC := auth body domains event_pages events health httpd inbox logs messages reply route server stats strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
 sender_SRC := compiled lifter outbox rate sender

@@ -86,6 +86,7 @@ static const struct setting settings[] = {
     {"guard", "soft_bounce_window", TYPE_DURATION, AT(guard.soft_bounce_window_ms), "30d", 1000, TEN_YEARS_MS, true, "within which they count"},
     {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
     {"poller", "receives", TYPE_COUNT, AT(poller.receives), "4", 1, 32, true, "long polls in flight per queue"},
+    {"poller", "silence", TYPE_DURATION, AT(poller.silence_ms), "15m", 0, TEN_YEARS_MS, true, "mail goes out and no event comes back for so long: an alarm in /health, status and log; 0s = never"},
     {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "AWS region, as eu-west-1"},
     {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "section of the shared credentials file"},
     {"aws", "access_key_id", TYPE_TEXT, AT(aws.access_key_id), "", 0, 0, true, "AWS's; with secret_access_key"},

@@ -87,7 +87,8 @@ struct config {
     } guard;
     struct {
         unsigned children;
-        unsigned receives; /* long polls in flight per queue and poller */
+        unsigned receives;   /* long polls in flight per queue and poller */
+        uint64_t silence_ms; /* mail without any event for so long is an alarm; 0 = never */
     } poller;
     struct {
         char *region, *profile;

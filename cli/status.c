@@ -66,6 +66,45 @@ static void put_sending(struct buf *to, const cJSON *s)
     buf_add_str(to, "\n");
 }
 
+static void put_events(struct buf *to, const cJSON *s)
+{
+    const cJSON *e = json_get(s, "events");
+    uint64_t now = clock_wall_ms(), heard = cli_number(e, "heard_ms"),
+             unheard = cli_number(e, "unheard");
+
+    buf_add_str(to, "events      ");
+    page_number(to, cli_number(e, "stored"), 0);
+    buf_add_str(to, " since the start, ");
+    page_number(to, cli_number(e, "late"), 0);
+    buf_add_str(to, " put behind what readers knew, ");
+    page_number(to, cli_number(e, "repeated"), 0);
+    buf_add_str(to, " repeats");
+    if (heard > 0) {
+        buf_add_str(to, "; the queues are read up to ");
+        page_duration(to, now > heard ? now - heard : 0);
+        buf_add_str(to, " ago");
+    }
+    buf_add_byte(to, '\n');
+    if (unheard > 0) {
+        buf_add_str(to, "alarm       ");
+        page_number(to, unheard, 0);
+        buf_add_str(to, " mails went out and no event comes back\n            → look at the "
+                        "configuration set's event destination, the topic's subscription, the "
+                        "queue's policy\n");
+    }
+    for (const cJSON *r = json_first(json_get(e, "read")); r != NULL; r = r->next) {
+        uint64_t until_us = cli_number(r, "until_us");
+        buf_printf(to, "read        %.*s: ", SLICE_ARGS(json_get_text(r, "domain")));
+        if (until_us == 0)
+            buf_add_str(to, "its events were never read");
+        else {
+            buf_add_str(to, "events up to ");
+            page_time(to, until_us / 1000, now);
+        }
+        buf_add_byte(to, '\n');
+    }
+}
+
 static void put_store(struct buf *to, const cJSON *s)
 {
     const cJSON *store = json_get(s, "store");
@@ -132,6 +171,7 @@ static int show_once(const struct config *config, const struct cli_options *o, s
     } else {
         put_sending(&text, s);
         put_store(&text, s);
+        put_events(&text, s);
         put_holds(&text, s);
         put_processes(&text, s);
         page_draw(page, &text);

@@ -48,6 +48,11 @@ void health_handle(struct exchange *x)
         buf_add_slice(&body, buf_slice(&reasons));
         buf_add_byte(&body, ']');
     }
+    /* It can take mail and keep it; but somebody should look. */
+    if (atomic_load_explicit(&s->me->gauges->unheard_count, memory_order_relaxed) > 0) {
+        json_put_name(&body, "alarms");
+        buf_add_str(&body, "[\"mail goes out and no event comes back\"]");
+    }
     buf_add_str(&body, "}");
     buf_fini(&reasons);
     if (ill)

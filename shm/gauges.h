@@ -57,6 +57,11 @@ struct gauges {
         unresolved_count; /* senders: placeholders without a value, of mails rendered */
     _Atomic uint32_t account_is_sandbox; /* sender 0, from GetAccount */
     _Atomic uint64_t writer_commits, writer_records;
+    /* the writer, since its start: events stored, those of them that were put behind what readers
+     * had been told already, repeats */
+    _Atomic uint64_t events_stored, events_late, events_repeated;
+    _Atomic uint64_t event_last_wall_ms; /* when the last one came; 0 = none yet */
+    _Atomic uint64_t unheard_count; /* mails sent since the last event, when that is an alarm */
 };
 
 struct gauges *gauges_create(struct err *err);

@@ -395,6 +395,37 @@ static void put_store(struct store_txn *t, struct buf *to)
     buf_add_byte(to, '}');
 }
 
+/* heard_wall_ms: what was queued before has been read; 0 = not known. */
+static void put_events(struct scheduler *s, struct store_txn *t, struct buf *to)
+{
+    struct gauges *g = s->me->gauges;
+    uint64_t heard_ms = UINT64_MAX;
+
+    for (size_t i = 0; i < s->me->slot_count; i++)
+        if (s->me->slots[i].role == ROLE_POLLER) {
+            uint64_t ms = atomic_load(&g->slots[s->me->slots[i].gauge].heard_wall_ms);
+            heard_ms = ms < heard_ms ? ms : heard_ms;
+        }
+    json_put_name(to, "events");
+    buf_add_byte(to, '{');
+    json_put_u64(to, "stored", atomic_load(&g->events_stored));
+    json_put_u64(to, "repeated", atomic_load(&g->events_repeated));
+    json_put_u64(to, "late", atomic_load(&g->events_late));
+    json_put_u64(to, "last_ms", atomic_load(&g->event_last_wall_ms));
+    json_put_u64(to, "heard_ms", heard_ms == UINT64_MAX ? 0 : heard_ms);
+    json_put_u64(to, "unheard", atomic_load(&g->unheard_count));
+    json_put_name(to, "read");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i < s->me->config->domain_count; i++) {
+        struct slice name = slice_str(s->me->config->domains[i].name);
+        buf_add_str(to, i > 0 ? ",{" : "{");
+        json_put_str(to, "domain", name);
+        json_put_u64(to, "until_us", watermark_read(t, name));
+        buf_add_byte(to, '}');
+    }
+    buf_add_str(to, "]}");
+}
+
 static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
 {
     struct gauges *g = s->me->gauges;
@@ -418,6 +449,7 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     json_put_u64(to, "deadletters", deadletter_count(t));
     put_holds(s, to);
     put_store(t, to);
+    put_events(s, t, to);
     json_put_name(to, "batches");
     buf_add_byte(to, '[');
     for (size_t i = 0; i < s->active_count && i < BATCHES_SHOWN; i++) {

@@ -25,6 +25,7 @@
 
 #include <assert.h>
 #include <event2/event.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -45,6 +46,7 @@
 #include "store/events.h"
 #include "store/retention.h"
 #include "store/scheduler.h"
+#include "store/silence.h"
 #include "store/store.h"
 #include "store/suppressions.h"
 
@@ -79,6 +81,7 @@ struct writer {
     struct store *store;
     struct scheduler *scheduler;
     struct retention *retention;
+    struct silence silence;
     uint64_t let_go_mono_ms;   /* when it had its last step */
     struct link *links;        /* me->slot_count */
     struct store_txn *loading; /* while it opens */
@@ -421,6 +424,18 @@ static int apply_effects(struct writer *w, struct store_txn *t, const struct rec
                     err);
 }
 
+/* What is given up with its transaction comes again and counts twice: these are for people. */
+static void count_event(struct writer *w, const struct event *e, bool stored)
+{
+    struct gauges *g = w->me->gauges;
+
+    silence_heard(&w->silence, atomic_load(&g->sent_count));
+    atomic_store(&g->event_last_wall_ms, clock_wall_ms());
+    atomic_fetch_add(stored ? &g->events_stored : &g->events_repeated, 1);
+    if (stored && e->timestamp_us >= e->ses_us + WATERMARK_STEP_US)
+        atomic_fetch_add(&g->events_late, 1);
+}
+
 static int apply_event(struct writer *w, struct store_txn *t, const struct record_event *r,
                        struct err *err)
 {
@@ -443,6 +458,7 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
     int got = event_put(t, &e, now_us, err);
     if (got < 0)
         return -1;
+    count_event(w, &e, got > 0);
     if (got == 0)
         return 0; /* a repeat: its effects are there already */
     if (r->batch_id != 0 &&
@@ -856,6 +872,24 @@ static void on_request(void *arg)
     event_active(w->doorbell, EV_READ, 0);
 }
 
+/* Said once, when it begins and when it is over. */
+static void listen_for_silence(struct writer *w, uint64_t now_ms)
+{
+    struct gauges *g = w->me->gauges;
+    uint64_t before = atomic_load(&g->unheard_count);
+    uint64_t unheard = silence_of(&w->silence, atomic_load(&g->sent_count), now_ms,
+                                  w->me->config->poller.silence_ms);
+
+    atomic_store(&g->unheard_count, unheard);
+    if (unheard > 0 && before == 0)
+        log_error("%" PRIu64 " mails went out and no event came back for %" PRIu64
+                  " s: is the configuration set's event destination on, the queue subscribed to "
+                  "its topic, and does the queue's policy let the topic send?",
+                  unheard, w->me->config->poller.silence_ms / 1000);
+    else if (unheard == 0 && before > 0)
+        log_info("events come again");
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct writer *w = arg;
@@ -867,6 +901,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         w->readers_checked_mono_ms = now_ms;
         (void)store_sweep_readers(w->store);
     }
+    listen_for_silence(w, now_ms);
     take_turn(w);
 }
 

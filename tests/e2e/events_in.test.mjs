@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, describe, it } from 'node:test';
-import { Postern, domain, jsonLines, key, stopAll, waitFor } from './harness.mjs';
+import { Postern, domain, jsonLines, key, newsletterForm, readers, startSandbox, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
 
@@ -149,11 +149,11 @@ describe('dead letters', () => {
     const one = list('--search', 'late-2')[0];
     await waitFor('a poller that knows it', () => JSON.parse(postern.cli('deadletters', '--json', 'replay', one.id)).kept === 0);
     assert.equal(list().length, 4);
-    const got = await postern.walk('event=delivered', { domain: 'added.example' });
+    const got = await waitFor('its event', async () => ((list) => list.length > 0 && list)(await postern.walk('event=delivered', { domain: 'added.example' })));
     assert.deepEqual(got.map((e) => [e.recipient, e['ses-id']]), [['r2@example.net', 'late-2']]);
 
     assert.match(postern.cli('deadletters', 'replay', 'all'), /^2 understood, and their events stored; 2 still not\n/);
-    assert.equal((await postern.walk('event=delivered', { domain: 'added.example' })).length, 3);
+    await waitFor('all three', async () => (await postern.walk('event=delivered', { domain: 'added.example' })).length === 3);
     assert.deepEqual(list().map((l) => l.why).sort(), ['an SES event of an unknown type, or without its mail', 'not JSON']);
 
     assert.equal(postern.cli('deadletters', 'drop', 'all', '--search', 'unknown type'), '1 dropped\n');
@@ -181,10 +181,42 @@ describe('dead letters', () => {
     process.kill(pid('writer 0'), 'SIGKILL');
     await asked;
     await waitFor('none left', () => JSON.parse(postern.cli('status', '--json')).deadletters === 0 || (postern.cli('deadletters', '--json', 'replay', 'all'), false), 20000);
-    const got = await postern.walk('event=delivered', { domain: 'added.example' });
+    const got = await waitFor('their events', async () => ((list) => list.length >= 300 && list)(await postern.walk('event=delivered', { domain: 'added.example' })));
     assert.equal(got.length, 300);
     assert.equal(new Set(got.map((e) => e.recipient)).size, 300);
     await postern.stop();
     aws.stop();
+  });
+});
+
+describe('silence', () => {
+  it('of events while mail goes out is an alarm, until one comes', async () => {
+    const sandbox = await startSandbox();
+    await sandbox.set({ bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0 });
+    // A queue that no topic speaks to.
+    const of = (queue) => `aws { region = "us-east-1" access_key_id = "sandbox" secret_access_key = "sandbox-secret-key"
+      ses_endpoint = "${sandbox.url}" sqs_endpoint = "${sandbox.url}" } queues { newsletter_events = "${sandbox.url}/000000000000/${queue}" }`;
+    const postern = await Postern.start({ sandbox, aws: of('elsewhere'), sections: { poller: 'silence = "1s"' } });
+    const health = async () => {
+      const res = await fetch(`${postern.url}/health`);
+      assert.equal(res.status, 200); // it can take mail all the same
+      return res.json();
+    };
+    assert.deepEqual(await health(), { status: 'ok' });
+    await postern.post(newsletterForm(readers(30)));
+    const { alarms } = await waitFor('the alarm', async () => ((h) => h.alarms && h)(await health()));
+    assert.deepEqual(alarms, ['mail goes out and no event comes back']);
+    assert.match(postern.cli('status'), /alarm +30 mails went out and no event comes back/);
+    assert.match(postern.cli('status'), new RegExp(`read +${domain}: its events were never read`));
+    assert.match(postern.log(), /30 mails went out and no event came back for 1 s: is the configuration set's event destination on/);
+
+    fs.writeFileSync(postern.confFile, fs.readFileSync(postern.confFile, 'utf8').replace('/elsewhere"', '/newsletter-events-queue"'));
+    postern.child.kill('SIGHUP');
+    await waitFor('events', () => ((e) => e.stored >= 30 && e.unheard === 0 && e.heard_ms > 0)(JSON.parse(postern.cli('status', '--json')).events));
+    assert.equal((await health()).alarms, undefined);
+    await postern.request('GET', `/v3/${domain}/events`);
+    assert.match(postern.cli('status'), new RegExp(`read +${domain}: events up to `));
+    await postern.stop();
+    sandbox.child.kill();
   });
 });
