@@ -4,7 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 node=$(scripts/node.sh)
 "$node" tests/bench/bench.mjs
-make --no-print-directory build/release/tests/bench/fake_ses >/dev/null
+make --no-print-directory build/release/tests/bench/fake_ses build/release/tests/bench/fake_sqs >/dev/null
+echo
+"$node" tests/bench/intake.mjs
 echo
 "$node" tests/bench/send.mjs
 echo

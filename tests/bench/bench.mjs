@@ -9,9 +9,9 @@
 //
 // A machine's figures are compared with themselves: ratios, not milliseconds, carry over.
 import fs from 'node:fs';
-import http from 'node:http';
 import os from 'node:os';
-import { Postern, isSettled, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor, domain, key } from '../e2e/harness.mjs';
+import { Postern, isSettled, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
+import { submit, walk } from './measure.mjs';
 
 const html = `<html><body>${'<p>Hello %recipient.first_name_2%, a paragraph of ordinary words as newsletters have them.</p>'.repeat(1100)}</body></html>`.slice(0, 100 * 1024);
 const quantile = (list, q) => [...list].sort((a, b) => a - b)[Math.min(list.length - 1, Math.floor(q * list.length))];
@@ -34,52 +34,6 @@ const pssMiB = (pids) =>
     }
   }, 0);
 
-const agent = new http.Agent({ keepAlive: true, maxSockets: 8 });
-function call(port, method, path, body, headers = {}) {
-  return new Promise((resolve, reject) => {
-    const req = http.request({ port, host: '127.0.0.1', method, path, agent, headers: { Authorization: `Basic ${Buffer.from(`api:${key}`).toString('base64')}`, ...headers } }, (res) => {
-      const chunks = [];
-      res.on('data', (c) => chunks.push(c));
-      res.on('end', () => resolve({ status: res.statusCode, body: Buffer.concat(chunks) }));
-    });
-    req.on('error', reject);
-    req.end(body);
-  });
-}
-
-async function posts(postern, forms, concurrency = 2) {
-  const times = [];
-  const queue = [...forms];
-  await Promise.all(
-    Array.from({ length: concurrency }, async () => {
-      for (let form = queue.shift(); form; form = queue.shift()) {
-        const at = performance.now();
-        const res = await call(postern.port, 'POST', `/v3/${domain}/messages`, form.body, { 'Content-Type': `multipart/form-data; boundary=${form.boundary}`, 'Content-Length': form.body.length });
-        if (res.status !== 200) throw new Error(`${res.status} ${res.body}`);
-        times.push(performance.now() - at);
-      }
-    }),
-  );
-  return times;
-}
-
-async function walk(postern, query) {
-  let path = `/v3/${domain}/events?${query}`;
-  let count = 0;
-  let pages = 0;
-  for (;;) {
-    const res = await call(postern.port, 'GET', path);
-    if (res.status !== 200) throw new Error(`${res.status} ${res.body}`);
-    const paging = res.body.lastIndexOf('"paging"');
-    const n = res.body.subarray(0, paging).toString('latin1').split('"log-level"').length - 1;
-    if (n === 0) return { count, pages };
-    count += n;
-    pages++;
-    const next = JSON.parse(`{${res.body.subarray(paging)}`).paging.next;
-    path = new URL(next).pathname;
-  }
-}
-
 const quiet = { bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, max_send_rate: 1e6, verify_body: false };
 
 try {
@@ -91,15 +45,15 @@ try {
 
   const later = [['o:deliverytime', String(Math.floor(Date.now() / 1000) + 86400)]];
   const forms = Array.from({ length: 60 }, (_, i) => newsletterForm(readers(1000, 'later', i * 1000), { html, extra: later }));
-  await posts(postern, forms.slice(0, 4));
-  const accept = await posts(postern, forms.slice(4));
+  await submit(postern, forms.slice(0, 4), 2);
+  const accept = await submit(postern, forms.slice(4), 2);
   row('accept, 1,000 recipients, 100 KB, concurrency 2', `p50 ${quantile(accept, 0.5).toFixed(1)} ms  p99 ${quantile(accept, 0.99).toFixed(1)} ms`);
 
   const now = Array.from({ length: 20 }, (_, i) => newsletterForm(readers(1000, 'now', i * 1000), { html }));
   let peak = 0;
   const sampler = setInterval(() => (peak = Math.max(peak, pssMiB(tree(postern.child.pid)))), 100);
   const start = performance.now();
-  const busy = await posts(postern, now);
+  const busy = await submit(postern, now, 2);
   await waitFor('all mails', async () => (await sandbox.stats()).accepted_recipients >= 20000, 120000, 20);
   const seconds = (performance.now() - start) / 1000;
   clearInterval(sampler);
@@ -114,7 +68,7 @@ try {
   await other.set({ ...quiet, open_rate: 10000, delivery_delay_ms_max: 60, event_delay_ms: 15000 });
   const intake = await Postern.start({ sandbox: other, sections: { sender: 'children = 2\nconnections = 32', poller: 'children = 2\nreceives = 8' } });
   const small = Array.from({ length: 20 }, (_, i) => newsletterForm(readers(1000, 'in', i * 1000)));
-  await posts(intake, small);
+  await submit(intake, small, 2);
   await waitFor('all mails', async () => (await other.stats()).accepted_recipients >= 20000, 120000, 20);
   await waitFor('the books', () => isSettled(intake.batches()), 60000);
   await intake.stop();

@@ -6,13 +6,10 @@
 //
 // SES is tests/bench/fake_ses.c, which costs little; the rate is unlimited. CPU is that of all of Postern's processes,
 // from /proc: accepting, storing, the `accepted` events and sending. What is asked for stands in `goals`.
-import { spawn } from 'node:child_process';
 import fs from 'node:fs';
-import http from 'node:http';
-import path from 'node:path';
-import { Postern, freePort, key, domain, newsletterForm, readers, root, sleep, stopAll, waitFor } from '../e2e/harness.mjs';
+import { Postern, freePort, newsletterForm, readers, stopAll, waitFor } from '../e2e/harness.mjs';
+import { cpuByRole, difference, perThousand, rest, roles, startFake, submit, total } from './measure.mjs';
 
-const fakeBinary = process.env.FAKE_SES ?? path.join(root, 'build/release/tests/bench/fake_ses');
 const only = process.argv[2];
 const perBatch = 1000;
 const goals = {
@@ -39,62 +36,6 @@ const text = `Hello %recipient.first_name_2%\n\n${words.repeat(20)}\n\nUnsubscri
 
 /* ---- processes ---- */
 
-const ticksPerSecond = 100; // USER_HZ
-
-function startFake(port) {
-  const child = spawn(fakeBinary, [String(port)], { stdio: ['ignore', 'inherit', 'inherit'] });
-  const ended = new Promise((resolve) => child.on('exit', resolve));
-  return {
-    url: `http://127.0.0.1:${port}`,
-    stats: async () => (await fetch(`http://127.0.0.1:${port}/_stats`)).json(),
-    reset: async () => (await fetch(`http://127.0.0.1:${port}/_reset`, { method: 'POST' })).text(),
-    stop: async () => {
-      child.kill('SIGTERM');
-      await ended;
-    },
-  };
-}
-
-/** Role → pids, as the log tells them. */
-function roles(postern) {
-  const found = { master: [postern.child.pid] };
-  for (const [, role, pid] of postern.log().matchAll(/(\w+) \d+ is pid (\d+), generation/g)) (found[role] ??= []).push(Number(pid));
-  return found;
-}
-
-function cpuOf(pid) {
-  const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /, '').split(' ');
-  return { user: Number(fields[11]) / ticksPerSecond, system: Number(fields[12]) / ticksPerSecond };
-}
-
-function cpuByRole(postern) {
-  const used = {};
-  for (const [role, pids] of Object.entries(roles(postern))) {
-    used[role] = { user: 0, system: 0 };
-    for (const pid of pids) {
-      const one = cpuOf(pid);
-      used[role].user += one.user;
-      used[role].system += one.system;
-    }
-  }
-  return used;
-}
-
-const total = (used) => Object.values(used).reduce((sum, one) => sum + one.user + one.system, 0);
-
-function difference(after, before) {
-  const used = {};
-  for (const role of Object.keys(after))
-    used[role] = { user: after[role].user - before[role].user, system: after[role].system - before[role].system };
-  return used;
-}
-
-const perThousand = (used, recipients) =>
-  Object.entries(used)
-    .filter(([, one]) => one.user + one.system > 0)
-    .map(([role, one]) => `${role} ${(((one.user + one.system) / recipients) * 1000).toFixed(4)} (${((one.user / recipients) * 1000).toFixed(4)} user)`)
-    .join(', ');
-
 function memoryMiB(postern) {
   const sum = { Pss: 0, Pss_Anon: 0, Pss_File: 0, Pss_Shmem: 0 };
   for (const pid of Object.values(roles(postern)).flat()) {
@@ -104,54 +45,7 @@ function memoryMiB(postern) {
   return sum;
 }
 
-/** Waits until all processes together use next to nothing: what was left to do is done. */
-async function rest(postern) {
-  let before = total(cpuByRole(postern));
-  for (let quiet = 0; quiet < 3; ) {
-    await sleep(200);
-    const now = total(cpuByRole(postern));
-    quiet = now - before < 0.025 ? quiet + 1 : 0;
-    before = now;
-  }
-}
-
 /* ---- load ---- */
-
-const agent = new http.Agent({ keepAlive: true, maxSockets: 8 });
-
-function post(port, form) {
-  return new Promise((resolve, reject) => {
-    const req = http.request(
-      {
-        port,
-        host: '127.0.0.1',
-        method: 'POST',
-        path: `/v3/${domain}/messages`,
-        agent,
-        headers: {
-          Authorization: `Basic ${Buffer.from(`api:${key}`).toString('base64')}`,
-          'Content-Type': `multipart/form-data; boundary=${form.boundary}`,
-          'Content-Length': form.body.length,
-        },
-      },
-      (res) => {
-        res.resume();
-        res.on('end', () => (res.statusCode === 200 ? resolve() : reject(new Error(`POST: ${res.statusCode}`))));
-      },
-    );
-    req.on('error', reject);
-    req.end(form.body);
-  });
-}
-
-async function submit(postern, forms, concurrency = 4) {
-  const queue = [...forms];
-  await Promise.all(
-    Array.from({ length: concurrency }, async () => {
-      for (let form = queue.shift(); form; form = queue.shift()) await post(postern.port, form);
-    }),
-  );
-}
 
 const makeForms = (recipients, name, extra = []) =>
   Array.from({ length: recipients / perBatch }, (_, i) => newsletterForm(readers(perBatch, name, i * perBatch), { html, text, extra }));
@@ -159,8 +53,7 @@ const makeForms = (recipients, name, extra = []) =>
 /* ---- one strategy ---- */
 
 async function startBoth(strategy) {
-  const fake = startFake(await freePort());
-  await waitFor('the fake SES', () => fake.stats().catch(() => null), 5000);
+  const fake = await startFake('fake_ses', await freePort());
   const postern = await Postern.start({
     aws: `aws { region = "us-east-1" access_key_id = "fake" secret_access_key = "fake-secret"
       ses_endpoint = "${fake.url}" sqs_endpoint = "${fake.url}" }
