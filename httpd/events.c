@@ -5,11 +5,12 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "httpd/event_pages.h"
 #include "httpd/reply.h"
 #include "mail/date.h"
 
-enum { LIMIT_DEFAULT = 100, LINK_BYTES = 700 };
+enum { LIMIT_DEFAULT = 100, LINK_BYTES = 700, SECOND_US = 1000000, MS_US = 1000, STEP_ROWS = 1000 };
 
 /* ---- what is asked for ---- */
 
@@ -65,6 +66,30 @@ static bool read_parameter(struct parameters *p, struct filter *filter, struct s
     return !filter_is_field(name) || filter_add(filter, name, value, why);
 }
 
+int events_step_back(struct events_request *r, struct store_txn *t, struct err *err)
+{
+    struct event_query q = {
+        .domains = &r->token.domain,
+        .domain_count = 1,
+        .from_us = r->stepped_from_us,
+        .until_us = r->stepped_from_us + MS_US - 1,
+        .ascending = true,
+        .filter = r->filter,
+        .limit = 1,
+        .look_max = STEP_ROWS,
+        .count_only = true,
+    };
+    struct event_page page = {0};
+
+    if (r->stepped_from_us == 0)
+        return 0;
+    int rc = event_query_run(t, &q, &page, err);
+    if (rc == 0 && page.count > 0)
+        r->token.from_us = q.until_us + 1;
+    event_page_fini(&page);
+    return rc;
+}
+
 uint64_t events_covered_us(const struct page_token *t, uint64_t now_us)
 {
     uint64_t settled_us = now_us > WATERMARK_STEP_US ? now_us - WATERMARK_STEP_US : 0;
@@ -73,7 +98,8 @@ uint64_t events_covered_us(const struct page_token *t, uint64_t now_us)
 }
 
 static bool range_of(const struct parameters *p, struct page_token *t, uint64_t now_us,
-                     uint64_t oldest_us, bool *ends_now, struct slice *why)
+                     uint64_t oldest_us, bool *ends_now, uint64_t *stepped_from_us,
+                     struct slice *why)
 {
     t->ascending = p->has_ascending && p->ascending;
     if (p->has_begin && p->has_end && p->begin_us != p->end_us) {
@@ -94,6 +120,11 @@ static bool range_of(const struct parameters *p, struct page_token *t, uint64_t 
     }
     if (t->from_us < oldest_us)
         t->from_us = oldest_us;
+    /* People and most programs begin at whole seconds. */
+    *stepped_from_us = 0;
+    if (t->ascending && p->has_begin && p->has_end && p->begin_us % SECOND_US != 0 &&
+        p->begin_us % MS_US == 0 && p->begin_us > oldest_us + SECOND_US)
+        *stepped_from_us = p->begin_us - SECOND_US;
     /* Read from the newest down, the range ends where this answer's knowledge does; upwards, later
      * pages may go on. */
     uint64_t covered_us = events_covered_us(t, now_us);
@@ -139,7 +170,7 @@ bool events_request_read(struct events_request *r, struct slice domain, struct s
             return false;
     }
     if (!range_of(&p, &r->token, now_us, now_us > retention_us ? now_us - retention_us : 0,
-                  &r->ends_now, why))
+                  &r->ends_now, &r->stepped_from_us, why))
         return false;
     r->token.limit = p.limit;
     r->token.domain = domain;
@@ -276,6 +307,21 @@ void events_query_of(const struct events_request *r, struct event_query *q)
     q->limit = t->limit;
 }
 
+/* Without the store there is no answer anyway. */
+static void step_back(struct exchange *x, struct events_request *r)
+{
+    struct err err;
+    struct store_txn *t = NULL;
+
+    if (r->stepped_from_us != 0 && x->service->store != NULL)
+        t = store_begin_read(x->service->store, &err);
+    if (t == NULL)
+        return;
+    if (events_step_back(r, t, &err) != 0)
+        log_err(&err, "events of %s cannot be read", x->domain->name);
+    store_end_read(t);
+}
+
 void events_handle(struct exchange *x)
 {
     struct events_answer *answer = arena_alloc(&x->arena, sizeof *answer);
@@ -289,6 +335,7 @@ void events_handle(struct exchange *x)
         reply_message(x, 400, why);
         return;
     }
+    step_back(x, &answer->request);
     p->query.domains = &answer->domain;
     p->query.domain_count = 1;
     events_query_of(&answer->request, &p->query);

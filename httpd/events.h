@@ -16,6 +16,7 @@ struct events_request {
     struct page_token token;
     struct filter *filter; /* NULL = all */
     bool ends_now;         /* the range's end is not settled yet: it ends where the answer does */
+    uint64_t stepped_from_us; /* 0, or: the reader may have stepped to `begin` from an event here */
 };
 
 /* From a token, or else (empty token) from the query, which may name one as page=. False: *why are
@@ -23,6 +24,11 @@ struct events_request {
 bool events_request_read(struct events_request *r, struct slice domain, struct slice token,
                          struct slice query, uint64_t now_us, uint64_t retention_us,
                          struct arena *a, struct slice *why);
+
+/* Ghost goes on one second past the last event that it was given, in whole ms. What lies in between,
+ * past the end of that answer, it would never ask for: when there is an event that fits the filter
+ * exactly a second before `begin`, the range begins right behind it. 0 or -1. */
+int events_step_back(struct events_request *r, struct store_txn *t, struct err *err);
 
 /* Until when the answer speaks at most: events up to here are in it, or will never come. */
 uint64_t events_covered_us(const struct page_token *t, uint64_t now_us);

@@ -74,6 +74,29 @@ static void the_direction_follows_from_begin_and_end(void **unused)
     arena_fini(&a);
 }
 
+static uint64_t stepped_from(struct arena *a, const char *query)
+{
+    struct events_request r;
+    struct slice why = {0};
+
+    assert_true(ask(a, query, &r, &why));
+    return r.stepped_from_us;
+}
+
+static void only_a_begin_with_a_fraction_and_an_end_may_be_a_step(void **unused)
+{
+    struct arena a = {0};
+
+    (void)unused;
+    assert_int_equal(stepped_from(&a, "begin=1795431197.125&end=1795431260.575&ascending=yes"),
+                     1795431196125000);
+    assert_int_equal(stepped_from(&a, "begin=1795431197&end=1795431260.575&ascending=yes"), 0);
+    assert_int_equal(stepped_from(&a, "begin=1795431197.125&ascending=yes"), 0);
+    assert_int_equal(stepped_from(&a, "begin=1795431260.125&end=1795431197"), 0);
+    assert_int_equal(stepped_from(&a, "end=1795431197.125&ascending=yes"), 0);
+    arena_fini(&a);
+}
+
 static void what_mailgun_js_writes_for_an_unset_option_is_absent(void **unused)
 {
     struct arena a = {0};
@@ -192,6 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_direction_follows_from_begin_and_end),
+        cmocka_unit_test(only_a_begin_with_a_fraction_and_an_end_may_be_a_step),
         cmocka_unit_test(what_mailgun_js_writes_for_an_unset_option_is_absent),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(a_begin_before_the_retention_is_no_mistake),
