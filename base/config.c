@@ -104,7 +104,7 @@ static const struct setting settings[] = {
     {"sandbox", "listen", TYPE_ADDRESS, AT(sandbox.listen), "127.0.0.1:8026", 0, 0, false, "where it listens"},
     {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
     {"retention", "batches", TYPE_DURATION, AT(retention.batches_ms), "90d", 1000, TEN_YEARS_MS, true, "how long batches are kept"},
-    {"retention", "size", TYPE_BYTES, AT(retention.size_bytes), "1024G", 16 << 20, UINT64_C(1) << 50, true, "of the store, above which the oldest goes before its time"},
+    {"retention", "size", TYPE_BYTES, AT(retention.size_bytes), "1024G", 16 << 20, UINT64_C(1) << 50, true, "of the store, above which the oldest goes before its time, but for the last day's"},
     {"domain", "api_keys", TYPE_LIST, OF(api_keys), "", 0, 0, true, "keys that may use this domain, or their digests"},
     {"domain", "sending_keys", TYPE_LIST, OF(sending_keys), "", 0, 0, true, "keys that may only send, for this domain"},
     {"domain", "allowed_from", TYPE_LIST, OF(allowed_from), "", 0, 0, true, "addresses, domains or *.domains that may stand in From; none: any"},

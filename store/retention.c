@@ -20,7 +20,7 @@
 
 enum {
     US_PER_MS = 1000,
-    BATCHES_PER_STEP = 20,
+    BATCHES_PER_STEP = 20,           /* looked at */
     PRESSURE_SLICE_MS = 3600 * 1000, /* an hour of events at a time */
     SAY_AGAIN_MS = 24 * 3600 * 1000,
 };
@@ -35,6 +35,9 @@ enum stage {
     STAGE_COUNTERS, /* from here on: tables that are walked */
     STAGE_DIGESTS,
     STAGE_SOFT_BOUNCES,
+    STAGE_UNHEARD,
+    STAGE_LIFTED,
+    STAGE_TAGS,
     STAGE_REPUTATION,
     STAGE_END,
 };
@@ -172,18 +175,24 @@ static uint64_t next_batch(struct store_txn *t, uint64_t past, struct slice *pac
     return id;
 }
 
-/* Ids begin with milliseconds. Those that are open stay, and are looked at again next round. */
+/* Ids begin with milliseconds. Those that are open stay, and are looked at again next round. A claim
+ * of each recipient lies somewhere else, so it is they who make a step long. */
 static int drop_batches(struct retention *r, struct store_txn *t, uint64_t before_ms,
                         struct err *err)
 {
-    for (int n = 0; n < BATCHES_PER_STEP; n++) {
+    uint64_t recipients = 0;
+
+    for (int n = 0; n < BATCHES_PER_STEP && recipients < RETENTION_STEP; n++) {
         struct slice packed;
+        struct books b = {.accepted = 0};
         uint64_t id = next_batch(t, r->batch_past, &packed);
         if (id == 0 || id >> 20 >= before_ms)
             return 0;
         r->batch_past = id;
         if (!is_settled(t, id))
             continue;
+        (void)batch_books(t, id, &b);
+        recipients += b.accepted;
         if (drop_batch(r, t, id, packed, err) != 0)
             return -1;
         r->freed = true;
@@ -230,6 +239,14 @@ static bool is_old_soft_bounce(struct retention *r, struct slice key, struct sli
     return value.len < 8 || read_be(value.ptr + value.len - 8, 8) < before_us;
 }
 
+/* Values that begin with a time. */
+static bool is_old_first(struct retention *r, struct slice key, struct slice value,
+                         uint64_t before_us)
+{
+    (void)r, (void)key;
+    return value.len < 8 || read_be(value.ptr, 8) < before_us;
+}
+
 static bool is_old_unique(struct retention *r, struct slice key, struct slice value,
                           uint64_t before_us)
 {
@@ -249,13 +266,23 @@ static bool is_old_hour(struct retention *r, struct slice key, struct slice valu
     return !first && key.len == 8 && read_be(key.ptr + 4, 4) * HOUR_MS * US_PER_MS < before_us;
 }
 
+/* What is counted by batch, and who has opened it, stays as long as an event may come: the batch's
+ * own record need not be there. */
+static uint64_t uniques_before(const struct retention *r, uint64_t now_ms)
+{
+    uint64_t events_ms = r->config->retention.events_ms + RETENTION_IDS_KEPT_MS;
+    uint64_t batches_ms = r->config->retention.batches_ms;
+
+    return before(now_ms, events_ms > batches_ms ? events_ms : batches_ms);
+}
+
 static int walk_counters(struct retention *r, struct store_txn *t, uint64_t now_ms, struct err *err)
 {
     const uint64_t hour_ms = 3600 * 1000;
     const struct counters_age age = {
         .hours_before = (uint32_t)(before(now_ms, RETENTION_HOURS_KEPT_MS) / hour_ms),
         .days_before = (uint32_t)(before(now_ms, RETENTION_DAYS_KEPT_MS) / (24 * hour_ms)),
-        .batches_before_ms = before(now_ms, r->config->retention.batches_ms),
+        .batches_before_ms = uniques_before(r, now_ms),
     };
 
     return counters_expire(t, &age, &r->place, RETENTION_STEP, err);
@@ -274,15 +301,19 @@ static void say_pressure(struct retention *r, uint64_t used_bytes, uint64_t now_
 }
 
 /* Until when events and settled batches go, whatever their age: an hour of events at a time, and when
- * none are left all batches. 0 = the store is not too large. */
-static uint64_t pressed_until_ms(struct retention *r, struct store_txn *t, uint64_t now_mono_ms)
+ * none are left all batches; but nothing of late. 0 = the store is not too large. */
+static uint64_t pressed_until_ms(struct retention *r, struct store_txn *t, uint64_t now_wall_ms,
+                                 uint64_t now_mono_ms)
 {
+    uint64_t spared_ms = before(now_wall_ms, RETENTION_SPARED_MS);
     uint64_t used_bytes = store_used_bytes(t), oldest_ms = event_oldest_us(t) / US_PER_MS;
 
     if (used_bytes <= r->config->retention.size_bytes)
         return 0;
     say_pressure(r, used_bytes, now_mono_ms);
-    return oldest_ms == 0 ? UINT64_MAX : oldest_ms + PRESSURE_SLICE_MS;
+    return oldest_ms == 0 || oldest_ms + PRESSURE_SLICE_MS > spared_ms
+               ? spared_ms
+               : oldest_ms + PRESSURE_SLICE_MS;
 }
 
 /* -------- steps -------- */
@@ -290,39 +321,45 @@ static uint64_t pressed_until_ms(struct retention *r, struct store_txn *t, uint6
 static int expire(struct retention *r, struct store_txn *t, uint64_t now_ms, uint64_t pressed_ms,
                   struct err *err)
 {
-    uint64_t events_ms = before(now_ms, r->config->retention.events_ms);
+    uint64_t old_ms = before(now_ms, r->config->retention.events_ms);
+    uint64_t events_ms = pressed_ms > old_ms ? pressed_ms : old_ms;
     uint64_t batches_ms = before(now_ms, r->config->retention.batches_ms);
     int gone;
 
-    if (pressed_ms > events_ms)
-        events_ms = pressed_ms < now_ms ? pressed_ms : now_ms;
     if (pressed_ms > batches_ms)
-        batches_ms = pressed_ms < now_ms ? pressed_ms : now_ms;
+        batches_ms = pressed_ms;
     switch (r->stage) {
     case STAGE_EVENTS:
         gone = event_expire(t, events_ms * US_PER_MS, RETENTION_STEP, err);
         r->freed = r->freed || gone > 0;
         break;
     case STAGE_IDS:
-        gone = event_ids_expire(t, before(now_ms, RETENTION_IDS_KEPT_MS) * US_PER_MS,
+        gone = event_ids_expire(t, before(old_ms, RETENTION_IDS_KEPT_MS) * US_PER_MS,
                                 RETENTION_STEP, err);
         break;
     case STAGE_BATCHES:
         return drop_batches(r, t, batches_ms, err);
     case STAGE_LETTERS:
-        gone = deadletter_expire(t, events_ms * US_PER_MS, RETENTION_STEP, err);
+        gone = deadletter_expire(t, old_ms * US_PER_MS, RETENTION_STEP, err);
         break;
     case STAGE_UNIQUES:
-        gone =
-            uniques_expire(t, before(now_ms, r->config->retention.batches_ms), RETENTION_STEP, err);
+        gone = uniques_expire(t, uniques_before(r, now_ms), RETENTION_STEP, err);
         break;
     case STAGE_COUNTERS:
         return walk_counters(r, t, now_ms, err);
     case STAGE_DIGESTS:
-        return walk(r, t, DB_UNIQUES, is_old_unique, events_ms * US_PER_MS, err);
+        return walk(r, t, DB_UNIQUES, is_old_unique, uniques_before(r, now_ms) * US_PER_MS, err);
     case STAGE_SOFT_BOUNCES:
         return walk(r, t, DB_SOFT_BOUNCES, is_old_soft_bounce,
                     before(now_ms, r->config->guard.soft_bounce_window_ms) * US_PER_MS, err);
+    case STAGE_UNHEARD:
+        return walk(r, t, DB_UNHEARD, is_old_first, before(now_ms, UNHEARD_MS) * US_PER_MS, err);
+    case STAGE_LIFTED:
+        return walk(r, t, DB_LIFTED, is_old_first,
+                    before(now_ms, RETENTION_LIFTED_KEPT_MS) * US_PER_MS, err);
+    case STAGE_TAGS:
+        return walk(r, t, DB_TAGS, is_old_first, before(now_ms, RETENTION_DAYS_KEPT_MS) * US_PER_MS,
+                    err);
     case STAGE_REPUTATION:
         return walk(r, t, DB_REPUTATION, is_old_hour,
                     before(now_ms, RETENTION_REPUTATION_KEPT_MS) * US_PER_MS, err);
@@ -341,7 +378,7 @@ int retention_step(struct retention *r, struct store_txn *t, uint64_t now_wall_m
         return 0;
     if (r->stage == STAGE_EVENTS)
         r->walk = !r->has_walked || now_mono_ms - r->walked_mono_ms >= RETENTION_WALK_MS;
-    uint64_t pressed_ms = pressed_until_ms(r, t, now_mono_ms);
+    uint64_t pressed_ms = pressed_until_ms(r, t, now_wall_ms, now_mono_ms);
     int got = expire(r, t, now_wall_ms, pressed_ms, err);
     if (got != 0)
         return got;

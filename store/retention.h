@@ -3,13 +3,17 @@
  *
  * SHAPE   events          after retention.events, with all their index rows
  *         batches         after retention.batches, once settled: content, recipients, claims, all
- *         ids of events   after IDS_KEPT_MS: SQS keeps a message for 14 days, so a repeat may come
- *         counters        hours are added up to days, those go after DAYS_KEPT; those of a batch
- *                         go with it
+ *         ids of events   IDS_KEPT_MS after their events: SQS keeps a message for 14 days, so a
+ *                         repeat may come; so may a dead letter that is replayed
+ *         counters        hours are added up to days, those go after DAYS_KEPT, and so do tags;
+ *                         those of a batch, and who has opened it, when no event can come any more
  *         dead letters    after retention.events; soft bounces with their window; hours of the
- *                         reputation after REPUTATION_KEPT_MS, but for a domain's first
+ *                         reputation after REPUTATION_KEPT_MS, but for a domain's first; answers
+ *                         that nobody heard when a repeat would not be one; addresses that SES's
+ *                         list was never freed of after LIFTED_KEPT_MS
  *         Suppressions stay: they have no age.
- *         Above retention.size the oldest events go before their time, then settled batches.
+ *         Above retention.size the oldest events go before their time, then settled batches; but
+ *         nothing younger than SPARED_MS, which readers and repeated POSTs still need.
  * ENDS    The writer, in its write transaction.
  * COST    A step touches some RETENTION_STEP rows; when nothing is left to do, the next look is
  *         RETENTION_REST_MS away.
@@ -29,6 +33,8 @@ enum {
 #define RETENTION_IDS_KEPT_MS        UINT64_C(1296000000)   /* 15 days */
 #define RETENTION_HOURS_KEPT_MS      UINT64_C(7776000000)   /* 90 days */
 #define RETENTION_DAYS_KEPT_MS       UINT64_C(157680000000) /* 5 years */
+#define RETENTION_LIFTED_KEPT_MS     UINT64_C(8640000000)   /* 100 days */
+#define RETENTION_SPARED_MS          UINT64_C(86400000)     /* a day */
 #define RETENTION_REPUTATION_KEPT_MS UINT64_C(8640000000) /* 100 days: more than a guard's window */
 
 struct retention;

@@ -282,6 +282,33 @@ static void a_walk_is_not_disturbed_by_what_is_stored_meanwhile(void **state)
         assert_int_equal(seen[i], i % 2 == 1);
 }
 
+/* What goes behind the position, or just ahead of it, leaves the rest of the walk as it was. */
+static void a_walk_is_not_disturbed_by_what_expires_meanwhile(void **state)
+{
+    struct fixture *f = *state;
+    struct event_query q = all(true, 10);
+    unsigned next = 0;
+    struct page page;
+    struct err err = {0};
+
+    fill(f, 100, 1000);
+    while ((page = ask(f, &q)).count > 0) {
+        for (uint32_t i = 0; i < page.count; i++)
+            assert_int_equal(page.serial[i], next++);
+        go_on(&q, page.last, false);
+        if (next != 30)
+            continue;
+        struct store_txn *t = store_begin_write(f->store, &err);
+        assert_int_equal(event_expire(t, page.us[9] + 5001, 1000, &err), 35);
+        assert_int_equal(store_commit(t, &err), 0);
+        next = 35;
+        struct event_query back = q;
+        back.backwards = true;
+        assert_int_equal(ask(f, &back).count, 0); /* nothing is left before */
+    }
+    assert_int_equal(next, 100);
+}
+
 static void filters_use_their_index_and_agree_with_looking_at_everything(void **state)
 {
     struct fixture *f = *state;
@@ -495,6 +522,7 @@ int main(void)
         TEST(first_previous_and_last_pages_agree_with_the_walk),
         TEST(both_bounds_are_inclusive_to_the_microsecond),
         TEST(a_walk_is_not_disturbed_by_what_is_stored_meanwhile),
+        TEST(a_walk_is_not_disturbed_by_what_expires_meanwhile),
         TEST(filters_use_their_index_and_agree_with_looking_at_everything),
         TEST(recipients_and_message_ids_are_found),
         TEST(the_same_event_again_changes_nothing),

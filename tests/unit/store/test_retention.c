@@ -80,9 +80,18 @@ static void commit(struct world *w)
     assert_non_null(w->t);
 }
 
+static uint64_t rows(struct world *w, enum store_db db)
+{
+    MDB_stat stat;
+
+    assert_int_equal(mdb_stat(w->t->mdb, w->store->dbi[db], &stat), MDB_SUCCESS);
+    return stat.ms_entries;
+}
+
 /* Steps until it rests. How many. */
 static unsigned let_go(struct world *w, uint64_t now_ms)
 {
+    uint64_t claims = rows(w, DB_CLAIMS);
     unsigned steps = 0;
     int more;
 
@@ -90,6 +99,8 @@ static unsigned let_go(struct world *w, uint64_t now_ms)
     do {
         more = retention_step(w->retention, w->t, now_ms, w->mono_ms, &w->err);
         assert_true(more >= 0);
+        assert_true(claims - rows(w, DB_CLAIMS) < RETENTION_STEP + READERS); /* a step is small */
+        claims = rows(w, DB_CLAIMS);
         commit(w);
         assert_true(++steps < 100000);
     } while (more > 0);
@@ -193,14 +204,6 @@ static int put(struct world *w, enum event_type type, unsigned reader_number, ui
     return event_put(w->t, &e, at_ms * 1000 + 1000000, &w->err);
 }
 
-static uint64_t rows(struct world *w, enum store_db db)
-{
-    MDB_stat stat;
-
-    assert_int_equal(mdb_stat(w->t->mdb, w->store->dbi[db], &stat), MDB_SUCCESS);
-    return stat.ms_entries;
-}
-
 static void agree(struct world *w)
 {
     struct check c = {.problem = NULL};
@@ -228,7 +231,7 @@ static void events_go_with_all_that_names_them(void **state)
     assert_int_equal(rows(w, DB_BY_MESSAGE), 1);
     (void)let_go(w, START_MS + 41 * DAY_MS);
     for (enum store_db db = DB_EVENTS; db <= DB_BY_MESSAGE; db++)
-        assert_int_equal(rows(w, db), 0);
+        assert_int_equal(rows(w, db), db == DB_EVENT_IDS ? READERS + 1 : 0);
     assert_int_equal(event_oldest_us(w->t), 0);
 }
 
@@ -242,11 +245,52 @@ static void a_repeat_is_one_until_sqs_cannot_bring_it_any_more(void **state)
     (void)let_go(w, START_MS + 14 * DAY_MS);
     assert_int_equal(rows(w, DB_EVENTS), 0);
     assert_int_equal(put(w, EVENT_DELIVERED, 1, START_MS, START_MS), 0);
-    (void)let_go(w, START_MS + 16 * DAY_MS);
+    (void)let_go(w, START_MS + 15 * DAY_MS + DAY_MS / 2); /* one that comes late is none */
+    assert_int_equal(put(w, EVENT_OPENED, 1, START_MS, START_MS + 1), 1);
+    (void)let_go(w, START_MS + 17 * DAY_MS);
     assert_int_equal(rows(w, DB_EVENT_IDS), 0);
     assert_int_equal(put(w, EVENT_DELIVERED, 1, START_MS, START_MS), 0); /* counted as too old */
     assert_int_equal(rows(w, DB_EVENTS), 0);
     assert_int_equal(put(w, EVENT_DELIVERED, 1, START_MS, START_MS + 16 * DAY_MS), 1);
+}
+
+static uint64_t unique_opens(struct world *w)
+{
+    const struct counter_query q = {.scope = COUNTER_DOMAIN,
+                                    .domain = DOMAIN,
+                                    .until_us = (START_MS + 1000 * DAY_MS) * 1000,
+                                    .resolution = COUNTER_ALL};
+    struct counter_step *steps;
+
+    assert_int_equal(counters_read(w->t, &q, &steps, &w->err), 1);
+    uint64_t opens = steps->count[COUNT_OPENED_UNIQUE];
+    free(steps);
+    return opens;
+}
+
+static void who_has_opened_a_mail_is_known_when_its_batch_is_gone(void **state)
+{
+    struct world *w = *state;
+
+    w->config.retention.batches_ms = 2 * DAY_MS;
+    (void)newsletter(w, START_MS, true);
+    assert_int_equal(put(w, EVENT_OPENED, 1, START_MS, START_MS + 1), 1);
+    commit(w);
+    assert_int_equal(unique_opens(w), 1);
+    (void)let_go(w, START_MS + 3 * DAY_MS);
+    assert_int_equal(rows(w, DB_BATCHES), 0);
+    struct event again = {.type = EVENT_OPENED,
+                          .domain = DOMAIN,
+                          .batch_id = START_MS << 20,
+                          .batch_recipient = 1,
+                          .ses_us = (START_MS + 3 * DAY_MS) * 1000};
+    struct slice part = SLICE("again");
+    event_make_id(&again, &part, 1);
+    assert_int_equal(event_put(w->t, &again, (START_MS + 3 * DAY_MS) * 1000, &w->err), 1);
+    commit(w);
+    assert_int_equal(unique_opens(w), 1);
+    (void)let_go(w, START_MS + 46 * DAY_MS); /* nothing of it can come any more */
+    assert_int_equal(rows(w, DB_UNIQUES), 0);
 }
 
 static void batches_go_once_they_are_settled(void **state)
@@ -289,13 +333,26 @@ static void what_has_no_age_stays(void **state)
     assert_int_equal(suppression_put(w->t, DOMAIN, SUPPRESS_BOUNCE, &e, &w->err), 0);
     assert_int_equal(suppression_put(w->t, DOMAIN, SUPPRESS_COMPLAINT, &e, &w->err), 0);
     assert_int_equal(deadletter_put(w->t, &d, &w->err), 0);
+    assert_int_equal(lifted_put(w->t, e.address, START_MS * 1000, &w->err), 0);
+    const uint8_t digest[CLAIM_BYTES] = {1};
+    assert_int_equal(
+        unheard_put(w->t, digest, SLICE("<id>"), (START_MS + 28 * DAY_MS) * 1000, &w->err), 0);
+    assert_int_equal(put(w, EVENT_DELIVERED, 1, START_MS, START_MS), 1); /* with a tag */
     assert_int_equal(soft_bounce_add(w->t, DOMAIN, e.address, START_MS * 1000, 5, DAY_MS, &w->err),
                      0);
     commit(w);
     (void)let_go(w, START_MS + 29 * DAY_MS);
     assert_int_equal(deadletter_count(w->t), 1);
     assert_int_equal(rows(w, DB_SOFT_BOUNCES), 1);
+    assert_int_equal(rows(w, DB_LIFTED), 1);
+    assert_int_equal(rows(w, DB_UNHEARD), 0);
     (void)let_go(w, START_MS + 1000 * DAY_MS);
+    assert_int_equal(rows(w, DB_LIFTED), 0);
+    assert_int_equal(rows(w, DB_TAGS), 1);
+    assert_int_equal(rows(w, DB_COUNTERS), 2); /* a day of the domain, and of the tag */
+    (void)let_go(w, START_MS + 1900 * DAY_MS);
+    assert_int_equal(rows(w, DB_TAGS), 0);
+    assert_int_equal(rows(w, DB_COUNTERS), 0);
     assert_int_equal(rows(w, DB_SUPPRESSIONS), 2);
     assert_int_equal(rows(w, DB_DEADLETTERS), 0);
     assert_int_equal(rows(w, DB_SOFT_BOUNCES), 0);
@@ -341,8 +398,11 @@ static void above_its_size_the_oldest_goes_first(void **state)
     assert_true(oldest_ms > START_MS + DAY_MS && oldest_ms < START_MS + 19 * DAY_MS);
     w->config.retention.size_bytes = 1; /* what cannot be: all goes that may, and there it rests */
     (void)let_go(w, START_MS + 20 * DAY_MS);
-    assert_int_equal(rows(w, DB_EVENTS), 0);
-    assert_int_equal(rows(w, DB_BATCHES), 1);
+    assert_true(event_oldest_us(w->t) / 1000 >= START_MS + 19 * DAY_MS); /* but for the last day */
+    assert_int_equal(rows(w, DB_EVENT_IDS), 20 * 500); /* a repeat of what went is still one */
+    assert_int_equal(put(w, EVENT_OPENED, 7, START_MS, START_MS + 1000), 0);
+    assert_int_equal(rows(w, DB_BATCHES), 2);
+    assert_int_equal(rows(w, DB_CLAIMS), 2 * READERS); /* a POST that is repeated is known */
     agree(w);
 }
 
@@ -393,6 +453,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(events_go_with_all_that_names_them),
         TEST(a_repeat_is_one_until_sqs_cannot_bring_it_any_more),
+        TEST(who_has_opened_a_mail_is_known_when_its_batch_is_gone),
         TEST(batches_go_once_they_are_settled),
         TEST(what_has_no_age_stays),
         TEST(a_step_is_small_and_a_rest_is_one),
