@@ -24,7 +24,7 @@ store_SRC := backup batch_write batches check control_client counters deadletter
 writer_SRC := control holds retention run_heap runs scheduler silence steering writer
 httpd_SRC := auth body domains event_pages events health httpd inbox logs messages reply route server stats strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
-sender_SRC := compiled lifter outbox rate sender
+sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := poller queue
 cli_SRC := backup batches check cli deadletters domains events key options page request status
 sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox

@@ -191,6 +191,8 @@ enum aws_reaction aws_send_reaction(const struct aws_response *answer)
     switch (answer->fate) {
     case AWS_NOT_SENT:
         return AWS_TRANSIENT;
+    case AWS_CUT_SHORT:
+        return AWS_CUT_OFF;
     case AWS_UNKNOWN:
         return AWS_IN_DOUBT;
     case AWS_ANSWERED:

@@ -26,6 +26,7 @@ enum {
     /* What curl writes at once: a whole mail, as a rule. With its own 64 KB each one costs a second
      * write and two turns of the loop. */
     WRITE_BYTES = 256 * 1024,
+    REUSE_BODY_BYTES = 1024 * 1024, /* larger ones go over a connection of their own */
 };
 
 struct endpoint {
@@ -305,6 +306,7 @@ static void set_options(struct slot *s, bool is_loopback, uint64_t timeout_ms)
     } else {
         curl_easy_setopt(s->easy, CURLOPT_HTTPGET, 1L);
     }
+    curl_easy_setopt(s->easy, CURLOPT_FRESH_CONNECT, r->body.len > REUSE_BODY_BYTES ? 1L : 0L);
     curl_easy_setopt(s->easy, CURLOPT_CUSTOMREQUEST, is_post || is_get ? NULL : r->method);
     curl_easy_setopt(s->easy, CURLOPT_PROXY, is_loopback ? "" : NULL);
     curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, s->lines);
@@ -498,8 +500,10 @@ static struct aws_response unanswered(const struct slot *s, CURLcode code)
     if (s->stopped_at_gate) {
         answer.error_text = SLICE("the connection ended before an answer came");
     } else {
-        if (s->written_at_gate < 0 || bytes_written(s) <= s->written_at_gate || is_cut_short(s))
+        if (s->written_at_gate < 0 || bytes_written(s) <= s->written_at_gate)
             answer.fate = AWS_NOT_SENT;
+        else if (is_cut_short(s))
+            answer.fate = AWS_CUT_SHORT;
         answer.error_text = s->too_long           ? SLICE("the answer is too long")
                             : s->words[0] != '\0' ? slice_str(s->words)
                                                   : slice_str(curl_easy_strerror(code));

@@ -22,9 +22,10 @@
  *         decide is kept rare: curl looks for the peer's end of file before it reuses a
  *         connection, and none is reused after AWS_IDLE_MAX_S of rest, well below the time after
  *         which load balancers close them. AWS_UNKNOWN thus means: bytes were written, and no
- *         whole answer came. AWS_NOT_SENT means: no byte was written (not resolved, not connected,
- *         TLS refused, never got its turn), or the connection went before the whole body was taken
- *         by the kernel.
+ *         whole answer came. A body of more than 1 MB goes over a connection of its own: nothing is
+ *         repeated there, and how much of it had been taken is known. AWS_NOT_SENT means: no byte was written (not resolved, not connected,
+ *         TLS refused, never got its turn); AWS_CUT_SHORT: the connection went, or the time was
+ *         over, before the whole body was taken by the kernel.
  * HTTP    1.1 with keep-alive. HTTP/2 would save nothing here, and its streams end in more ways. A
  *         proxy is taken from the environment as curl does (HTTPS_PROXY, NO_PROXY), but never for
  *         an endpoint on loopback.
@@ -53,6 +54,7 @@ enum aws_service { AWS_SES, AWS_SQS, AWS_SNS, AWS_STS };
 enum aws_fate {
     AWS_ANSWERED, /* status and body are there */
     AWS_NOT_SENT, /* no byte of the request can have been acted on (no connection, TLS failed, …) */
+    AWS_CUT_SHORT, /* nor can these: the connection ended in the middle of the body */
     AWS_UNKNOWN, /* it may have been acted on: timeout, reset or end of file after the body went out
                   */
 };
@@ -106,6 +108,7 @@ enum aws_reaction {
     AWS_HOLD_CONFIGURATION_SET, /* missing, or its sending is paused: hold what goes by it */
     AWS_PERMANENT,              /* refused for good: this message */
     AWS_TRANSIENT,              /* 5xx, not sent: retry with back-off */
+    AWS_CUT_OFF,                /* AWS_CUT_SHORT: the same, but the body's size may be why */
     AWS_IN_DOUBT,               /* AWS_UNKNOWN */
 };
 enum aws_reaction aws_send_reaction(const struct aws_response *answer);

@@ -75,6 +75,7 @@ static const struct setting settings[] = {
     {"sender", "on_doubt", TYPE_ON_DOUBT, AT(sender.on_doubt), "resend", 0, 0, true, "when no event settles an unanswered send: resend or hold"},
     {"sender", "doubt_window", TYPE_DURATION, AT(sender.doubt_window_ms), "10m", 100, MS_PER_DAY, true, "how long to wait for that event"},
     {"sender", "hold", TYPE_DURATION, AT(sender.hold_ms), "60s", 1000, 3600000, true, "quota spent, account paused, domain not verified: how long until SES is asked again"},
+    {"sender", "upload_window", TYPE_DURATION, AT(sender.upload_window_ms), "2h", 1000, 7 * MS_PER_DAY, true, "a mail whose upload is cut all the time, while SES answers other calls, fails after this long"},
     {"sender", "strategy", TYPE_STRATEGY, AT(sender.strategy), "auto", 0, 0, true, "auto: the cheapest of SES's calls that can express a mail; simple: never SendBulkEmail; raw: always raw MIME"},
     {"guard", "bounce_warn", TYPE_SHARE, AT(guard.bounce_warn_ppm), "5%", 0, 1000000, true, "hard bounces of what a domain sent: say so; 0% = never"},
     {"guard", "bounce_pause", TYPE_SHARE, AT(guard.bounce_pause_ppm), "8%", 0, 1000000, true, "hold the domain's newsletters; 0% = never"},

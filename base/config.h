@@ -73,8 +73,9 @@ struct config {
         uint32_t rate_percent; /* RATE_SHARE: of the account's */
         enum config_on_doubt on_doubt;
         uint64_t doubt_window_ms;
-        uint64_t hold_ms;     /* what SES will not take now is offered again after this */
-        unsigned connections; /* at once, per sender */
+        uint64_t hold_ms;          /* what SES will not take now is offered again after this */
+        uint64_t upload_window_ms; /* how long uploads may break off all the time */
+        unsigned connections;      /* at once, per sender */
         enum config_strategy strategy;
     } sender;
     /* When a domain's newsletters endanger the account. Shares in parts per million; 0 = never. */

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/pack.h"
 #include "sender/compiled.h"
+#include "sender/cuts.h"
 #include "sender/rate.h"
 #include "shm/record.h"
 
@@ -74,6 +75,7 @@ struct outbox {
     unsigned send_count, newsletter_max; /* places; those that newsletters may fill */
     unsigned newsletters;                /* filled by them now */
     size_t flying_bytes;                 /* of bodies under way */
+    struct cuts *cuts;
     uint64_t complained_mono_ms;
     uint64_t wake_mono_ms; /* the earliest thing to wait for, found by the pump */
     uint64_t random;
@@ -95,6 +97,7 @@ struct outbox *outbox_create(const struct child *me, struct event_base *base,
     o->me = me;
     o->client = client;
     o->cache = compiled_cache_create(me->config);
+    o->cuts = cuts_create(me->config->sender.upload_window_ms);
     o->send_count = connections == 0 ? 1 : connections;
     o->newsletter_max = o->send_count < 4 ? o->send_count : o->send_count - (o->send_count + 7) / 8;
     o->sends = mem_zero(o->send_count, sizeof *o->sends);
@@ -127,6 +130,7 @@ void outbox_destroy(struct outbox *o)
         buf_fini(&o->sends[i].body);
     free(o->sends);
     compiled_cache_destroy(o->cache);
+    cuts_destroy(o->cuts);
     ses_scratch_fini(&o->scratch);
     buf_fini(&o->record);
     store_close(o->store);
@@ -477,6 +481,32 @@ static enum hold_reason reason_of(enum aws_reaction reaction, const struct lease
                : HOLD_SENDER;
 }
 
+/* The connection ended in the middle of the body: its readers are tried again, but not for ever.
+ * Returns true when they are settled. */
+static bool judge_cut(struct send *s, uint64_t bits, struct slice words, uint64_t now)
+{
+    struct outbox *o = s->outbox;
+    struct gauges *g = o->me->gauges;
+    uint64_t answers = atomic_load(&g->sent_count) + atomic_load(&g->throttled_count) +
+                       atomic_load(&g->account_read_wall_ms);
+    struct cuts_tally tally = cuts_note(o->cuts, s->lease->rec.batch_id, s->body.len, answers, now);
+
+    if (tally.is_over) {
+        struct slice why = arena_printf(
+            &s->lease->arena,
+            "The upload of %zu bytes broke off %u times in %" PRIu64 " s, while SES answered other "
+            "calls: %.*s",
+            s->body.len, tally.cuts, (now - tally.first_mono_ms) / 1000, SLICE_ARGS(words));
+        settle_some(s, bits, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, why, 0);
+    } else if (s->tries + 1 >= OUTBOX_TRANSIENT_TRIES) {
+        settle_some(s, bits, OUTCOME_RETRY, 0, words,
+                    cuts_pause_ms(o->cuts, &tally, OUTBOX_AFTER_TRIES_MS, now));
+    } else {
+        return false;
+    }
+    return true;
+}
+
 /* What SES said of some of the call's recipients, or of all of them. Those that are to be tried
  * again from here stay in s->bits, and *wait_base_ms is raised to the wait that is due before. */
 static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, struct slice words,
@@ -497,6 +527,10 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
             base_ms = THROTTLE_BASE_MS;
             atomic_fetch_add(&o->me->gauges->throttled_count, (uint64_t)__builtin_popcountll(bits));
         }
+        break;
+    case AWS_CUT_OFF:
+        if (judge_cut(s, bits, words, now))
+            return;
         break;
     case AWS_TRANSIENT:
         if (s->tries + 1 >= OUTBOX_TRANSIENT_TRIES) {
@@ -580,6 +614,8 @@ static void react(struct send *s, const struct aws_response *answer)
                      SLICE_ARGS(answer->request_id));
         judge(s, s->bits, AWS_OK, buf_slice(id), now, &wait_base_ms);
     }
+    if (answer->fate == AWS_ANSWERED || answer->fate == AWS_UNKNOWN)
+        cuts_note_through(o->cuts, s->lease->rec.batch_id, s->body.len);
     o->flying_bytes -= s->body.len;
     if (s->bits == 0) {
         release(s);

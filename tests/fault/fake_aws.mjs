@@ -36,6 +36,7 @@ export const noTrouble = () => ({
   loseAnswer: 0, // accepted, then the connection is closed: before the answer, or within it
   garble: 0, // accepted, and answered with 200 and something else than was promised
   reset: 0, // closed before anything is accepted
+  cutBytes: Infinity, // a request with a longer body is closed when the first of it arrives
   slow: 0, // accepted at once, answered after slowMs
   slowMs: 60000,
   entry: undefined, // (address, domain) => the status of that bulk entry; nothing = as usual
@@ -158,7 +159,7 @@ export class FakeAws {
     aws.counts = new Map(); // "email-id address" → how often accepted
     aws.throttled = 0; // recipients
     aws.asked = 0; // recipients in all calls
-    aws.calls = { bulk: 0, simple: 0, raw: 0, account: 0, refused: 0, lost: 0, reset: 0, slow: 0 };
+    aws.calls = { bulk: 0, simple: 0, raw: 0, account: 0, refused: 0, lost: 0, reset: 0, cut: 0, slow: 0 };
     aws.refusedSenders = []; // calls: { sender, atMs }
     aws.keptBack = [];
     aws.timers = new Set();
@@ -197,6 +198,10 @@ export class FakeAws {
 
   onRequest(req, res) {
     const chunks = [];
+    if (Number(req.headers['content-length']) > this.trouble.cutBytes) {
+      this.calls.cut++;
+      return req.socket.resetAndDestroy();
+    }
     req.on('error', () => {});
     res.on('error', () => {});
     req.on('data', (d) => chunks.push(d));

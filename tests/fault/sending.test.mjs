@@ -102,11 +102,13 @@ function pidsOf(postern) {
   return [postern.child.pid, ...postern.children()];
 }
 
-function transactionalForm(to, subject, from = `News <noreply@${domain}>`) {
+/** fileBytes: of an attachment; 0 = none. */
+function transactionalForm(to, subject, from = `News <noreply@${domain}>`, fileBytes = 0) {
   const boundary = '----transactional';
   const fields = { from, to, subject, text: 'Your sign-in link', html: '<p>Your sign-in link</p>' };
   const parts = Object.entries(fields).map(([n, v]) => `--${boundary}\r\nContent-Disposition: form-data; name="${n}"\r\n\r\n${v}\r\n`);
-  return { boundary, body: Buffer.from(`${parts.join('')}--${boundary}--\r\n`) };
+  const file = fileBytes === 0 ? '' : `--${boundary}\r\nContent-Disposition: form-data; name="attachment"; filename="a.txt"\r\n\r\n${'x'.repeat(fileBytes)}\r\n`;
+  return { boundary, body: Buffer.from(`${parts.join('')}${file}--${boundary}--\r\n`) };
 }
 
 /** Bulk calls, and a call for each reader. */
@@ -361,6 +363,45 @@ describe('sending', { concurrency: 5 }, () => {
     assert.equal(aws.counts.get(` ${friend}`), 2);
     assert.equal(aws.counts.get(` ${stranger}`), 1);
     for (const name of keysOf(form, to)) assert.equal(aws.counts.get(name), 1);
+    await end(postern, aws);
+  });
+
+  // ---- uploads that break off ----
+
+  const FILE_BYTES = 15 << 20; // more than the kernel takes before anybody reads
+  const cutting = { cutBytes: 1 << 20 };
+
+  it('a mail whose upload is always cut is given up while SES takes others', async () => {
+    const aws = await startAws(cutting);
+    const postern = await startPostern(aws, { sender: { children: '1', upload_window: '2s' } });
+    await postWell(postern, transactionalForm('large@readers.example.net', 'large', undefined, FILE_BYTES));
+    const expected = [];
+    const books = await waitFor('its end', async () => {
+      const address = `small${expected.length}@readers.example.net`;
+      await postWell(postern, transactionalForm(address, 'small'));
+      expected.push(` ${address}`);
+      const list = await booksOf(postern);
+      return list.some((b) => b.failed === 1) && list;
+    }, 60000, 100);
+    assert.equal(sum(books, 'failed'), 1);
+    assert.ok(aws.calls.cut >= 8, `${aws.calls.cut} tries`);
+    const [event] = await eventsOf(postern, 'event=failed', 1);
+    assert.equal(event.recipient, 'large@readers.example.net');
+    assert.equal(event.severity, 'permanent');
+    assert.match(event['delivery-status'].message, /^The upload of \d{8} bytes broke off \d+ times in \d+ s, while SES answered other calls: ./);
+    await settledWell(postern, aws, expected, { failed: 1 });
+    await end(postern, aws);
+  });
+
+  it('uploads cut in an outage, when SES answers nobody, are tried until it is over', async () => {
+    const aws = await startAws(cutting);
+    const postern = await startPostern(aws, { sender: { children: '1', upload_window: '1s' } });
+    await postWell(postern, transactionalForm('large@readers.example.net', 'large', undefined, FILE_BYTES));
+    const begun = Date.now();
+    await waitFor('many tries', () => aws.calls.cut >= 24 && Date.now() - begun > 3000, 90000);
+    assert.deepEqual((await booksOf(postern)).map((b) => [b.failed, b.sent]), [[0, 0]]);
+    aws.set({ cutBytes: Infinity });
+    await settledWell(postern, aws, [' large@readers.example.net']);
     await end(postern, aws);
   });
 

@@ -182,6 +182,7 @@ static void each_error_of_a_send_has_its_reaction(void **state)
     assert_int_equal(aws_send_reaction(&(struct aws_response){.fate = AWS_UNKNOWN}), AWS_IN_DOUBT);
     assert_int_equal(aws_send_reaction(&(struct aws_response){.fate = AWS_NOT_SENT}),
                      AWS_TRANSIENT);
+    assert_int_equal(aws_send_reaction(&(struct aws_response){.fate = AWS_CUT_SHORT}), AWS_CUT_OFF);
 }
 
 int main(void)

@@ -54,7 +54,7 @@ struct world {
     char last_line[256];
     struct peer *peers;
     /* what came back */
-    unsigned answers, unknown, not_sent, answered;
+    unsigned answers, unknown, not_sent, cut_short, answered;
     int status;
     char code[64], text[256], id[64], body[256];
     unsigned to_repeat;
@@ -389,6 +389,7 @@ static void on_answer(void *arg, const struct aws_response *a)
     w->answered += a->fate == AWS_ANSWERED;
     w->unknown += a->fate == AWS_UNKNOWN;
     w->not_sent += a->fate == AWS_NOT_SENT;
+    w->cut_short += a->fate == AWS_CUT_SHORT;
     w->status = a->status;
     copy_text(w->code, sizeof w->code, a->error_code);
     copy_text(w->text, sizeof w->text, a->error_text);
@@ -574,7 +575,7 @@ static void bodies_larger_than_all_buffers_arrive_whole(void **state)
     }
     assert_int_equal(w->answered, 3);
     assert_int_equal(w->body_bytes, 3 * bytes);
-    assert_int_equal(w->connections, 1);
+    assert_int_equal(w->connections, 3); /* each its own */
     free(body);
 }
 
@@ -610,11 +611,14 @@ static void a_reset_before_the_end_of_the_body_sent_nothing(void **state)
     uint8_t *body = malloc(bytes);
 
     memset(body, 'x', bytes);
+    send_one(w); /* leaves a connection behind: over that, curl would try again and not tell */
+    run(w, 1);
+    w->requests = 0;
     w->conduct = RESET_IN_BODY;
     call(w, "POST", "/", slice_of(body, bytes), 0);
-    run(w, 1);
-    assert_int_equal(w->not_sent, 1); /* nobody can act on half of it */
-    assert_int_equal(w->unknown, 0);
+    run(w, 2);
+    assert_int_equal(w->cut_short, 1); /* nobody can act on half of it */
+    assert_int_equal(w->not_sent + w->unknown, 0);
     assert_int_equal(w->requests, 0);
     free(body);
 }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pack.h"
+#include "sender/cuts.h"
 #include "sender/outbox.h"
 #include "sender/rate.h"
 #include "shm/record.h"
@@ -56,6 +57,8 @@ enum aws_reaction aws_send_reaction(const struct aws_response *answer)
     switch (answer->fate) {
     case AWS_NOT_SENT:
         return AWS_TRANSIENT;
+    case AWS_CUT_SHORT:
+        return AWS_CUT_OFF;
     case AWS_UNKNOWN:
         return AWS_IN_DOUBT;
     case AWS_ANSWERED:
@@ -418,6 +421,42 @@ static void throttling_delays_and_never_fails_anyone(void **state)
     desk_close(&d);
 }
 
+/* The first try of each of a batch's mails breaks off; others_go: meanwhile SES takes mail of other
+ * senders. */
+static void cut_uploads(struct desk *d, bool others_go)
+{
+    enum { CONNECTIONS = 16 };
+
+    desk_open(d, CONNECTIONS);
+    grant(d, 5, NEWS, 0, 0x17f); /* CUTS_STRIKES_MAX of them, without the one that fails anyway */
+    outbox_pump(d->outbox);
+    assert_int_equal(seam.call_count, CUTS_STRIKES_MAX);
+    for (size_t i = 0; i < CUTS_STRIKES_MAX; i++) {
+        if (others_go)
+            atomic_fetch_add(&d->me.gauges->sent_count, 1);
+        answer(0, AWS_CUT_SHORT, "");
+    }
+    outbox_leave(d->outbox);
+    answer_all_ok(); /* one that was tried again already */
+    outbox_pump(d->outbox);
+    collect(d);
+    assert_int_equal(d->finished, 1);
+}
+
+static void an_upload_that_is_always_cut_fails_only_while_ses_answers_others(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    cut_uploads(&d, false);
+    assert_int_equal(d.outcomes[OUTCOME_FAILED], 0);
+    desk_close(&d);
+    cut_uploads(&d, true);
+    assert_int_equal(d.outcomes[OUTCOME_FAILED], 1);
+    assert_int_equal(d.seen[OUTCOME_FAILED], 0x100);
+    desk_close(&d);
+}
+
 static void transactional_mail_overtakes_newsletters(void **state)
 {
     struct desk d;
@@ -765,6 +804,7 @@ int main(void)
         cmocka_unit_test(a_recipient_that_cannot_be_expressed_fails_alone),
         cmocka_unit_test(each_answer_becomes_its_outcome),
         cmocka_unit_test(throttling_delays_and_never_fails_anyone),
+        cmocka_unit_test(an_upload_that_is_always_cut_fails_only_while_ses_answers_others),
         cmocka_unit_test(transactional_mail_overtakes_newsletters),
         cmocka_unit_test(a_refused_sender_costs_one_call_and_no_others_mail),
         cmocka_unit_test(what_is_held_is_told_with_the_reason),
