@@ -27,7 +27,8 @@ enum {
     SLOWEST_BYTES_PER_MS = 50, /* of a line that is still worth waiting for */
     BORROWED_MS = 250,         /* of the rate, beside one newsletter's call */
     BORROWED_AGAIN_MS = 250,   /* at the latest, a mail that overtook is tried again */
-    SANDBOXED_AGAIN = 10,      /* × hold: until a recipient SES has not verified is tried again */
+    COPIES_AGAIN_MS = 2000, /* until a copy that no mail of this lease carried is looked at again */
+    SANDBOXED_AGAIN = 10,   /* × hold: until a recipient SES has not verified is tried again */
     COMPLAIN_EVERY_MS = 10000,
 };
 
@@ -40,6 +41,8 @@ struct lease {
     size_t recipient_count;
     uint64_t unstarted; /* bits */
     uint64_t apart;     /* of these: no entry of a bulk call can carry them */
+    uint64_t along;     /* copies: booked once SES has taken a mail, which carries them */
+    struct books books; /* of the batch, as they were when the lease was read */
     unsigned sends;     /* under way or waiting to be repeated */
     struct buf results; /* packed, not yet handed in */
     size_t result_count;
@@ -205,6 +208,14 @@ static void report(struct lease *l, uint64_t bits, enum outcome outcome, unsigne
     }
 }
 
+static void report_copies(struct lease *l, enum outcome outcome, struct slice text,
+                          uint64_t retry_ms)
+{
+    report(l, l->along, outcome, outcome == OUTCOME_FAILED ? OUTBOX_CODE_REFUSED : 0, text,
+           retry_ms);
+    l->along = 0;
+}
+
 static bool is_over(const struct lease *l)
 {
     return l->unstarted == 0 && l->sends == 0;
@@ -261,6 +272,8 @@ static void flush(struct outbox *o, uint64_t now)
     while (*at != NULL && !o->broken) {
         struct lease *l = *at;
         bool over = is_over(l);
+        if (over && l->along != 0)
+            report_copies(l, OUTCOME_RETRY, slice_none(), COPIES_AGAIN_MS);
         if (!over && l->result_count > 0 && now < l->flush_mono_ms)
             wake_at(o, l->flush_mono_ms);
         if (over || (l->result_count > 0 && now >= l->flush_mono_ms)) {
@@ -346,8 +359,10 @@ static void settle_some(struct send *s, uint64_t bits, enum outcome outcome, uns
     uint64_t n = (uint64_t)__builtin_popcountll(bits);
 
     report(s->lease, bits, outcome, code, text, retry_ms);
-    if (outcome == OUTCOME_SENT)
+    if (outcome == OUTCOME_SENT) {
         atomic_fetch_add(&g->sent_count, n);
+        report_copies(s->lease, OUTCOME_SENT, slice_none(), 0);
+    }
     atomic_fetch_add(&g->slots[s->outbox->me->gauge].done, n);
     s->bits &= ~bits;
 }
@@ -643,6 +658,7 @@ static int read_lease(struct outbox *o, struct lease *l, struct store_txn *t, st
     l->batch = compiled_get(o->cache, t, l->rec.batch_id, err);
     if (l->batch == NULL)
         return -1;
+    (void)batch_books(t, l->rec.batch_id, &l->books); /* absent: none is sent */
     if (!batch_recipients(t, l->rec.batch_id, l->rec.slice, &packed) ||
         !recipients_unpack(arena_dup(&l->arena, packed), &l->arena, &l->recipients,
                            &l->recipient_count) ||
@@ -657,12 +673,25 @@ static int read_lease(struct outbox *o, struct lease *l, struct store_txn *t, st
     return 0;
 }
 
+/* A lease of copies alone: whether a mail has carried them is in the batch's books. */
+static void settle_copies(struct lease *l)
+{
+    const uint32_t *state = l->books.state;
+    uint32_t open = state[STATE_PENDING] + state[STATE_LEASED] + state[STATE_DOUBT];
+
+    if (state[STATE_SENT] > 0)
+        report_copies(l, OUTCOME_SENT, slice_none(), 0);
+    else if (open <= ses_batch_copies(l->batch->mail)) /* no reader is left */
+        report_copies(l, OUTCOME_FAILED,
+                      SLICE("None of the mails that would have carried this copy could be sent"),
+                      0);
+}
+
 /* Settles those that need no call: an address that SES cannot take must not cost the others of its
  * call theirs, and in batch mode cc and bcc go along with each mail. */
 static void sift(struct outbox *o, struct lease *l)
 {
     bool copies = ses_batch_copies(l->batch->mail) > 0;
-    uint64_t along = 0;
 
     for (uint64_t left = l->unstarted; left != 0; left &= left - 1) {
         const struct recipient *r = &l->recipients[__builtin_ctzll(left)];
@@ -671,12 +700,12 @@ static void sift(struct outbox *o, struct lease *l)
             report(l, left & -left, OUTCOME_FAILED, OUTBOX_CODE_REFUSED, slice_str(err.text), 0);
             l->unstarted &= ~(left & -left);
         } else if (copies && r->kind != RECIPIENT_TO) {
-            along |= left & -left;
+            l->along |= left & -left;
         }
     }
-    if (along != 0)
-        report(l, along, OUTCOME_SENT, 0, slice_none(), 0);
-    l->unstarted &= ~along;
+    l->unstarted &= ~l->along;
+    if (l->unstarted == 0 && l->along != 0)
+        settle_copies(l);
 }
 
 /* False when the lease cannot be worked on now. What can never be read is failed here. */
@@ -841,8 +870,8 @@ static void start_again(struct outbox *o, struct send *s)
 
 static void give_back(struct lease *l)
 {
-    report(l, l->unstarted, OUTCOME_RETRY, 0, (struct slice){0}, 0);
-    l->unstarted = 0;
+    report(l, l->unstarted | l->along, OUTCOME_RETRY, 0, (struct slice){0}, 0);
+    l->unstarted = l->along = 0;
 }
 
 /* False when the rate allows no more now: then nothing of a later lane may overtake. */

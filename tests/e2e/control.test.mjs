@@ -274,6 +274,17 @@ describe('copies', () => {
     assert.equal(bookOf(p, next).sent, 4);
     await p.stop();
   });
+  it('fail when no mail could be sent that would have carried them', async () => {
+    const p = await Postern.start();
+    await p.sandbox.set(quiet);
+    const to = ['jörg@readers.example.net', 'käte@readers.example.net'];
+    const id = await accept(p, newsletterForm(to, { extra: [['cc', 'archive@readers.example.net']] }));
+    await settled(p, id);
+    assert.deepEqual([bookOf(p, id).sent, bookOf(p, id).failed], [0, 3]);
+    const failed = await waitFor('the events', async () => { const list = await p.walk('event=failed'); return list.length === 3 && list; });
+    assert.match(failed.find((e) => e.recipient.startsWith('archive'))['delivery-status'].message, /^None of the mails that would have carried this copy/);
+    await p.stop();
+  });
 });
 
 describe('the command line', () => {

@@ -36,6 +36,8 @@ static struct {
     struct buf bodies[CALLS_MAX];
     size_t call_count, answered;
     bool store_is_there;
+    bool with_copies; /* the last two of slice 0 and all of slice 1 are cc */
+    struct books books;
     struct started *started; /* when set: lease 5 in cell 5 must be marked before each call */
 } seam;
 
@@ -151,6 +153,13 @@ bool batch_content(struct store_txn *t, uint64_t batch_id, struct slice *out)
     return true;
 }
 
+bool batch_books(struct store_txn *t, uint64_t batch_id, struct books *books)
+{
+    (void)t, (void)batch_id;
+    *books = seam.books;
+    return true;
+}
+
 bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct slice *out)
 {
     size_t count = slice == 0 ? 50 : 10;
@@ -166,6 +175,8 @@ bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, st
         vars[i] = (struct name_value){SLICE("n"), slice_str(text[i])};
         list[i] =
             (struct recipient){.address = slice_str(text[i]), .vars = &vars[i], .var_count = 1};
+        if (seam.with_copies && (slice == 1 || i >= 48))
+            list[i].kind = RECIPIENT_CC;
     }
     if (batch_id == COPIED && slice == 1)
         list[9].kind = RECIPIENT_CC;
@@ -209,6 +220,8 @@ static void desk_open(struct desk *d, unsigned connections)
         buf_reset(&seam.bodies[i]);
     seam.call_count = seam.answered = 0;
     seam.store_is_there = true;
+    seam.with_copies = false;
+    seam.books = (struct books){0};
     seam.started = NULL;
     static char empty[1];
     d->domains[0] = (struct config_domain){.name = mem_strdup("a.example"),
@@ -455,6 +468,77 @@ static void an_upload_that_is_always_cut_fails_only_while_ses_answers_others(voi
     assert_int_equal(d.outcomes[OUTCOME_FAILED], 1);
     assert_int_equal(d.seen[OUTCOME_FAILED], 0x100);
     desk_close(&d);
+}
+
+static const uint64_t CC = UINT64_C(3) << 48; /* those of slice 0 */
+
+static void copies_are_booked_when_ses_has_taken_a_mail_that_carries_them(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    desk_open(&d, 4);
+    seam.with_copies = true;
+    grant(&d, 5, NEWS, 0, CC | 3);
+    outbox_pump(d.outbox);
+    assert_int_equal(seam.call_count, 2);
+    answer(400, AWS_ANSWERED, "");
+    outbox_leave(d.outbox); /* hands in what there is */
+    collect(&d);
+    assert_int_equal(d.seen[OUTCOME_SENT], 0);
+    answer(200, AWS_ANSWERED, "{\"MessageId\":\"ses-1\"}");
+    collect(&d);
+    assert_int_equal(d.seen[OUTCOME_SENT], CC | 2);
+    assert_int_equal(d.outcomes[OUTCOME_SENT], 3);
+    assert_int_equal(d.seen[OUTCOME_FAILED], 1);
+    assert_int_equal(d.finished, 1);
+    desk_close(&d);
+}
+
+static void copies_whose_readers_failed_are_looked_at_again(void **state)
+{
+    struct desk d;
+
+    (void)state;
+    desk_open(&d, 4);
+    seam.with_copies = true;
+    grant(&d, 5, NEWS, 0, CC | 1);
+    outbox_pump(d.outbox);
+    answer(400, AWS_ANSWERED, "");
+    collect(&d);
+    assert_int_equal(d.seen[OUTCOME_FAILED], 1);
+    assert_int_equal(d.seen[OUTCOME_RETRY], CC);
+    assert_int_equal(d.finished, 1);
+    desk_close(&d);
+}
+
+static void copies_alone_go_by_what_became_of_the_readers(void **state)
+{
+    static const struct {
+        struct books books;
+        enum outcome outcome;
+    } cases[] = {
+        {{.state = {[STATE_LEASED] = 30, [STATE_SENT] = 1}}, OUTCOME_SENT},
+        {{.state = {[STATE_LEASED] = 10, [STATE_DOUBT] = 1}}, OUTCOME_FAILED}, /* 11 copies */
+        {{.state = {[STATE_LEASED] = 11, [STATE_PENDING] = 1}}, OUTCOME_RETRY},
+        {{.state = {[STATE_LEASED] = 11, [STATE_DOUBT] = 1}}, OUTCOME_RETRY},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct desk d;
+        desk_open(&d, 4);
+        seam.with_copies = true;
+        seam.books = cases[i].books;
+        grant(&d, 5, NEWS, 1, 0x37f);
+        outbox_pump(d.outbox);
+        collect(&d);
+        assert_int_equal(seam.call_count, 0);
+        assert_int_equal(d.seen[cases[i].outcome], 0x37f);
+        assert_int_equal(d.outcomes[cases[i].outcome], 9);
+        assert_int_equal(d.finished, 1);
+        desk_close(&d);
+    }
 }
 
 static void transactional_mail_overtakes_newsletters(void **state)
@@ -805,6 +889,9 @@ int main(void)
         cmocka_unit_test(each_answer_becomes_its_outcome),
         cmocka_unit_test(throttling_delays_and_never_fails_anyone),
         cmocka_unit_test(an_upload_that_is_always_cut_fails_only_while_ses_answers_others),
+        cmocka_unit_test(copies_are_booked_when_ses_has_taken_a_mail_that_carries_them),
+        cmocka_unit_test(copies_whose_readers_failed_are_looked_at_again),
+        cmocka_unit_test(copies_alone_go_by_what_became_of_the_readers),
         cmocka_unit_test(transactional_mail_overtakes_newsletters),
         cmocka_unit_test(a_refused_sender_costs_one_call_and_no_others_mail),
         cmocka_unit_test(what_is_held_is_told_with_the_reason),
