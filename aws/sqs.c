@@ -74,6 +74,31 @@ void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice 
     buf_add_str(to, "]}");
 }
 
+void sqs_depth_body(struct buf *to, struct slice queue_url)
+{
+    buf_add_byte(to, '{');
+    json_put_str(to, "QueueUrl", queue_url);
+    buf_add_str(to, ",\"AttributeNames\":[\"ApproximateNumberOfMessages\","
+                    "\"ApproximateNumberOfMessagesNotVisible\","
+                    "\"ApproximateNumberOfMessagesDelayed\"]}");
+}
+
+bool sqs_depth_parse(struct slice body, struct sqs_depth *depth)
+{
+    cJSON *tree = json_parse(body);
+    const cJSON *a = json_get(tree, "Attributes");
+
+    *depth = (struct sqs_depth){0};
+    bool told =
+        slice_to_u64(json_get_text(a, "ApproximateNumberOfMessages"), &depth->visible) &&
+        slice_to_u64(json_get_text(a, "ApproximateNumberOfMessagesNotVisible"), &depth->in_flight);
+    if (told &&
+        !slice_to_u64(json_get_text(a, "ApproximateNumberOfMessagesDelayed"), &depth->delayed))
+        depth->delayed = 0;
+    json_free(tree);
+    return told;
+}
+
 static bool is_intact(struct slice body, struct slice md5_hex)
 {
     uint8_t md5[MD5_BYTES];

@@ -1,5 +1,5 @@
 /*
- * aws/sqs.h - receiving from and deleting in SQS: AWS JSON 1.0 over aws/http.h.
+ * aws/sqs.h - receiving from and deleting in SQS, and how much stands there: AWS JSON 1.0 over aws/http.h.
  *
  * MEMORY  sqs_message texts borrow from the parsed answer: valid until sqs_received_free().
  * SOURCE  spec/aws.md §9.
@@ -34,6 +34,15 @@ void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
                       unsigned visibility_s);
 void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice *handles,
                      size_t count);
+
+/* GetQueueAttributes, for what sqs_depth_parse() reads. */
+void sqs_depth_body(struct buf *to, struct slice queue_url);
+
+struct sqs_depth {
+    uint64_t visible, in_flight, delayed; /* messages, about */
+};
+/* False: it is not what SQS answers. */
+bool sqs_depth_parse(struct slice body, struct sqs_depth *depth);
 
 /* Of a 200's body. False: it is not what SQS answers. */
 bool sqs_received_parse(struct slice body, struct sqs_received *r);

@@ -158,6 +158,34 @@ static void only_faults_of_sqs_are_tried_again(void **unused)
     assert_false(sqs_deleted_parse(SLICE("{\"Failed\":["), &failed));
 }
 
+static void depths_are_asked_for_and_read(void **unused)
+{
+    struct sqs_depth depth;
+    struct buf body = {0};
+
+    (void)unused;
+    sqs_depth_body(&body, SLICE("https://sqs.eu-west-1.amazonaws.com/1/q"));
+    assert_string_equal(buf_cstr(&body),
+                        "{\"QueueUrl\":\"https://sqs.eu-west-1.amazonaws.com/1/q\","
+                        "\"AttributeNames\":[\"ApproximateNumberOfMessages\","
+                        "\"ApproximateNumberOfMessagesNotVisible\","
+                        "\"ApproximateNumberOfMessagesDelayed\"]}");
+    buf_fini(&body);
+    assert_true(sqs_depth_parse(SLICE("{\"Attributes\":{\"ApproximateNumberOfMessages\":\"12\","
+                                      "\"ApproximateNumberOfMessagesNotVisible\":\"3\","
+                                      "\"ApproximateNumberOfMessagesDelayed\":\"4\"}}"),
+                                &depth));
+    assert_true(depth.visible == 12 && depth.in_flight == 3 && depth.delayed == 4);
+    assert_true(sqs_depth_parse(SLICE("{\"Attributes\":{\"ApproximateNumberOfMessages\":\"1\","
+                                      "\"ApproximateNumberOfMessagesNotVisible\":\"0\"}}"),
+                                &depth));
+    assert_true(depth.visible == 1 && depth.delayed == 0);
+    assert_false(sqs_depth_parse(SLICE("{}"), &depth));
+    assert_false(
+        sqs_depth_parse(SLICE("{\"Attributes\":{\"ApproximateNumberOfMessages\":\"x\"}}"), &depth));
+    assert_false(sqs_depth_parse(SLICE("nothing"), &depth));
+}
+
 static void a_queue_s_url_names_its_region(void **unused)
 {
     static const char *const cases[][2] = {
@@ -191,6 +219,7 @@ int main(void)
         cmocka_unit_test(a_deletion_numbers_its_entries),
         cmocka_unit_test(a_request_goes_to_the_root_as_json_1_0),
         cmocka_unit_test(a_queue_s_url_names_its_region),
+        cmocka_unit_test(depths_are_asked_for_and_read),
         cmocka_unit_test(messages_are_read_and_checked),
         cmocka_unit_test(an_empty_queue_answers_in_several_ways),
         cmocka_unit_test(more_than_ten_messages_are_left_in_the_queue),
