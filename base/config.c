@@ -87,7 +87,6 @@ static const struct setting settings[] = {
     {"guard", "soft_bounce_window", TYPE_DURATION, AT(guard.soft_bounce_window_ms), "30d", 1000, TEN_YEARS_MS, true, "within which they count"},
     {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
     {"poller", "receives", TYPE_COUNT, AT(poller.receives), "4", 1, 32, true, "long polls in flight per queue"},
-    {"poller", "silence", TYPE_DURATION, AT(poller.silence_ms), "15m", 0, TEN_YEARS_MS, true, "mail goes out and no event comes back for so long: an alarm in /health, status and log; 0s = never"},
     {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "AWS region, as eu-west-1"},
     {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "section of the shared credentials file"},
     {"aws", "access_key_id", TYPE_TEXT, AT(aws.access_key_id), "", 0, 0, true, "AWS's; with secret_access_key"},
@@ -103,6 +102,9 @@ static const struct setting settings[] = {
     {"queues", "sns_topics", TYPE_LIST, AT(queues.sns_topics), "", 0, 0, true, "ARNs of the topics whose signature counts; empty: those of the queue's account"},
     {"sandbox", "enabled", TYPE_BOOL, AT(sandbox.enabled), "false", 0, 0, false, "run the stand-in for SES, SNS and SQS"},
     {"sandbox", "listen", TYPE_ADDRESS, AT(sandbox.listen), "127.0.0.1:8026", 0, 0, false, "where it listens"},
+    {"alarm", "no_events_after", TYPE_DURATION, AT(alarm.no_events_after_ms), "15m", 1000, TEN_YEARS_MS, true, "mails went out and no event has come for so long: say so"},
+    {"alarm", "no_events_least", TYPE_COUNT, AT(alarm.no_events_least), "10", 0, 100000000, true, "mails of a domain without any event before that; 0 = never say so"},
+    {"alarm", "no_outcome_after", TYPE_DURATION, AT(alarm.no_outcome_after_ms), "24h", 1000, TEN_YEARS_MS, true, "a sent mail neither delivered nor failed by then counts as without outcome"},
     {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
     {"retention", "batches", TYPE_DURATION, AT(retention.batches_ms), "90d", 1000, TEN_YEARS_MS, true, "how long batches are kept"},
     {"retention", "size", TYPE_BYTES, AT(retention.size_bytes), "1024G", 16 << 20, UINT64_C(1) << 50, true, "of the store, above which the oldest goes before its time, but for the last day's"},
@@ -122,9 +124,9 @@ static const struct setting settings[] = {
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
-static const char *const section_names[] = {"",        "log",       "httpd", "sender",
-                                            "guard",   "poller",    "aws",   "queues",
-                                            "sandbox", "retention", "domain"};
+static const char *const section_names[] = {"",        "log",    "httpd",     "sender",
+                                            "guard",   "poller", "aws",       "queues",
+                                            "sandbox", "alarm",  "retention", "domain"};
 enum { SECTIONS = sizeof section_names / sizeof section_names[0] };
 
 /* -------- collecting mistakes -------- */

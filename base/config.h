@@ -88,8 +88,7 @@ struct config {
     } guard;
     struct {
         unsigned children;
-        unsigned receives;   /* long polls in flight per queue and poller */
-        uint64_t silence_ms; /* mail without any event for so long is an alarm; 0 = never */
+        unsigned receives; /* long polls in flight per queue and poller */
     } poller;
     struct {
         char *region, *profile;
@@ -109,6 +108,10 @@ struct config {
         bool enabled;
         struct config_address listen;
     } sandbox;
+    struct {
+        uint64_t no_events_after_ms, no_outcome_after_ms;
+        unsigned no_events_least;
+    } alarm;
     struct {
         uint64_t events_ms, batches_ms;
         uint64_t size_bytes; /* above it the oldest goes before its time */

@@ -24,6 +24,7 @@ enum {
 
 struct listing {
     const struct cli_options *o;
+    const struct config *config;
     const cJSON *live; /* the running Postern's status, or NULL */
     struct page *page; /* watching: drawn there */
     struct buf text;   /* and this is what is drawn; else it is printed batch by batch */
@@ -57,6 +58,11 @@ static uint32_t outcome_count(const struct books *b)
         b->delivered + b->failed_permanent + b->failed_temporary + b->state[STATE_CANCELLED];
 
     return n < b->accepted ? n : b->accepted;
+}
+
+static uint32_t no_outcome(const struct listing *l, const struct books *b)
+{
+    return books_no_outcome(b, l->now_wall_ms, l->config->alarm.no_outcome_after_ms);
 }
 
 /* ---- what the running Postern says of a batch ---- */
@@ -162,6 +168,8 @@ static void put_json(struct buf *line, const struct listing *l, uint64_t id,
     json_put_u64(line, "clicked", b->clicked);
     json_put_u64(line, "complained", b->complained);
     json_put_u64(line, "unsubscribed", b->unsubscribed);
+    json_put_u64(line, "outcomes", b->outcomes);
+    json_put_u64(line, "no-outcome", no_outcome(l, b));
     json_put_i64(line, "unaccounted", (int64_t)b->accepted - (int64_t)balance(b));
     if (l->live != NULL) {
         json_put_u64(line, "rate-per-s", p.rate_per_s);
@@ -219,6 +227,10 @@ static void put_row(struct buf *line, const struct listing *l, uint64_t id,
     page_column(line, h->subject, SUBJECT_COLUMNS);
     buf_add_byte(line, '\n');
     put_words(line, &p);
+    uint32_t missing = no_outcome(l, b);
+    if (missing > 0)
+        buf_printf(line, "%18s%" PRIu32 " were sent, and neither delivered nor failed since\n", "",
+                   missing);
     buf_fini(&words);
 }
 
@@ -339,7 +351,7 @@ static int watch(struct store *store, const struct cli_options *o, const struct 
     while (true) {
         struct err err;
         cJSON *live = page.on_terminal ? cli_status_get(config, &err) : NULL;
-        struct listing l = {.o = o, .only = only, .page = &page, .live = live};
+        struct listing l = {.o = o, .config = config, .only = only, .page = &page, .live = live};
         int got = list(store, &l);
         bool over = (l.settled == l.accepted && l.outcomes == l.accepted) ||
                     (only != 0 && l.shown == 0) || got == CLI_WRONG_USE;
@@ -400,7 +412,7 @@ int cli_batches(const struct cli_options *o)
         got = watch(store, o, config, only);
     } else {
         struct err err;
-        struct listing l = {.o = o, .only = only, .live = NULL};
+        struct listing l = {.o = o, .config = config, .only = only, .live = NULL};
         cJSON *live = cli_status_get(config, &err);
         l.live = live;
         if (!o->json) {

@@ -66,45 +66,6 @@ static void put_sending(struct buf *to, const cJSON *s)
     buf_add_str(to, "\n");
 }
 
-static void put_events(struct buf *to, const cJSON *s)
-{
-    const cJSON *e = json_get(s, "events");
-    uint64_t now = clock_wall_ms(), heard = cli_number(e, "heard_ms"),
-             unheard = cli_number(e, "unheard");
-
-    buf_add_str(to, "events      ");
-    page_number(to, cli_number(e, "stored"), 0);
-    buf_add_str(to, " since the start, ");
-    page_number(to, cli_number(e, "late"), 0);
-    buf_add_str(to, " put behind what readers knew, ");
-    page_number(to, cli_number(e, "repeated"), 0);
-    buf_add_str(to, " repeats");
-    if (heard > 0) {
-        buf_add_str(to, "; the queues are read up to ");
-        page_duration(to, now > heard ? now - heard : 0);
-        buf_add_str(to, " ago");
-    }
-    buf_add_byte(to, '\n');
-    if (unheard > 0) {
-        buf_add_str(to, "alarm       ");
-        page_number(to, unheard, 0);
-        buf_add_str(to, " mails went out and no event comes back\n            → look at the "
-                        "configuration set's event destination, the topic's subscription, the "
-                        "queue's policy\n");
-    }
-    for (const cJSON *r = json_first(json_get(e, "read")); r != NULL; r = r->next) {
-        uint64_t until_us = cli_number(r, "until_us");
-        buf_printf(to, "read        %.*s: ", SLICE_ARGS(json_get_text(r, "domain")));
-        if (until_us == 0)
-            buf_add_str(to, "its events were never read");
-        else {
-            buf_add_str(to, "events up to ");
-            page_time(to, until_us / 1000, now);
-        }
-        buf_add_byte(to, '\n');
-    }
-}
-
 static void put_store(struct buf *to, const cJSON *s)
 {
     const cJSON *store = json_get(s, "store");
@@ -116,6 +77,85 @@ static void put_store(struct buf *to, const cJSON *s)
         page_time(to, oldest_us / 1000, clock_wall_ms());
     }
     buf_add_byte(to, '\n');
+}
+
+static void put_alarms(struct buf *to, const cJSON *s)
+{
+    uint64_t now = clock_wall_ms();
+
+    for (const cJSON *a = json_first(json_get(s, "alarms")); a != NULL; a = a->next) {
+        buf_printf(to, "ALARM       %.*s: SES has taken ", SLICE_ARGS(json_get_text(a, "domain")));
+        page_number(to, cli_number(a, "sent"), 0);
+        buf_add_str(to, " mails and not one event has come back since ");
+        page_time(to, cli_number(a, "since_ms"), now);
+        buf_printf(to, "\n            → %.*s\n", SLICE_ARGS(json_get_text(a, "mend")));
+    }
+}
+
+/* "12 s ago". */
+static void put_ago(struct buf *to, uint64_t wall_ms, uint64_t now)
+{
+    if (wall_ms == 0) {
+        buf_add_str(to, "never");
+        return;
+    }
+    page_duration(to, now > wall_ms ? now - wall_ms : 0);
+    buf_add_str(to, " ago");
+}
+
+static void put_events(struct buf *to, const cJSON *s)
+{
+    const cJSON *e = json_get(s, "events");
+    uint64_t stored = cli_number(e, "stored"), now = clock_wall_ms();
+
+    buf_add_str(to, "events      ");
+    page_number(to, stored, 0);
+    buf_add_str(to, " since the start, ");
+    page_number(to, cli_number(e, "repeated"), 0);
+    buf_add_str(to, " repeats, ");
+    page_number(to, cli_number(e, "late"), 0);
+    buf_add_str(to, " late");
+    if (stored > 0) {
+        buf_add_str(to, "; from SES to the store ");
+        page_duration(to, cli_number(e, "lag_last_ms"));
+        buf_add_str(to, ", on average ");
+        page_duration(to, cli_number(e, "lag_ms_sum") / stored);
+    }
+    if (cli_number(e, "heard_ms") > 0) {
+        buf_add_str(to, "; the queues are read up to ");
+        put_ago(to, cli_number(e, "heard_ms"), now);
+    }
+    if (cli_number(e, "no_outcome_recipients") > 0) {
+        buf_add_str(to, "\nno outcome  ");
+        page_number(to, cli_number(e, "no_outcome_recipients"), 0);
+        buf_add_str(to, " mails of ");
+        page_number(to, cli_number(e, "no_outcome_batches"), 0);
+        buf_add_str(to, " batches were sent, and neither delivered nor failed since");
+    }
+    buf_add_byte(to, '\n');
+    for (const cJSON *q = json_first(json_get(s, "queues")); q != NULL; q = q->next) {
+        buf_printf(to, "queue       %.*s: ", SLICE_ARGS(json_get_text(q, "url")));
+        if (cli_number(q, "read_ms") == 0) {
+            buf_add_str(to, "depth not known");
+        } else {
+            page_number(to, cli_number(q, "visible") + cli_number(q, "delayed"), 0);
+            buf_add_str(to, " wait, ");
+            page_number(to, cli_number(q, "in_flight"), 0);
+            buf_add_str(to, " in flight");
+        }
+        buf_add_str(to, "; the oldest of late waited ");
+        page_duration(to, cli_number(q, "oldest_ms"));
+        buf_add_byte(to, '\n');
+    }
+    for (const cJSON *f = json_first(json_get(s, "feeds")); f != NULL; f = f->next) {
+        buf_printf(to, "domain      %.*s: last event ", SLICE_ARGS(json_get_text(f, "domain")));
+        put_ago(to, cli_number(f, "event_ms"), now);
+        buf_add_str(to, ", last read ");
+        put_ago(to, cli_number(f, "read_ms"), now);
+        buf_add_str(to, ", not read yet ");
+        page_number(to, cli_number(f, "unread"), 0);
+        buf_add_byte(to, '\n');
+    }
 }
 
 static void put_holds(struct buf *to, const cJSON *s)
@@ -172,6 +212,7 @@ static int show_once(const struct config *config, const struct cli_options *o, s
         put_sending(&text, s);
         put_store(&text, s);
         put_events(&text, s);
+        put_alarms(&text, s);
         put_holds(&text, s);
         put_processes(&text, s);
         page_draw(page, &text);

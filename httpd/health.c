@@ -1,6 +1,6 @@
 /*
  * GET /health: can this server accept a message and store it? No key is asked for, so it names no
- * domain and counts nothing.
+ * domain and counts nothing. "alarms" stands there when something else is wrong.
  */
 #include "base/clock.h"
 #include "base/json.h"
@@ -26,6 +26,21 @@ static bool writer_is_well(const struct gauges *gauges)
            (beat >= now || now - beat < WRITER_STALE_MS);
 }
 
+/* What is wrong although mail can be accepted and stored: it changes no status. */
+static void put_alarms(struct buf *to, const struct gauge_events *e)
+{
+    if (atomic_load_explicit(&e->silent_domains, memory_order_relaxed) == 0)
+        return;
+    json_put_name(to, "alarms");
+    buf_add_str(to, "[{");
+    json_put_str(to, "alarm", SLICE("no-events"));
+    json_put_u64(to, "since_ms",
+                 atomic_load_explicit(&e->silent_since_wall_ms, memory_order_relaxed));
+    json_put_str(to, "text",
+                 SLICE("mails go out and no events come back from SES: postern status says more"));
+    buf_add_str(to, "}]");
+}
+
 void health_handle(struct exchange *x)
 {
     struct service *s = x->service;
@@ -48,11 +63,7 @@ void health_handle(struct exchange *x)
         buf_add_slice(&body, buf_slice(&reasons));
         buf_add_byte(&body, ']');
     }
-    /* It can take mail and keep it; but somebody should look. */
-    if (atomic_load_explicit(&s->me->gauges->unheard_count, memory_order_relaxed) > 0) {
-        json_put_name(&body, "alarms");
-        buf_add_str(&body, "[\"mail goes out and no event comes back\"]");
-    }
+    put_alarms(&body, &s->me->gauges->events);
     buf_add_str(&body, "}");
     buf_fini(&reasons);
     if (ill)

@@ -26,6 +26,7 @@
 #include "base/mem.h"
 #include "mail/ses_address.h"
 #include "mail/ses_event.h"
+#include "poller/depth.h"
 #include "poller/queue.h"
 #include "shm/record.h"
 #include "store/batches.h"
@@ -50,6 +51,7 @@ struct poller {
     struct aws_client *client;
     struct store *store;
     struct queue **queues;
+    struct depth *depth; /* the first poller's */
     size_t queue_count;
     struct arena arena; /* of one message */
     struct buf packed, record;
@@ -340,6 +342,15 @@ static bool store_is_there(struct poller *p)
     return p->store != NULL;
 }
 
+static void tell_oldest(const struct poller *p, size_t queue, uint64_t oldest_ms)
+{
+    unsigned poller = p->me->slot->index;
+
+    if (queue < GAUGE_QUEUES_MAX && poller < GAUGE_POLLERS_MAX)
+        atomic_store_explicit(&p->me->gauges->queues[queue].oldest_ms[poller], oldest_ms,
+                              memory_order_relaxed);
+}
+
 static void advance(struct poller *p)
 {
     uint64_t tail = ring_tail(p->me->slot->up);
@@ -357,7 +368,10 @@ static void advance(struct poller *p)
         idle = idle && queue_is_idle(p->queues[i]);
         uint64_t until_ms = queue_heard_wall_ms(p->queues[i], tail + 1);
         heard_ms = until_ms < heard_ms ? until_ms : heard_ms;
+        tell_oldest(p, i, queue_oldest_ms(p->queues[i], tail + 1));
     }
+    if (p->depth != NULL && !p->leaving)
+        depth_advance(p->depth);
     /* The writer ends doubts only when the events that could settle them have been read. */
     if (p->queue_count > 0)
         atomic_store(&p->me->gauges->slots[p->me->gauge].heard_wall_ms, heard_ms);
@@ -410,6 +424,8 @@ static void open_queues(struct poller *p)
 {
     const struct config *c = p->me->config;
 
+    if (p->me->slot->index == 0)
+        p->depth = depth_open(p->client, &c->event_queues, p->me->gauges->queues);
     p->queues = mem_zero(c->event_queues.count, sizeof(struct queue *));
     for (size_t i = 0; i < c->event_queues.count; i++)
         p->queues[p->queue_count++] =
@@ -451,6 +467,7 @@ static void free_event(struct event *e)
 static void poller_close(struct poller *p)
 {
     aws_client_destroy(p->client);
+    depth_close(p->depth);
     for (size_t i = 0; i < p->queue_count; i++)
         queue_close(p->queues[i]);
     free(p->queues);

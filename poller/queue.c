@@ -32,6 +32,7 @@ enum {
     BACKOFF_MAX_MS = 20000,
     ANSWER_WITHIN_MS = 10000, /* beyond the time that SQS is asked to wait */
     DELETE_TIMEOUT_MS = 15000,
+    WAITS_MS = 60000, /* over which the longest wait is taken */
 };
 
 enum message_state { HELD_UNTAKEN, HELD_TAKEN, HELD_DELETING };
@@ -67,6 +68,9 @@ struct queue {
     struct event_base *base;
     struct aws_client *client;
     char *url;
+    struct {
+        uint64_t began_mono_ms, longest_ms, previous_ms;
+    } waits;
     struct slice region; /* of the URL, in it; empty = the client's */
     unsigned receives, visibility_s, wait_s, polls_under_way, deletes_under_way;
     uint64_t last_poll;        /* the number of the newest */
@@ -250,6 +254,42 @@ uint64_t queue_heard_wall_ms(struct queue *q, uint64_t tail)
     return heard_ms;
 }
 
+/* -------- how long messages wait -------- */
+
+static void turn_waits(struct queue *q)
+{
+    uint64_t passed_ms = clock_mono_ms() - q->waits.began_mono_ms;
+
+    if (passed_ms < WAITS_MS)
+        return;
+    q->waits.previous_ms = passed_ms < 2 * WAITS_MS ? q->waits.longest_ms : 0;
+    q->waits.longest_ms = 0;
+    q->waits.began_mono_ms = clock_mono_ms();
+}
+
+static void note_wait(struct queue *q, uint64_t waited_ms)
+{
+    turn_waits(q);
+    if (waited_ms != UINT64_MAX && waited_ms > q->waits.longest_ms)
+        q->waits.longest_ms = waited_ms;
+}
+
+uint64_t queue_oldest_ms(struct queue *q, uint64_t tail)
+{
+    uint64_t now_ms = clock_wall_ms();
+
+    turn_waits(q);
+    uint64_t oldest_ms =
+        q->waits.longest_ms > q->waits.previous_ms ? q->waits.longest_ms : q->waits.previous_ms;
+    for (const struct message *m = q->first; m != NULL; m = m->next) {
+        bool is_stored = m->state != HELD_UNTAKEN && m->end <= tail;
+        if (!is_stored && m->sent_wall_ms != 0 && m->sent_wall_ms < now_ms &&
+            now_ms - m->sent_wall_ms > oldest_ms)
+            oldest_ms = now_ms - m->sent_wall_ms;
+    }
+    return oldest_ms;
+}
+
 /* -------- receiving -------- */
 
 static struct slice keep(uint8_t **at, struct slice s)
@@ -274,6 +314,7 @@ static void hold(struct queue *q, const struct sqs_message *m)
     held->id = keep(&at, m->message_id);
     held->body = keep(&at, m->body);
     note_sent(q, held->sent_wall_ms);
+    note_wait(q, m->waited_ms);
     *q->last = held;
     q->last = &held->next;
     q->held++;

@@ -38,6 +38,9 @@ void queue_stop(struct queue *q); /* no more polls */
 bool queue_is_idle(
     const struct queue *q); /* stopped, and nothing held that is committed but not deleted */
 bool queue_has_held(const struct queue *q);
+/* How long the oldest message has waited that is held and not committed, or was received within the
+ * last minute or two. */
+uint64_t queue_oldest_ms(struct queue *q, uint64_t tail);
 /* What was sent to the queue before then is committed, with tail as in queue_advance(); 0 = nobody
  * can say. SQS keeps no order and takes no oath: see the top of queue.c. */
 uint64_t queue_heard_wall_ms(struct queue *q, uint64_t tail);

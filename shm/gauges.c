@@ -3,6 +3,9 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+const uint64_t lag_step_ms[LAG_STEPS] = {1000,   5000,    30000,    60000,     300000,
+                                         900000, 3600000, 21600000, UINT64_MAX};
+
 struct gauges *gauges_create(struct err *err)
 {
     void *map = mmap(NULL, sizeof(struct gauges), PROT_READ | PROT_WRITE,
@@ -19,6 +22,23 @@ void gauges_destroy(struct gauges *g)
 {
     if (g != NULL)
         (void)munmap(g, sizeof *g);
+}
+
+void gauge_events_add(struct gauge_events *e, uint64_t ses_us, uint64_t timestamp_us,
+                      uint64_t now_us)
+{
+    uint64_t lag_ms = now_us > ses_us ? (now_us - ses_us) / 1000 : 0;
+    size_t step = 0;
+
+    while (lag_ms > lag_step_ms[step])
+        step++;
+    atomic_fetch_add_explicit(&e->stored, 1, memory_order_relaxed);
+    /* One microsecond more only keeps it from being a whole second. */
+    if (timestamp_us > ses_us + 1)
+        atomic_fetch_add_explicit(&e->late, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->lag_ms_sum, lag_ms, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->lag_count[step], 1, memory_order_relaxed);
+    atomic_store_explicit(&e->lag_last_ms, lag_ms, memory_order_relaxed);
 }
 
 uint64_t bucket_cost_ns(const struct gauge_bucket *b, uint32_t n)

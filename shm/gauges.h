@@ -42,6 +42,38 @@ struct gauge_bucket {
         per_s_milli; /* recipients a second × 1000; 0 = not known yet: nothing is given */
 };
 
+enum {
+    GAUGE_QUEUES_MAX = 16,
+    GAUGE_POLLERS_MAX = 8,
+    LAG_STEPS = 9,
+};
+
+/* An event queue, in the order of config->event_queues. */
+struct gauge_queue {
+    /* poller 0, once a minute, from GetQueueAttributes; approximate, says AWS */
+    _Atomic uint64_t visible, in_flight, delayed;
+    _Atomic uint64_t read_wall_ms; /* when it was told that; 0 = never yet */
+    /* each poller for itself: how long the oldest message that it holds unstored or has received of
+     * late has waited */
+    _Atomic uint64_t oldest_ms[GAUGE_POLLERS_MAX];
+};
+
+/* What came from SES, since the master's start. The writer. */
+struct gauge_events {
+    _Atomic uint64_t stored;
+    _Atomic uint64_t repeated;    /* came again: collapsed into the first */
+    _Atomic uint64_t late;        /* given a later timestamp, as a reader was past SES's */
+    _Atomic uint64_t deadletters; /* messages not understood */
+    /* from SES's time to ours when stored, of those stored */
+    _Atomic uint64_t lag_ms_sum, lag_last_ms;
+    _Atomic uint64_t lag_count[LAG_STEPS]; /* up to lag_step_ms[i], not counting lower ones */
+    /* mails without an outcome after alarm.no_outcome_after, as last counted */
+    _Atomic uint64_t no_outcome_recipients, no_outcome_batches, no_outcome_read_wall_ms;
+    /* domains whose mails go out and for which no event comes; since when the first of them */
+    _Atomic uint64_t silent_domains, silent_since_wall_ms;
+};
+extern const uint64_t lag_step_ms[LAG_STEPS]; /* the last one: UINT64_MAX */
+
 struct gauges {
     struct gauge_slot slots[GAUGE_SLOTS_MAX];
     struct gauge_bucket bucket;
@@ -57,15 +89,16 @@ struct gauges {
         unresolved_count; /* senders: placeholders without a value, of mails rendered */
     _Atomic uint32_t account_is_sandbox; /* sender 0, from GetAccount */
     _Atomic uint64_t writer_commits, writer_records;
-    /* the writer, since its start: events stored, those of them that were put behind what readers
-     * had been told already, repeats */
-    _Atomic uint64_t events_stored, events_late, events_repeated;
-    _Atomic uint64_t event_last_wall_ms; /* when the last one came; 0 = none yet */
-    _Atomic uint64_t unheard_count; /* mails sent since the last event, when that is an alarm */
+    struct gauge_events events;
+    struct gauge_queue queues[GAUGE_QUEUES_MAX];
 };
 
 struct gauges *gauges_create(struct err *err);
 void gauges_destroy(struct gauges *g);
+
+/* The writer: an event of SES's time ses_us was stored. */
+void gauge_events_add(struct gauge_events *e, uint64_t ses_us, uint64_t timestamp_us,
+                      uint64_t now_us);
 
 /* How long n recipients take at this rate; UINT64_MAX = the rate is not known. */
 uint64_t bucket_cost_ns(const struct gauge_bucket *b, uint32_t n);

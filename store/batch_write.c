@@ -116,15 +116,25 @@ int books_put(struct store_txn *t, uint64_t batch_id, const struct books *books,
     return store_put(t, DB_BOOKS, key_slice(&k), key_slice(&row), err);
 }
 
+/* A state is a byte whose top bit is the mark of outcome_mark(). */
+enum { OUTCOME_BIT = 0x80 };
+
+static bool states_row(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct slice *row)
+{
+    struct key k = slice_key(batch_id, slice);
+
+    return store_get(t, DB_STATES, key_slice(&k), row) && row->len <= SLICE_MAX;
+}
+
 bool states_get(struct store_txn *t, uint64_t batch_id, uint32_t slice, uint8_t states[SLICE_MAX],
                 uint32_t *count)
 {
-    struct key k = slice_key(batch_id, slice);
     struct slice row;
 
-    if (!store_get(t, DB_STATES, key_slice(&k), &row) || row.len > SLICE_MAX)
+    if (!states_row(t, batch_id, slice, &row))
         return false;
-    memcpy(states, row.ptr, row.len);
+    for (size_t i = 0; i < row.len; i++)
+        states[i] = row.ptr[i] & (uint8_t)~OUTCOME_BIT;
     *count = (uint32_t)row.len;
     return true;
 }
@@ -133,8 +143,40 @@ int states_put(struct store_txn *t, uint64_t batch_id, uint32_t slice,
                const uint8_t states[SLICE_MAX], uint32_t count, struct err *err)
 {
     struct key k = slice_key(batch_id, slice);
+    uint8_t row[SLICE_MAX];
+    struct slice old = {0};
 
-    return store_put(t, DB_STATES, key_slice(&k), slice_of(states, count), err);
+    bool known = states_row(t, batch_id, slice, &old);
+    for (uint32_t i = 0; i < count; i++)
+        row[i] = states[i] | (known && i < old.len ? old.ptr[i] & OUTCOME_BIT : 0);
+    return store_put(t, DB_STATES, key_slice(&k), slice_of(row, count), err);
+}
+
+int outcome_mark(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct err *err)
+{
+    struct key k = slice_key(batch_id, recipient / SLICE_MAX);
+    uint32_t at = recipient % SLICE_MAX;
+    uint8_t row[SLICE_MAX];
+    struct slice old;
+
+    if (!states_row(t, batch_id, recipient / SLICE_MAX, &old) || at >= old.len ||
+        (old.ptr[at] & OUTCOME_BIT) != 0)
+        return 0;
+    memcpy(row, old.ptr, old.len);
+    row[at] |= OUTCOME_BIT;
+    return store_put(t, DB_STATES, key_slice(&k), slice_of(row, old.len), err) == 0 ? 1 : -1;
+}
+
+uint64_t outcome_marks(struct store_txn *t, uint64_t batch_id, uint32_t slice)
+{
+    uint64_t marks = 0;
+    struct slice row;
+
+    if (!states_row(t, batch_id, slice, &row))
+        return 0;
+    for (size_t i = 0; i < row.len; i++)
+        marks |= (uint64_t)((row.ptr[i] & OUTCOME_BIT) != 0) << i;
+    return marks;
 }
 
 bool claim_get(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t *batch_id)

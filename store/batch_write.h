@@ -57,6 +57,12 @@ bool states_get(struct store_txn *t, uint64_t batch_id, uint32_t slice, uint8_t 
 int states_put(struct store_txn *t, uint64_t batch_id, uint32_t slice,
                const uint8_t states[SLICE_MAX], uint32_t count, struct err *err);
 
+/* Notes that SES has told this recipient's end: 1, or 0 when that was known or there is no such
+ * recipient, or -1. states_get() and states_put() leave these marks alone. */
+int outcome_mark(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct err *err);
+/* Bit i: the mark of recipient i of the slice. */
+uint64_t outcome_marks(struct store_txn *t, uint64_t batch_id, uint32_t slice);
+
 bool claim_get(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t *batch_id);
 int claim_put(struct store_txn *t, const uint8_t claim[CLAIM_BYTES], uint64_t batch_id,
               struct err *err);

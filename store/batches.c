@@ -50,6 +50,15 @@ static void books_read(struct slice row, struct books *books)
     memcpy(books, fields, sizeof *books);
 }
 
+uint32_t books_no_outcome(const struct books *b, uint64_t now_wall_ms, uint64_t after_ms)
+{
+    uint32_t sent = b->state[STATE_SENT];
+
+    if (b->sent_wall_s == 0 || now_wall_ms < b->sent_wall_s * UINT64_C(1000) + after_ms)
+        return 0;
+    return sent > b->outcomes ? sent - b->outcomes : 0;
+}
+
 bool batch_books(struct store_txn *t, uint64_t batch_id, struct books *books)
 {
     struct key k;
@@ -59,6 +68,25 @@ bool batch_books(struct store_txn *t, uint64_t batch_id, struct books *books)
         return false;
     books_read(row, books);
     return true;
+}
+
+uint64_t batch_books_from(struct store_txn *t, uint64_t batch_id, struct books *books)
+{
+    struct key from = {.len = 0};
+    MDB_cursor *cursor;
+    uint64_t found = 0;
+    MDB_val v;
+
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_BOOKS], &cursor) != MDB_SUCCESS)
+        return 0;
+    key_u64(&from, batch_id);
+    MDB_val k = store_val(key_slice(&from));
+    if (mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE) == MDB_SUCCESS && k.mv_size == 8) {
+        found = read_be(k.mv_data, 8);
+        books_read(store_slice(v), books);
+    }
+    mdb_cursor_close(cursor);
+    return found;
 }
 
 void batch_each(struct store_txn *t, batch_visitor *visit, void *arg)

@@ -30,13 +30,21 @@ struct books {
     uint32_t accepted; /* recipients that this batch has promised to settle */
     uint32_t delivered, failed_permanent, failed_temporary, opened, clicked, complained,
         unsubscribed;
+    uint32_t outcomes;    /* recipients whose end SES has told: delivered, or failed for good */
+    uint32_t sent_wall_s; /* when SES took the last one; 0 = none, or before it was noted */
 };
+
+/* Recipients that SES took longer than after_ms ago and of whose end it has told nothing. */
+uint32_t books_no_outcome(const struct books *b, uint64_t now_wall_ms, uint64_t after_ms);
 
 /* Packed parts; false when there is no such batch (never stored here, or past retention). */
 bool batch_head(struct store_txn *t, uint64_t batch_id, struct slice *packed);
 bool batch_content(struct store_txn *t, uint64_t batch_id, struct slice *packed);
 bool batch_recipients(struct store_txn *t, uint64_t batch_id, uint32_t slice, struct slice *packed);
 bool batch_books(struct store_txn *t, uint64_t batch_id, struct books *books);
+
+/* The books of the first batch whose id is this or a higher one: its id; 0 = there is none. */
+uint64_t batch_books_from(struct store_txn *t, uint64_t batch_id, struct books *books);
 
 /* Calls visit for every batch, newest first, until it answers false. */
 typedef bool batch_visitor(void *arg, uint64_t batch_id, struct slice head,

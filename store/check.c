@@ -118,7 +118,7 @@ static void check_slice(struct checking *k, uint64_t batch_id, const struct mess
 {
     uint32_t expected = slice_len_of(head->recipient_count, slice), count;
     uint8_t states[SLICE_MAX];
-    uint64_t leased = 0, doubt = 0;
+    uint64_t leased = 0, doubt = 0, marks = outcome_marks(k->t, batch_id, slice);
     struct recipient *list;
     struct slice packed;
     size_t packed_count;
@@ -139,6 +139,7 @@ static void check_slice(struct checking *k, uint64_t batch_id, const struct mess
             continue;
         }
         tally->state[states[i]]++;
+        tally->outcomes += (uint32_t)(marks >> i & 1);
         if (states[i] == STATE_LEASED)
             leased |= UINT64_C(1) << i;
         if (states[i] == STATE_DOUBT)
@@ -168,6 +169,10 @@ static void check_books(struct checking *k, uint64_t batch_id, const struct book
         if (i != STATE_DUPLICATE)
             sum += books->state[i];
     }
+    if (books->outcomes != tally->outcomes)
+        problem(k,
+                "batch %016" PRIx64 ": %" PRIu32 " outcomes in its books, %" PRIu32 " by the marks",
+                batch_id, books->outcomes, tally->outcomes);
     if (sum != books->accepted)
         problem(k, "batch %016" PRIx64 ": %" PRIu32 " accepted, %" PRIu64 " accounted for",
                 batch_id, books->accepted, sum);

@@ -40,6 +40,7 @@ enum store_db {
     DB_TAGS,         /* domain, tag → last and first seen (µs), the tag as written */
     DB_UNIQUES,      /* who has opened or clicked what */
     DB_GATES,        /* 'd', domain | 'b', batch id → why it is held, since when, words */
+    DB_FEEDS,        /* domain → when its last event came, what was sent since: store/feed.h */
     DB_COUNT,
 };
 

@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "shm/child.h"
 #include "store/batch_write.h"
+#include "store/feed.h"
 #include "store/gates.h"
 #include "store/holds.h"
 
@@ -93,6 +94,7 @@ struct scheduler {
     uint64_t pollers_since_mono_ms; /* when it changed last */
     bool expanding;                 /* there may be rows in DB_EXPANDING */
     struct reputation *reputation;
+    struct feeds *feeds;
     struct gates *gates;
     struct arena arena; /* of one operation */
 };

@@ -106,6 +106,7 @@ struct scheduler *scheduler_open(const struct child *me, struct store_txn *t, st
     s->me = me;
     s->expanding = true;
     s->last_lease_id = clock_wall_us();
+    s->feeds = feeds_open(me->config, &me->gauges->events, t);
     s->reputation = reputation_open(t, err);
     if (s->reputation != NULL)
         s->gates = gates_open(me->config, s->reputation, t, err);
@@ -125,6 +126,7 @@ void scheduler_close(struct scheduler *s)
     runs_close(s);
     gates_close(s->gates);
     reputation_close(s->reputation);
+    feeds_close(s->feeds);
     free(s->doubts);
     arena_fini(&s->arena);
     free(s);
@@ -503,6 +505,8 @@ static int refuse(struct scheduler *s, struct store_txn *t, struct slice_work *w
 static void note_sent(struct scheduler *s, struct slice_work *w, uint32_t bit, bool simulated)
 {
     change_state(s, w, bit, STATE_SENT);
+    w->run->books.sent_wall_s = (uint32_t)(clock_wall_ms() / 1000);
+    feeds_sent(s->feeds, s->domains[w->run->domain].name);
     if (!simulated)
         reputation_add(s->reputation, s->domains[w->run->domain].name, REPUTATION_SENT, 1,
                        clock_wall_ms());
@@ -602,14 +606,34 @@ int scheduler_settle(struct scheduler *s, struct store_txn *t, uint64_t batch_id
 }
 
 int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
-                          uint32_t event_type, uint32_t severity, struct err *err)
+                          uint32_t recipient, uint32_t event_type, uint32_t severity,
+                          struct err *err)
 {
     struct run *run = run_get(s, t, batch_id);
+    bool ends = event_type == EVENT_DELIVERED || event_type == EVENT_REJECTED ||
+                (event_type == EVENT_FAILED && severity == SEVERITY_PERMANENT);
 
-    (void)err;
-    if (run != NULL)
-        count_event(run, event_type, severity);
-    return 0;
+    if (run == NULL)
+        return 0;
+    count_event(run, event_type, severity);
+    int marked = ends ? outcome_mark(t, batch_id, recipient, err) : 0;
+    if (marked > 0) {
+        run->books.outcomes++;
+        run->books_changed = true;
+    }
+    return marked < 0 ? -1 : 0;
+}
+
+struct slice scheduler_domain(struct scheduler *s, struct store_txn *t, uint64_t batch_id)
+{
+    const struct run *run = batch_id == 0 ? NULL : run_get(s, t, batch_id);
+
+    return run == NULL ? slice_none() : s->domains[run->domain].name;
+}
+
+struct feeds *scheduler_feeds(struct scheduler *s)
+{
+    return s->feeds;
 }
 
 int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,
@@ -877,6 +901,8 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
         }
     if (s->run_count > s->active_count + RUNS_KEPT)
         runs_drop_settled(s);
+    if (feeds_flush(s->feeds, t, err) != 0)
+        return -1;
     return reputation_flush(s->reputation, t, err);
 }
 

@@ -45,9 +45,15 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
 /* An SES event proves that this recipient's mail was taken. */
 int scheduler_settle(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
                      uint32_t recipient, struct err *err);
-/* A stored event, for the batch's books. severity: enum event_severity. */
+/* A stored event of a recipient, for the batch's books. severity: enum event_severity. */
 int scheduler_count_event(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
-                          uint32_t event_type, uint32_t severity, struct err *err);
+                          uint32_t recipient, uint32_t event_type, uint32_t severity,
+                          struct err *err);
+
+/* The domain of a batch; empty when there is no such batch. */
+struct slice scheduler_domain(struct scheduler *s, struct store_txn *t, uint64_t batch_id);
+/* What scheduler_flush() stores as well. */
+struct feeds *scheduler_feeds(struct scheduler *s);
 
 /* A hard bounce or a complaint has come back from this address: for the guards. */
 int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,

@@ -17,6 +17,8 @@ enum {
     GATES_SHOWN = 64,
     BATCHES_SHOWN = 200, /* an answer is one packet */
     SUBJECT_BYTES = 120,
+    FEEDS_SHOWN = 64,
+    UNREAD_MOST = 20000, /* events counted for each domain: some ms */
 };
 
 static uint32_t open_count(const struct run *run)
@@ -395,35 +397,109 @@ static void put_store(struct store_txn *t, struct buf *to)
     buf_add_byte(to, '}');
 }
 
-/* heard_wall_ms: what was queued before has been read; 0 = not known. */
-static void put_events(struct scheduler *s, struct store_txn *t, struct buf *to)
+/* What was sent to the queues before then has been read; 0 = not known. */
+static uint64_t heard_wall_ms(const struct scheduler *s)
 {
-    struct gauges *g = s->me->gauges;
     uint64_t heard_ms = UINT64_MAX;
 
-    for (size_t i = 0; i < s->me->slot_count; i++)
-        if (s->me->slots[i].role == ROLE_POLLER) {
-            uint64_t ms = atomic_load(&g->slots[s->me->slots[i].gauge].heard_wall_ms);
-            heard_ms = ms < heard_ms ? ms : heard_ms;
-        }
+    for (size_t i = 0; i < s->me->slot_count; i++) {
+        if (s->me->slots[i].role != ROLE_POLLER)
+            continue;
+        uint64_t ms = atomic_load(&s->me->gauges->slots[s->me->slots[i].gauge].heard_wall_ms);
+        heard_ms = ms < heard_ms ? ms : heard_ms;
+    }
+    return heard_ms == UINT64_MAX ? 0 : heard_ms;
+}
+
+static void put_event_counts(const struct scheduler *s, struct buf *to)
+{
+    const struct gauge_events *e = &s->me->gauges->events;
+
     json_put_name(to, "events");
     buf_add_byte(to, '{');
-    json_put_u64(to, "stored", atomic_load(&g->events_stored));
-    json_put_u64(to, "repeated", atomic_load(&g->events_repeated));
-    json_put_u64(to, "late", atomic_load(&g->events_late));
-    json_put_u64(to, "last_ms", atomic_load(&g->event_last_wall_ms));
-    json_put_u64(to, "heard_ms", heard_ms == UINT64_MAX ? 0 : heard_ms);
-    json_put_u64(to, "unheard", atomic_load(&g->unheard_count));
-    json_put_name(to, "read");
+    json_put_u64(to, "stored", atomic_load(&e->stored));
+    json_put_u64(to, "repeated", atomic_load(&e->repeated));
+    json_put_u64(to, "late", atomic_load(&e->late));
+    json_put_u64(to, "deadletters", atomic_load(&e->deadletters));
+    json_put_u64(to, "heard_ms", heard_wall_ms(s));
+    json_put_u64(to, "lag_last_ms", atomic_load(&e->lag_last_ms));
+    json_put_u64(to, "lag_ms_sum", atomic_load(&e->lag_ms_sum));
+    json_put_name(to, "lag");
     buf_add_byte(to, '[');
-    for (size_t i = 0; i < s->me->config->domain_count; i++) {
-        struct slice name = slice_str(s->me->config->domains[i].name);
-        buf_add_str(to, i > 0 ? ",{" : "{");
-        json_put_str(to, "domain", name);
-        json_put_u64(to, "until_us", watermark_read(t, name));
+    for (size_t i = 0; i < LAG_STEPS; i++) {
+        buf_add_str(to, i == 0 ? "{" : ",{");
+        if (i + 1 < LAG_STEPS) /* the last step has no end */
+            json_put_u64(to, "up_to_ms", lag_step_ms[i]);
+        json_put_u64(to, "count", atomic_load(&e->lag_count[i]));
         buf_add_byte(to, '}');
     }
-    buf_add_str(to, "]}");
+    buf_add_byte(to, ']');
+    json_put_u64(to, "no_outcome_recipients", atomic_load(&e->no_outcome_recipients));
+    json_put_u64(to, "no_outcome_batches", atomic_load(&e->no_outcome_batches));
+    json_put_u64(to, "no_outcome_read_ms", atomic_load(&e->no_outcome_read_wall_ms));
+    buf_add_byte(to, '}');
+}
+
+static void put_queues(const struct config *config, const struct gauges *g, struct buf *to)
+{
+    json_put_name(to, "queues");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i < config->event_queues.count && i < GAUGE_QUEUES_MAX; i++) {
+        const struct gauge_queue *q = &g->queues[i];
+        uint64_t oldest_ms = 0;
+        for (size_t k = 0; k < GAUGE_POLLERS_MAX; k++) {
+            uint64_t its_ms = atomic_load(&q->oldest_ms[k]);
+            oldest_ms = its_ms > oldest_ms ? its_ms : oldest_ms;
+        }
+        buf_add_str(to, i == 0 ? "{" : ",{");
+        json_put_str(to, "url", slice_str(config->event_queues.texts[i]));
+        json_put_u64(to, "visible", atomic_load(&q->visible));
+        json_put_u64(to, "in_flight", atomic_load(&q->in_flight));
+        json_put_u64(to, "delayed", atomic_load(&q->delayed));
+        json_put_u64(to, "read_ms", atomic_load(&q->read_wall_ms));
+        json_put_u64(to, "oldest_ms", oldest_ms);
+        buf_add_byte(to, '}');
+    }
+    buf_add_byte(to, ']');
+}
+
+static void put_feeds(struct scheduler *s, struct store_txn *t, struct buf *to)
+{
+    struct slice domain;
+    struct feed feed;
+    bool silent, any = false;
+
+    json_put_name(to, "feeds");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i < FEEDS_SHOWN && feeds_at(s->feeds, i, &domain, &feed, &silent); i++) {
+        buf_add_str(to, i == 0 ? "{" : ",{");
+        json_put_str(to, "domain", domain);
+        json_put_u64(to, "event_ms", feed.event_wall_ms);
+        json_put_u64(to, "sent_since", feed.sent);
+        json_put_u64(to, "read_ms", feed.read_wall_ms);
+        json_put_u64(to, "read_until_us", watermark_read(t, domain));
+        json_put_u64(to, "unread", feed_unread(t, domain, UNREAD_MOST));
+        buf_add_byte(to, '}');
+    }
+    buf_add_byte(to, ']');
+    json_put_name(to, "alarms");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; feeds_at(s->feeds, i, &domain, &feed, &silent); i++) {
+        struct buf advice = {0};
+        if (!silent)
+            continue;
+        feed_put_advice(&advice, s->me->config, domain);
+        buf_add_str(to, any ? ",{" : "{");
+        json_put_str(to, "alarm", SLICE("no-events"));
+        json_put_str(to, "domain", domain);
+        json_put_u64(to, "sent", feed.sent);
+        json_put_u64(to, "since_ms", feed.enough_wall_ms);
+        json_put_str(to, "mend", buf_slice(&advice));
+        buf_add_byte(to, '}');
+        buf_fini(&advice);
+        any = true;
+    }
+    buf_add_byte(to, ']');
 }
 
 static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
@@ -447,9 +523,11 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     json_put_u64(to, "open", open);
     json_put_u64(to, "batches_open", s->active_count);
     json_put_u64(to, "deadletters", deadletter_count(t));
+    put_event_counts(s, to);
+    put_queues(s->me->config, g, to);
+    put_feeds(s, t, to);
     put_holds(s, to);
     put_store(t, to);
-    put_events(s, t, to);
     json_put_name(to, "batches");
     buf_add_byte(to, '[');
     for (size_t i = 0; i < s->active_count && i < BATCHES_SHOWN; i++) {

@@ -51,6 +51,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_TAGS] = "tags",
     [DB_UNIQUES] = "uniques",
     [DB_GATES] = "gates",
+    [DB_FEEDS] = "feeds",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

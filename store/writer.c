@@ -25,7 +25,6 @@
 
 #include <assert.h>
 #include <event2/event.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -44,9 +43,10 @@
 #include "store/control.h"
 #include "store/deadletters.h"
 #include "store/events.h"
+#include "store/feed.h"
+#include "store/outcomes.h"
 #include "store/retention.h"
 #include "store/scheduler.h"
-#include "store/silence.h"
 #include "store/store.h"
 #include "store/suppressions.h"
 
@@ -59,6 +59,7 @@ enum {
     RETENTION_BUSY_MS = 50,
     CLEAR_STEP = 2000, /* addresses of a list that is emptied */
     SWEEP_READERS_MS = 5000,
+    LOOK_MS = 1000,
 };
 
 /* What the writer keeps per worker slot. */
@@ -81,7 +82,8 @@ struct writer {
     struct store *store;
     struct scheduler *scheduler;
     struct retention *retention;
-    struct silence silence;
+    struct outcomes_round outcomes;
+    uint64_t looked_mono_ms;   /* for domains without events */
     uint64_t let_go_mono_ms;   /* when it had its last step */
     struct link *links;        /* me->slot_count */
     struct store_txn *loading; /* while it opens */
@@ -296,6 +298,7 @@ static int apply_seen(struct writer *w, struct store_txn *t, struct link *l,
 
     if (watermark_raise(t, r->domain, until_us, err) != 0)
         return -1;
+    feeds_read_on(scheduler_feeds(w->scheduler), r->domain);
     answer(w, l, r->request_id, r->generation, ANSWER_OK, (struct slice){0});
     return 0;
 }
@@ -424,18 +427,6 @@ static int apply_effects(struct writer *w, struct store_txn *t, const struct rec
                     err);
 }
 
-/* What is given up with its transaction comes again and counts twice: these are for people. */
-static void count_event(struct writer *w, const struct event *e, bool stored)
-{
-    struct gauges *g = w->me->gauges;
-
-    silence_heard(&w->silence, atomic_load(&g->sent_count));
-    atomic_store(&g->event_last_wall_ms, clock_wall_ms());
-    atomic_fetch_add(stored ? &g->events_stored : &g->events_repeated, 1);
-    if (stored && e->timestamp_us >= e->ses_us + WATERMARK_STEP_US)
-        atomic_fetch_add(&g->events_late, 1);
-}
-
 static int apply_event(struct writer *w, struct store_txn *t, const struct record_event *r,
                        struct err *err)
 {
@@ -444,8 +435,10 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
     if (r->settles && r->batch_id != 0 &&
         scheduler_settle(w->scheduler, t, r->batch_id, r->recipient, err) != 0)
         return -1;
-    if (r->event.len == 0)
+    if (r->event.len == 0) {
+        feeds_heard(scheduler_feeds(w->scheduler), scheduler_domain(w->scheduler, t, r->batch_id));
         return 0;
+    }
     if (r->event_id.len != EVENT_ID_BYTES || !event_unpack(r->event, &w->arena, &e)) {
         log_error("an event from a poller cannot be read: passed over");
         return 0;
@@ -455,19 +448,24 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
     e.batch_recipient = r->recipient;
 
     uint64_t now_us = clock_wall_us();
+    struct gauge_events *gauges = &w->me->gauges->events;
     int got = event_put(t, &e, now_us, err);
     if (got < 0)
         return -1;
-    count_event(w, &e, got > 0);
-    if (got == 0)
-        return 0; /* a repeat: its effects are there already */
-    if (r->batch_id != 0 &&
-        scheduler_count_event(w->scheduler, t, r->batch_id, e.type, (uint32_t)e.severity, err) != 0)
+    feeds_heard(scheduler_feeds(w->scheduler), e.domain);
+    if (got == 0) { /* its effects are there already */
+        atomic_fetch_add_explicit(&gauges->repeated, 1, memory_order_relaxed);
+        return 0;
+    }
+    gauge_events_add(gauges, e.ses_us, e.timestamp_us, now_us);
+    if (r->batch_id != 0 && scheduler_count_event(w->scheduler, t, r->batch_id, r->recipient,
+                                                  e.type, (uint32_t)e.severity, err) != 0)
         return -1;
     return apply_effects(w, t, r, &e, now_us, err);
 }
 
-static int apply_deadletter(struct store_txn *t, const struct record_deadletter *r, struct err *err)
+static int apply_deadletter(struct writer *w, struct store_txn *t,
+                            const struct record_deadletter *r, struct err *err)
 {
     struct deadletter letter = {
         .source = r->source,
@@ -479,6 +477,8 @@ static int apply_deadletter(struct store_txn *t, const struct record_deadletter 
 
     log_warn("a message of %.*s was not understood and is kept: %.*s (postern deadletters)",
              SLICE_ARGS(r->source), SLICE_ARGS(r->why));
+    if (r->wish_us == 0)
+        atomic_fetch_add_explicit(&w->me->gauges->events.deadletters, 1, memory_order_relaxed);
     if (deadletter_put(t, &letter, err) < 0)
         return -1;
     return r->wish_us == 0 ? 0 : deadletter_wish_end(t, letter.id, r->wish_us, err);
@@ -574,7 +574,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
     case RECORD_DEADLETTER:
         if (!record_deadletter_decode(bytes, &r.deadletter))
             return 0;
-        got = apply_deadletter(t, &r.deadletter, err);
+        got = apply_deadletter(w, t, &r.deadletter, err);
         break;
     case RECORD_REPLAYED:
         if (!record_replayed_decode(bytes, &r.replayed))
@@ -768,6 +768,9 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
         budget->more = true;
     if (let_go(w, t, budget->more, err) != 0)
         return -1;
+    if (!budget->more)
+        outcomes_step(&w->outcomes, t, w->me->config->alarm.no_outcome_after_ms, clock_wall_ms(),
+                      clock_mono_ms(), &w->me->gauges->events);
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
         if (l->moved &&
@@ -872,24 +875,6 @@ static void on_request(void *arg)
     event_active(w->doorbell, EV_READ, 0);
 }
 
-/* Said once, when it begins and when it is over. */
-static void listen_for_silence(struct writer *w, uint64_t now_ms)
-{
-    struct gauges *g = w->me->gauges;
-    uint64_t before = atomic_load(&g->unheard_count);
-    uint64_t unheard = silence_of(&w->silence, atomic_load(&g->sent_count), now_ms,
-                                  w->me->config->poller.silence_ms);
-
-    atomic_store(&g->unheard_count, unheard);
-    if (unheard > 0 && before == 0)
-        log_error("%" PRIu64 " mails went out and no event came back for %" PRIu64
-                  " s: is the configuration set's event destination on, the queue subscribed to "
-                  "its topic, and does the queue's policy let the topic send?",
-                  unheard, w->me->config->poller.silence_ms / 1000);
-    else if (unheard == 0 && before > 0)
-        log_info("events come again");
-}
-
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct writer *w = arg;
@@ -901,7 +886,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         w->readers_checked_mono_ms = now_ms;
         (void)store_sweep_readers(w->store);
     }
-    listen_for_silence(w, now_ms);
+    if (now_ms - w->looked_mono_ms >= LOOK_MS) {
+        w->looked_mono_ms = now_ms;
+        feeds_look(scheduler_feeds(w->scheduler));
+    }
     take_turn(w);
 }
 

@@ -1,7 +1,7 @@
 // Drives the built binary over real sockets: starts Postern and sandboxes, speaks to them as Ghost does.
 //
 // Every process started here is ended by its pid; ports are free ones on the loopback interface.
-import { spawn, execFileSync } from 'node:child_process';
+import { spawn, execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -239,6 +239,14 @@ ${Object.entries(domains)
     throw new Error('the walk does not end');
   }
 }
+
+/** A subcommand, while this process goes on: for tests that play AWS themselves. */
+export const execCli = (postern, command, ...rest) =>
+  new Promise((resolve, reject) =>
+    execFile(binary, [command, '-c', postern.confFile, ...rest], { encoding: 'utf8', maxBuffer: 1 << 28 }, (e, stdout, stderr) =>
+      e && !stdout ? reject(new Error(`${e.message} ${stderr}`)) : resolve(stdout),
+    ),
+  );
 
 export const jsonLines = (text) => text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
 

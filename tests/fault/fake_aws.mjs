@@ -68,9 +68,10 @@ class Queue {
     this.deleted = 0;
     this.timer = undefined;
   }
-  put(body) {
+  /** waitedMs: it has stood there for so long already. */
+  put(body, waitedMs = 0) {
     const id = `m${++this.serial}`;
-    this.messages.set(id, { id, body, sentMs: Date.now(), visibleMs: 0, receives: 0, handle: undefined });
+    this.messages.set(id, { id, body, sentMs: Date.now() - waitedMs, visibleMs: 0, receives: 0, handle: undefined });
     this.serve();
   }
   take(most, visibilityS) {
