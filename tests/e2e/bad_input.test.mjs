@@ -149,6 +149,7 @@ describe('a value of a megabyte that the mail names 1,500 times', () => {
   for (const strategy of ['auto', 'simple', 'raw']) {
     it(`costs its reader the mail, and nobody else anything (${strategy})`, async () => {
       const postern = await Postern.start({ sections: { sender: `strategy = "${strategy}"` } });
+      await postern.sandbox.set({ bounce_rate: 0, soft_bounce_rate: 0 }); // the failures are to be ours alone
       const forms = [
         newsletterForm(Object.keys(variables), { variables, html: `<p>${named}</p>` }),
         newsletterForm(Object.keys(variables), { variables, subject: `s ${named}` }),
