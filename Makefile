@@ -20,7 +20,7 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables
 aws_SRC := credentials error http ses sign sqs
-store_SRC := backup batch_write batches check control_client counters deadletters events events_read feed gates key reputation store suppressions
+store_SRC := backup batch_write batches check control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := auth body domains event_pages events health httpd inbox logs messages reply route server stats strangers \
              suppressions suppressions_add suppressions_adding suppressions_list

@@ -32,8 +32,8 @@ struct group {
     struct slice shared, members;
 };
 bool group_read(struct slice row, struct group *g); /* false: the row is one event's */
-void group_member(const struct group *g, uint32_t at, struct slice *recipient,
-                  struct slice *message_id);
+void group_read_member(const struct group *g, uint32_t at, struct slice *recipient,
+                       struct slice *message_id);
 
 /* Event number `at` of a row into *e, whose place (timestamp_us, id) is set already. Texts borrow
  * from the row, lists from the arena. False: it cannot be read. */

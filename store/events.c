@@ -5,11 +5,10 @@
  *   events         domain                     place → ses_us, packed event
  *   by_tag         domain, tag hash, kind     place → ""
  *   by_type        domain, kind               place → ""
- *   by_recipient   domain, address hash       place → ""
- *   by_message     domain, message-id hash    place → ""
  *
- * A kind is a type, but that permanent failures are told from temporary ones. A query merges and
- * intersects such runs, each in the order of places (store/events_read.c).
+ * A kind is a type, but that permanent failures are told from temporary ones. Recipients and message
+ * ids stand in lists instead (store/event_lists.h). A query merges and intersects such runs, each in
+ * the order of places (store/events_read.c).
  *
  * The `accepted` events of a batch differ in little more than the address, and would cost more than
  * all else that sending costs. So they are stored in groups: one row for as many as fit a page, its
@@ -18,7 +17,8 @@
  *
  *   events         domain                     place → ses_us, mark, flags, count, what they share
  *                                                     as a packed event, what differs for each
- *   by_tag, by_type, by_message               place → count
+ *   by_tag, by_type                           place → count
+ *   by_message     domain, message-id hash    place → count, where they share an id
  *   by_recipient   domain with its top bit    place → (short hash, ordinal) of each address in the
  *                  set, bucket                        bucket
  *
@@ -34,6 +34,7 @@
 #include "base/mem.h"
 #include "mail/own_event.h"
 #include "store/counters.h"
+#include "store/event_lists.h"
 #include "store/event_rows.h"
 
 enum {
@@ -69,8 +70,8 @@ void key_domain(struct key *k, uint32_t domain)
     key_u32(k, domain);
 }
 
-/* Calls put for every index row of e but the events table's own. Both storing and expiring go
- * through here, so that no row is forgotten. */
+/* Calls act for each row of e by kind and by tag. Both storing and expiring go through here, so that
+ * no row is forgotten. */
 typedef int row_action(struct store_txn *t, enum store_db db, const struct key *k,
                        struct slice value, struct err *err);
 
@@ -92,21 +93,21 @@ static int index_rows(struct store_txn *t, uint32_t domain, const struct event *
         if (act(t, DB_BY_TAG, &k, value, err) != 0)
             return -1;
     }
-    if (e->recipient.len != 0) {
-        key_domain(&k, domain);
-        key_hash_nocase(&k, e->recipient);
-        key_place(&k, e->timestamp_us, e->id);
-        if (act(t, DB_BY_RECIPIENT, &k, value, err) != 0)
-            return -1;
-    }
-    if (e->message_id.len != 0) {
-        key_domain(&k, domain);
-        key_hash_nocase(&k, e->message_id);
-        key_place(&k, e->timestamp_us, e->id);
-        if (act(t, DB_BY_MESSAGE, &k, value, err) != 0)
-            return -1;
-    }
     return 0;
+}
+
+/* The row of a group whose events share their message id. */
+static int message_row(struct store_txn *t, uint32_t domain, const struct event *e,
+                       struct slice value, row_action *act, struct err *err)
+{
+    struct key k;
+
+    if (e->message_id.len == 0)
+        return 0;
+    key_domain(&k, domain);
+    key_hash_nocase(&k, e->message_id);
+    key_place(&k, e->timestamp_us, e->id);
+    return act(t, DB_BY_MESSAGE, &k, value, err);
 }
 
 static int row_put(struct store_txn *t, enum store_db db, const struct key *k, struct slice value,
@@ -208,6 +209,11 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
         return -1;
     if (index_rows(t, domain, e, slice_none(), row_put, err) != 0)
         return -1;
+    const uint8_t *place = k.at + k.len - PLACE_BYTES;
+    if (e->recipient.len != 0)
+        event_list_add(t, DB_BY_RECIPIENT, domain, e->recipient, place);
+    if (e->message_id.len != 0)
+        event_list_add(t, DB_BY_MESSAGE, domain, e->message_id, place);
     counters_add(t, domain, e, 1);
     return 1;
 }
@@ -244,8 +250,8 @@ static struct slice take_short(struct slice *from)
     return s;
 }
 
-void group_member(const struct group *g, uint32_t at, struct slice *recipient,
-                  struct slice *message_id)
+void group_read_member(const struct group *g, uint32_t at, struct slice *recipient,
+                       struct slice *message_id)
 {
     struct slice rest = g->members;
 
@@ -267,7 +273,7 @@ bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event
         return event_unpack(slice_from(row, SES_TIME_BYTES), a, e);
     if (!event_unpack(g.shared, a, e))
         return false;
-    group_member(&g, at, &recipient, &message_id);
+    group_read_member(&g, at, &recipient, &message_id);
     e->recipient = recipient;
     if ((g.flags & GROUP_OWN_IDS) != 0)
         e->message_id = message_id;
@@ -377,33 +383,27 @@ static int put_group(struct store_txn *t, uint32_t domain, const struct event *e
     key_domain(&k, domain);
     key_place(&k, e->timestamp_us, e->id);
     if (store_put(t, DB_EVENTS, key_slice(&k), buf_slice(row), err) != 0 ||
-        index_rows(t, domain, e, key_slice(&counted), row_put, err) != 0)
+        index_rows(t, domain, e, key_slice(&counted), row_put, err) != 0 ||
+        message_row(t, domain, e, key_slice(&counted), row_put, err) != 0)
         return -1;
     return (int)in;
 }
 
-/* Message ids that differ have index rows of their own. */
-static int own_id_rows(struct store_txn *t, uint32_t domain, const uint8_t *place,
-                       const struct group *g, row_action *act, struct err *err)
+/* Message ids that differ go into lists, as those of single events. */
+static void list_own_ids(struct store_txn *t, uint32_t domain, const uint8_t *place,
+                         const struct group *g)
 {
     struct slice rest = g->members;
 
     for (uint32_t i = 0; i < g->count && (g->flags & GROUP_OWN_IDS) != 0; i++) {
         uint8_t own[PLACE_BYTES];
-        struct key k;
-
         (void)take_short(&rest);
         struct slice message_id = take_short(&rest);
         if (message_id.len == 0)
             continue;
         place_behind(own, place, i);
-        key_domain(&k, domain);
-        key_hash_nocase(&k, message_id);
-        key_bytes(&k, slice_of(own, PLACE_BYTES));
-        if (act(t, DB_BY_MESSAGE, &k, slice_none(), err) != 0)
-            return -1;
+        event_list_add(t, DB_BY_MESSAGE, domain, message_id, own);
     }
-    return 0;
 }
 
 static int put_groups(struct store_txn *t, uint32_t domain, struct event *e,
@@ -428,11 +428,11 @@ static int put_groups(struct store_txn *t, uint32_t domain, struct event *e,
         k.len = 0;
         key_place(&k, e->timestamp_us, e->id);
         memcpy(place, k.at, PLACE_BYTES);
-        if (in < 0 || !group_read(buf_slice(&row), &g) ||
-            own_id_rows(t, domain, place, &g, row_put, err) != 0) {
+        if (in < 0 || !group_read(buf_slice(&row), &g)) {
             rc = -1;
             break;
         }
+        list_own_ids(t, domain, place, &g);
         list += in;
         count -= (size_t)in;
         place_behind(place, place, (uint32_t)in);
@@ -473,8 +473,6 @@ int event_put_accepted(struct store_txn *t, const struct message_head *head, uin
 static int expire_group(struct store_txn *t, uint32_t domain, const uint8_t *place,
                         const struct group *g, struct err *err)
 {
-    if (own_id_rows(t, domain, place, g, row_delete, err) != 0)
-        return -1;
     for (uint8_t i = 0; i <= BUCKETS && (g->flags & GROUP_HAS_BUCKETS) != 0; i++) {
         struct key k;
         key_bucket(&k, domain, i < BUCKETS ? i : BUCKET_OF_ALL);
@@ -500,12 +498,10 @@ static int expire_row(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
     memcpy(place, key_place, sizeof place);
     memcpy(e.id, place + 8, EVENT_ID_BYTES);
     bool is_group = group_read(row, &g), readable = event_row_read(row, 0, a, &e);
-    if (is_group) { /* the index has rows for what is shared */
-        e.recipient = slice_none();
-        if ((g.flags & GROUP_OWN_IDS) != 0)
-            e.message_id = slice_none();
-    }
-    if (readable && index_rows(t, domain, &e, slice_none(), row_delete, err) != 0)
+    if (!is_group || (g.flags & GROUP_OWN_IDS) != 0) /* the row is for an id that is shared */
+        e.message_id = slice_none();
+    if (readable && (index_rows(t, domain, &e, slice_none(), row_delete, err) != 0 ||
+                     message_row(t, domain, &e, slice_none(), row_delete, err) != 0))
         return -1;
     int gone = is_group ? expire_group(t, domain, place, &g, err) : 1;
     int rc = gone < 0 ? MDB_SUCCESS : mdb_cursor_del(cursor, 0);
@@ -565,6 +561,8 @@ int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct
         return store_fail(err, rc, "expiring events");
     for (uint32_t domain = 1; domain <= domain_count(t) && gone < limit && got >= 0; domain++) {
         got = expire_domain(t, cursor, domain, before_us, limit - gone, err);
+        if (got > 0 && event_lists_expire(t, domain, before_us, err) != 0)
+            got = -1;
         gone += got > 0 ? (uint32_t)got : 0;
     }
     mdb_cursor_close(cursor);

@@ -11,6 +11,9 @@
  * costs nothing. A recipient or message id has few events: there the other conditions are asked of
  * the event itself, and their indexes join in only after MISSES_MOST events in a row did not fit.
  *
+ * Recipients and message ids have no rows but lists (store/event_lists.h): what is found there is
+ * sorted in memory, and is a run like the others.
+ *
  * A row may stand for a group (store/events.c); a run then stands on one of its members.
  */
 #include <assert.h>
@@ -18,7 +21,7 @@
 
 #include "base/digest.h"
 #include "mail/filter.h"
-#include "store/event_rows.h"
+#include "store/event_lists.h"
 #include "store/events.h"
 
 enum {
@@ -108,11 +111,14 @@ enum run_rows {
     ROWS_EVENTS, /* an event or a group */
     ROWS_INDEX,  /* names one */
     ROWS_BUCKET, /* names those of a group with a certain address hash */
+    ROWS_LIST,   /* no rows: places that event_list_find() has found */
 };
 
 struct run {
-    MDB_cursor *cursor;
+    MDB_cursor *cursor; /* NULL with LIST */
     enum run_rows rows;
+    struct slice text; /* LIST: what is looked for */
+    uint8_t *places;   /* LIST: `count` of them, ascending */
     bool may_have_groups;
     uint32_t hash; /* BUCKET */
     size_t prefix_len;
@@ -140,6 +146,8 @@ static uint32_t entries_of(const struct run *r)
         return r->value.len == COUNT_BYTES ? (uint32_t)read_be(r->value.ptr, COUNT_BYTES) : 1;
     case ROWS_BUCKET:
         return (uint32_t)(r->value.len / BUCKET_ENTRY_BYTES);
+    case ROWS_LIST:
+        break;
     }
     return 0;
 }
@@ -238,11 +246,36 @@ static void run_search(struct run *r, const struct place *target, struct scan *s
     run_settle(r, rc, k, v, target, s);
 }
 
+/* To the first place at or after the target, in the scan's direction. */
+static void list_seek(struct run *r, const struct place *target, bool up)
+{
+    uint32_t begin = 0, end = r->count;
+
+    while (begin < end) {
+        uint32_t middle = begin + (end - begin) / 2;
+        struct place p = place_read(r->places + (size_t)middle * PLACE_BYTES);
+        int order = place_cmp(&p, target);
+        if (up ? order < 0 : order <= 0)
+            begin = middle + 1;
+        else
+            end = middle;
+    }
+    r->at = up ? begin : begin - 1; /* below the first comes a number beyond the last */
+    r->there = r->at < r->count;
+    if (r->there)
+        r->place = place_read(r->places + (size_t)r->at * PLACE_BYTES);
+}
+
 /* On to the first place at or after the target; back to nowhere, ever. */
 static void run_seek(struct run *r, const struct place *target, struct scan *s)
 {
     struct place next = r->place;
 
+    if (r->rows == ROWS_LIST) {
+        if (r->there && is_before(&r->place, target, s->up))
+            list_seek(r, target, s->up);
+        return;
+    }
     if (!r->there || !is_before(&r->place, target, s->up) || member_find(r, target, s->up))
         return;
     if (!place_step(&next, s->up) || place_cmp(&next, target) != 0) {
@@ -402,16 +435,46 @@ static void add_texts(struct reading *r, struct stream *s, enum store_db db,
     for (size_t i = 0; i < terms->count; i++) {
         struct key k;
         key_domain(&k, s->domain);
-        key_hash_nocase(&k, terms->texts[i]);
-        (void)run_add(s, &k, ROWS_INDEX);
-        if (db != DB_BY_RECIPIENT || !has_kind(&r->plan, EVENT_ACCEPTED))
+        run_add(s, &k, ROWS_LIST)->text = terms->texts[i];
+        if (!has_kind(&r->plan, EVENT_ACCEPTED))
             continue;
+        if (db == DB_BY_MESSAGE) {
+            key_hash_nocase(&k, terms->texts[i]);
+            (void)run_add(s, &k, ROWS_INDEX);
+            continue;
+        }
         uint32_t hash = address_hash(terms->texts[i]);
         key_bucket(&k, s->domain, bucket_of(hash));
         run_add(s, &k, ROWS_BUCKET)->hash = hash;
         key_bucket(&k, s->domain, BUCKET_OF_ALL);
         run_add(s, &k, ROWS_BUCKET)->hash = hash;
     }
+}
+
+static void place_write(uint8_t to[PLACE_BYTES], const struct place *p)
+{
+    uint64_t us = __builtin_bswap64(p->us);
+
+    memcpy(to, &us, sizeof us);
+    id_write(to + sizeof us, p);
+}
+
+static int list_open(struct reading *r, const struct stream *s, enum store_db db, struct run *run,
+                     const struct place *target, struct err *err)
+{
+    const struct place least = {.us = r->scan.low_us},
+                       most = {r->scan.high_us, UINT64_MAX, UINT64_MAX};
+    uint8_t low[PLACE_BYTES], high[PLACE_BYTES];
+
+    place_write(low, r->scan.up ? target : &least);
+    place_write(high, r->scan.up ? &most : target);
+    int count = event_list_find(r->t, db, s->domain, run->text, low, high, &run->places, err);
+    if (count < 0)
+        return -1;
+    run->count = (uint32_t)count;
+    r->scan.moves++;
+    list_seek(run, target, r->scan.up);
+    return 0;
 }
 
 /* Opens one more part, at the first place it has at or after the target. */
@@ -422,6 +485,11 @@ static int part_open(struct reading *r, struct stream *s, const struct place *ta
 
     for (size_t i = 0; i < p->count; i++) {
         struct run *run = &p->runs[i];
+        if (run->rows == ROWS_LIST) {
+            if (list_open(r, s, p->db, run, target, err) != 0)
+                return -1;
+            continue;
+        }
         int rc = mdb_cursor_open(r->t->mdb, r->t->store->dbi[p->db], &run->cursor);
         if (rc != MDB_SUCCESS)
             return store_fail(err, rc, "opening a cursor");
@@ -468,9 +536,11 @@ static int stream_open(struct reading *r, struct stream *s, struct err *err)
 static void stream_close(struct stream *s)
 {
     for (size_t i = 0; i < s->active; i++)
-        for (size_t k = 0; k < s->parts[i].count; k++)
+        for (size_t k = 0; k < s->parts[i].count; k++) {
             if (s->parts[i].runs[k].cursor != NULL)
                 mdb_cursor_close(s->parts[i].runs[k].cursor);
+            free(s->parts[i].runs[k].places);
+        }
     if (s->event != NULL)
         mdb_cursor_close(s->event);
 }
@@ -736,9 +806,8 @@ int event_query_run(struct store_txn *t, const struct event_query *q, struct eve
     r.scan.high_us = q->until_us;
     if (r.plan.id.len != 0)
         narrow_to_id(&r);
-    r.look = !r.plan.exact || r.plan.recipient.count != 0 ||
-             (r.plan.message_id.count != 0 &&
-              (r.plan.tag_count != 0 || r.plan.kinds != FILTER_ALL_KINDS));
+    /* Lists also name events that have expired. */
+    r.look = !r.plan.exact || r.plan.recipient.count != 0 || r.plan.message_id.count != 0;
     bool any = find_start(&r, page);
     page->cut = false;
     if (any)

@@ -27,8 +27,8 @@ enum store_db {
     DB_EVENT_IDS,    /* event id → ts */
     DB_BY_TAG,       /* domain, tag hash, type, ts, event id → "" */
     DB_BY_TYPE,      /* domain, type, ts, event id → "" */
-    DB_BY_RECIPIENT, /* domain, address hash, ts, event id → "" */
-    DB_BY_MESSAGE,   /* domain, message-id hash, ts, event id → "" */
+    DB_BY_RECIPIENT, /* lists (store/event_lists.h); `accepted`: see events.c */
+    DB_BY_MESSAGE,   /* lists; `accepted`: domain, message-id hash, ts, event id → count */
     DB_WATERMARKS,   /* domain → µs */
     DB_SUPPRESSIONS, /* domain, list, address → entry */
     DB_LIFTED,       /* address → µs: to be taken off SES's own suppression list */
@@ -60,6 +60,7 @@ struct store {
     struct store_txn reading, writing; /* the one of each kind; writing.mdb: NULL between two */
     bool map_was_full; /* a put has met the map's end: grow, however little is used */
     uint64_t reserve_bytes;
+    struct buf listed;         /* store/event_lists.h: waits for the commit */
     struct counters *counters; /* what the open transaction has counted; NULL = nothing yet */
 };
 

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "store/counters.h"
+#include "store/event_lists.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -103,9 +104,13 @@ static int schema_agree(struct store *s, MDB_txn *txn, const char *dir, struct e
         return store_fail(err, rc, "reading the schema's version");
     uint64_t found = value.mv_size == 4 ? read_be(value.mv_data, 4) : 0;
     if (found != STORE_SCHEMA)
-        return err_set(err, ERR_STORE,
-                       "the store in %s has schema version %llu, this program knows version %d",
-                       dir, (unsigned long long)found, STORE_SCHEMA);
+        return err_set(
+            err, ERR_STORE,
+            "the store in %s was written by %s Postern: its schema has version %llu, this "
+            "program reads version %d only. Run the Postern that wrote it, or move the "
+            "directory away to begin with an empty store",
+            dir, found < STORE_SCHEMA ? "an older" : "a newer", (unsigned long long)found,
+            STORE_SCHEMA);
     return 0;
 }
 
@@ -199,6 +204,7 @@ void store_close(struct store *s)
     if (s->env != NULL)
         mdb_env_close(s->env);
     counters_release(s);
+    event_lists_release(s);
     free(s);
 }
 
@@ -303,7 +309,7 @@ int store_commit(struct store_txn *t, struct err *err)
     struct store *s = t->store;
 
     assert(t == &s->writing && t->mdb != NULL);
-    if (counters_flush(t, err) != 0) {
+    if (counters_flush(t, err) != 0 || event_lists_flush(t, err) != 0) {
         store_abort(t);
         return -1;
     }
@@ -320,6 +326,7 @@ void store_abort(struct store_txn *t)
 {
     assert(t == &t->store->writing && t->mdb != NULL);
     counters_forget(t->store);
+    event_lists_forget(t->store);
     mdb_txn_abort(t->mdb);
     t->mdb = NULL;
 }

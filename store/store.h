@@ -29,7 +29,7 @@ struct store_txn;
 enum store_mode { STORE_READ, STORE_WRITE };
 
 enum {
-    STORE_SCHEMA = 2,
+    STORE_SCHEMA = 3,
     STORE_RESERVE_BYTES = 64 << 20, /* kept free for the outcomes of what was already accepted */
 };
 
@@ -45,7 +45,7 @@ void store_end_read(struct store_txn *t);
 /* Write transaction (writer only), one at a time. Ends with commit or abort. Commit is synced to
  * disk; a map more than half full grows before the transaction begins. */
 struct store_txn *store_begin_write(struct store *s, struct err *err);
-/* Writes what was counted (store/counters.h) too; ends t whatever comes of it. */
+/* Writes what was counted (store/counters.h) and listed (store/event_lists.h) too; ends t whatever comes of it. */
 int store_commit(struct store_txn *t, struct err *err);
 void store_abort(struct store_txn *t);
 

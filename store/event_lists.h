@@ -1,0 +1,47 @@
+/*
+ * store/event_lists.h - the index of events by what is different for nearly each of them: addresses
+ * and message ids.
+ *
+ * A row per event, ordered by hash, would be put somewhere else each time: a page changed and
+ * written for every event, and once the index is larger than memory, read as well. So entries are
+ * written in the order in which they come, into one of LIST_BUCKETS lists, as many in a row as a page
+ * takes. A turn of the writer changes a page for each bucket and not for each event, whatever the
+ * size of the store.
+ *
+ * SHAPE   In the databases by_recipient and by_message:
+ *           domain with bit 30 set, bucket, serial → earliest and latest time, entries
+ *         An entry is the hash of what is looked for and the event's place. A look-up passes over
+ *         the entries of one bucket, 32 bytes for each LIST_BUCKETS-th event of the time asked for:
+ *         a millisecond or two with ten million events.
+ * ENDS    Adding, flushing and expiring: the writer, in its write transaction. Finding: anyone, in a
+ *         read transaction.
+ * MEMORY  What was added is kept in the store's memory until store_commit() writes it, in the same
+ *         transaction as the events; store_abort() forgets it.
+ * CRASH   As with all that is in a transaction.
+ */
+#ifndef STORE_EVENT_LISTS_H
+#define STORE_EVENT_LISTS_H
+
+#include "store/event_rows.h"
+
+enum { LIST_BUCKETS = 256 };
+
+void event_list_add(struct store_txn *t, enum store_db db, uint32_t domain, struct slice text,
+                    const uint8_t place[PLACE_BYTES]);
+
+/* All that was added since the last time; 0 or -1. Called by store_commit(). */
+int event_lists_flush(struct store_txn *t, struct err *err);
+void event_lists_forget(struct store *s); /* none of it, by store_abort() */
+void event_lists_release(struct store *s);
+
+/* The places between low and high, both inclusive, that were added with this text (in any case),
+ * ascending, in *places, which the caller frees. How many, or -1. */
+int event_list_find(struct store_txn *t, enum store_db db, uint32_t domain, struct slice text,
+                    const uint8_t low[PLACE_BYTES], const uint8_t high[PLACE_BYTES],
+                    uint8_t **places, struct err *err);
+
+/* Takes out the rows, from the oldest on, whose entries are all older than before_us. (An entry
+ * whose event is gone already is passed over by whoever finds it.) */
+int event_lists_expire(struct store_txn *t, uint32_t domain, uint64_t before_us, struct err *err);
+
+#endif

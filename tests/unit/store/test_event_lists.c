@@ -1,0 +1,246 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "store/event_lists.h"
+#include "store/events.h"
+
+enum { TEXTS = 40, ENTRIES = 30000, DOMAIN_1 = 1, DOMAIN_2 = 2 };
+
+struct fixture {
+    char dir[64];
+    struct store *store;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    struct err err = {0};
+
+    (void)snprintf(f->dir, sizeof f->dir, "/tmp/postern-lists-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    f->store = store_open_sized(f->dir, STORE_WRITE, 64 << 20, &err);
+    assert_non_null(f->store);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
+    char path[128];
+
+    store_close(f->store);
+    for (size_t i = 0; i < 4; i++) {
+        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
+        (void)remove(path);
+    }
+    free(f);
+    return 0;
+}
+
+static void place_at(uint8_t place[PLACE_BYTES], uint64_t us, uint32_t serial)
+{
+    memset(place, 0, PLACE_BYTES);
+    for (size_t i = 0; i < 8; i++)
+        place[i] = (uint8_t)(us >> (56 - 8 * i));
+    for (size_t i = 0; i < 4; i++)
+        place[PLACE_BYTES - 4 + i] = (uint8_t)(serial >> (24 - 8 * i));
+}
+
+static struct slice name_of(unsigned text, char *room)
+{
+    return slice_of(room, (size_t)sprintf(room, "Reader%u@example.net", text));
+}
+
+/* Entry i: in no order of time, of one of TEXTS texts. */
+static uint64_t us_of(uint32_t i)
+{
+    return 1000000 + (uint64_t)i * 7919 % ENTRIES;
+}
+
+static unsigned text_of(uint32_t i)
+{
+    return i * 31 % 1009 % TEXTS;
+}
+
+static void add(struct store_txn *t, uint32_t domain, uint32_t i)
+{
+    uint8_t place[PLACE_BYTES];
+    char room[64];
+
+    place_at(place, us_of(i), i);
+    event_list_add(t, DB_BY_RECIPIENT, domain, name_of(text_of(i), room), place);
+}
+
+/* In commits of very different sizes: a turn of the writer holds one event or thousands. */
+static void fill(struct fixture *f, uint32_t domain)
+{
+    static const uint32_t sizes[] = {1, 1, 2, 130, 1, 4000, 17};
+    struct err err = {0};
+
+    for (uint32_t i = 0, turn = 0; i < ENTRIES; turn++) {
+        struct store_txn *t = store_begin_write(f->store, &err);
+        for (uint32_t n = sizes[turn % 7]; n > 0 && i < ENTRIES; n--)
+            add(t, domain, i++);
+        assert_int_equal(store_commit(t, &err), 0);
+    }
+}
+
+static int find(struct fixture *f, uint32_t domain, struct slice text, uint64_t from_us,
+                uint64_t until_us, uint8_t **places)
+{
+    uint8_t low[PLACE_BYTES], high[PLACE_BYTES];
+    struct err err = {0};
+    struct store_txn *t = store_begin_read(f->store, &err);
+
+    place_at(low, from_us, 0);
+    place_at(high, until_us, UINT32_MAX);
+    int count = event_list_find(t, DB_BY_RECIPIENT, domain, text, low, high, places, &err);
+    store_end_read(t);
+    return count;
+}
+
+static void each_text_finds_its_own_in_order_and_nothing_else(void **state)
+{
+    static const uint64_t bounds[][2] = {
+        {0, UINT64_MAX}, {1000000, 1000000 + ENTRIES - 1}, {1005000, 1009000}, {1012345, 1012345}};
+    struct fixture *f = *state;
+    char room[64];
+
+    fill(f, DOMAIN_1);
+    for (unsigned text = 0; text < TEXTS; text++) {
+        for (size_t b = 0; b < sizeof bounds / sizeof bounds[0]; b++) {
+            uint8_t *places, *last = NULL;
+            int wanted = 0;
+            for (uint32_t i = 0; i < ENTRIES; i++)
+                wanted +=
+                    text_of(i) == text && us_of(i) >= bounds[b][0] && us_of(i) <= bounds[b][1];
+            int count = find(f, DOMAIN_1, name_of(text, room), bounds[b][0], bounds[b][1], &places);
+            assert_int_equal(count, wanted);
+            for (int i = 0; i < count; i++, last = places + (i - 1) * PLACE_BYTES)
+                assert_true(last == NULL ||
+                            memcmp(last, places + i * PLACE_BYTES, PLACE_BYTES) < 0);
+            free(places);
+        }
+    }
+}
+
+static void case_does_not_matter_and_domains_do(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t *places;
+
+    fill(f, DOMAIN_1);
+    int count = find(f, DOMAIN_1, SLICE("READER3@EXAMPLE.NET"), 0, UINT64_MAX, &places);
+    assert_in_range(count, 1, ENTRIES);
+    free(places);
+    assert_int_equal(find(f, DOMAIN_2, SLICE("reader3@example.net"), 0, UINT64_MAX, &places), 0);
+    free(places);
+    assert_int_equal(find(f, DOMAIN_1, SLICE("nobody@example.net"), 0, UINT64_MAX, &places), 0);
+    free(places);
+}
+
+static void what_is_aborted_was_never_added(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = {0};
+    uint8_t *places;
+    char room[64];
+    struct store_txn *t = store_begin_write(f->store, &err);
+
+    add(t, DOMAIN_1, 1);
+    store_abort(t);
+    t = store_begin_write(f->store, &err);
+    add(t, DOMAIN_1, 2);
+    assert_int_equal(store_commit(t, &err), 0);
+    assert_int_equal(find(f, DOMAIN_1, name_of(text_of(1), room), 0, UINT64_MAX, &places), 0);
+    free(places);
+    assert_int_equal(find(f, DOMAIN_1, name_of(text_of(2), room), 0, UINT64_MAX, &places), 1);
+    free(places);
+}
+
+static size_t rows(struct fixture *f)
+{
+    struct err err = {0};
+    struct store_txn *t = store_begin_read(f->store, &err);
+    MDB_stat stat;
+
+    assert_int_equal(mdb_stat(t->mdb, f->store->dbi[DB_BY_RECIPIENT], &stat), 0);
+    store_end_read(t);
+    return stat.ms_entries;
+}
+
+static void expiring_takes_whole_old_rows_of_one_domain(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = {0};
+    char room[64];
+    uint8_t *places;
+
+    fill(f, DOMAIN_1);
+    size_t of_one = rows(f);
+    fill(f, DOMAIN_2);
+    assert_int_equal(rows(f), 2 * of_one);
+    /* 127 entries stand in a row; each list has one that is not full. */
+    assert_in_range(of_one, ENTRIES / 127, ENTRIES / 127 + LIST_BUCKETS);
+
+    struct store_txn *t = store_begin_write(f->store, &err);
+    assert_int_equal(event_lists_expire(t, DOMAIN_1, 1000000, &err), 0);
+    assert_int_equal(store_commit(t, &err), 0);
+    assert_int_equal(rows(f), 2 * of_one); /* none is older than the oldest */
+
+    t = store_begin_write(f->store, &err);
+    assert_int_equal(event_lists_expire(t, DOMAIN_1, 1000000 + ENTRIES, &err), 0);
+    assert_int_equal(store_commit(t, &err), 0);
+    assert_int_equal(rows(f), of_one);
+    assert_int_equal(find(f, DOMAIN_1, name_of(3, room), 0, UINT64_MAX, &places), 0);
+    free(places);
+    assert_in_range(find(f, DOMAIN_2, name_of(3, room), 0, UINT64_MAX, &places), 1, ENTRIES);
+    free(places);
+}
+
+/* What this index is for: a commit of many entries changes few pages, however large it has grown. */
+static void a_commit_changes_few_pages(void **state)
+{
+    enum { IN_ONE = 4000 };
+    struct fixture *f = *state;
+    struct err err = {0};
+    uint8_t place[PLACE_BYTES];
+    char room[64];
+    MDB_envinfo before, after;
+
+    for (unsigned round = 0; round < 20; round++) {
+        (void)mdb_env_info(f->store->env, &before);
+        struct store_txn *t = store_begin_write(f->store, &err);
+        for (uint32_t i = 0; i < IN_ONE; i++) {
+            place_at(place, 1000000 + i, round * IN_ONE + i);
+            event_list_add(t, DB_BY_RECIPIENT, DOMAIN_1, name_of(round * IN_ONE + i, room), place);
+        }
+        assert_int_equal(store_commit(t, &err), 0);
+        (void)mdb_env_info(f->store->env, &after);
+        /* IN_ONE / 127 rows are new and one in each bucket is written again. */
+        assert_in_range(after.me_last_pgno - before.me_last_pgno, 0,
+                        IN_ONE / 127 + 2 * LIST_BUCKETS);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(each_text_finds_its_own_in_order_and_nothing_else),
+        TEST(case_does_not_matter_and_domains_do),
+        TEST(what_is_aborted_was_never_added),
+        TEST(expiring_takes_whole_old_rows_of_one_domain),
+        TEST(a_commit_changes_few_pages),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
