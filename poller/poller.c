@@ -48,6 +48,7 @@ struct poller {
     const struct child *me;
     struct event_base *base;
     struct event *doorbell, *tick, *master, *term;
+    unsigned tick_ms;
     struct aws_client *client;
     struct store *store;
     struct queue **queues;
@@ -157,12 +158,28 @@ static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e)
     return false;
 }
 
+static void set_tick(struct poller *p, unsigned ms)
+{
+    const struct timeval tick = {.tv_usec = (suseconds_t)ms * 1000};
+
+    p->tick_ms = ms;
+    (void)event_add(p->tick, &tick);
+}
+
+/* Wakes the writer for much, or when the tick says that it has waited long enough. */
+static void announce(struct poller *p, size_t least_bytes)
+{
+    if (ring_used_bytes(p->me->slot->up) >= least_bytes)
+        bell_ring(&p->me->writer_bell);
+}
+
 static enum ring_result push(struct poller *p, uint64_t *end)
 {
     enum ring_result got = ring_push(p->me->slot->up, buf_slice(&p->record), end);
 
-    if (got == RING_OK)
-        bell_ring(&p->me->writer_bell);
+    announce(p, got == RING_FULL ? 1 : CHILD_GATHER_BYTES);
+    if (p->tick_ms != TICK_BUSY_MS)
+        set_tick(p, TICK_BUSY_MS);
     return got;
 }
 
@@ -321,15 +338,14 @@ static void replay(struct poller *p)
 
 /* -------- the loop -------- */
 
-static void set_tick(struct poller *p)
+static void set_tick_as_needed(struct poller *p)
 {
     bool busy = p->leaving;
 
     for (size_t i = 0; i < p->queue_count; i++)
         busy = busy || queue_has_held(p->queues[i]);
-    unsigned ms = busy ? TICK_BUSY_MS : CHILD_TICK_MS;
-    const struct timeval tick = {.tv_usec = (suseconds_t)ms * 1000};
-    (void)event_add(p->tick, &tick);
+    if (!busy || p->tick_ms != TICK_BUSY_MS || !event_pending(p->tick, EV_TIMEOUT, NULL))
+        set_tick(p, busy ? TICK_BUSY_MS : CHILD_TICK_MS);
 }
 
 /* At the very first start the writer may still be making the store: nothing is received before. */
@@ -342,12 +358,15 @@ static bool store_is_there(struct poller *p)
     return p->store != NULL;
 }
 
-static void tell_oldest(const struct poller *p, size_t queue, uint64_t oldest_ms)
+static void tell_oldest(const struct poller *p)
 {
     unsigned poller = p->me->slot->index;
 
-    if (queue < GAUGE_QUEUES_MAX && poller < GAUGE_POLLERS_MAX)
-        atomic_store_explicit(&p->me->gauges->queues[queue].oldest_ms[poller], oldest_ms,
+    if (poller >= GAUGE_POLLERS_MAX)
+        return;
+    for (size_t i = 0; i < p->queue_count && i < GAUGE_QUEUES_MAX; i++)
+        atomic_store_explicit(&p->me->gauges->queues[i].oldest_ms[poller],
+                              queue_oldest_ms(p->queues[i], ring_tail(p->me->slot->up) + 1),
                               memory_order_relaxed);
 }
 
@@ -368,7 +387,6 @@ static void advance(struct poller *p)
         idle = idle && queue_is_idle(p->queues[i]);
         uint64_t until_ms = queue_heard_wall_ms(p->queues[i], tail + 1);
         heard_ms = until_ms < heard_ms ? until_ms : heard_ms;
-        tell_oldest(p, i, queue_oldest_ms(p->queues[i], tail + 1));
     }
     if (p->depth != NULL && !p->leaving)
         depth_advance(p->depth);
@@ -387,7 +405,7 @@ static void on_doorbell(evutil_socket_t fd, short what, void *arg)
     bell_quiet(&p->me->slot->bell);
     advance(p);
     bell_sleep(&p->me->slot->bell);
-    set_tick(p);
+    set_tick_as_needed(p);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
@@ -396,8 +414,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd, (void)what;
     child_beat(p->me);
+    announce(p, 1);
     advance(p);
-    set_tick(p);
+    tell_oldest(p);
+    set_tick_as_needed(p);
 }
 
 static void on_master(evutil_socket_t fd, short what, void *arg)
@@ -417,7 +437,7 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
     for (size_t i = 0; i < p->queue_count; i++)
         queue_stop(p->queues[i]);
     advance(p);
-    set_tick(p);
+    set_tick_as_needed(p);
 }
 
 static void open_queues(struct poller *p)

@@ -33,19 +33,23 @@ enum {
     ANSWER_WITHIN_MS = 10000, /* beyond the time that SQS is asked to wait */
     DELETE_TIMEOUT_MS = 15000,
     WAITS_MS = 60000, /* over which the longest wait is taken */
+    POLLS_LEAST = 2,      /* of a queue in which nothing happens: one may be stuck */
+    BUSY_WITHIN_MS = 200, /* an answer with messages that came so soon did not wait for them */
 };
-
-enum message_state { HELD_UNTAKEN, HELD_TAKEN, HELD_DELETING };
 
 /* One received message; its texts stand behind it in the same allocation. */
 struct message {
     struct message *next;
-    enum message_state state;
-    uint64_t end;              /* ring position behind its records, once taken */
-    uint64_t received_mono_ms; /* when its invisibility began */
-    uint64_t sent_wall_ms;     /* into the queue; 0 = not told */
-    struct slice handle, id, body;
+    uint64_t end;                  /* ring position behind its records, once taken */
+    uint64_t received_mono_ms;     /* when its invisibility began */
+    uint64_t sent_wall_ms;         /* into the queue; 0 = not told */
+    struct slice handle, id, body; /* id, body: none once it is taken */
     bool intact;
+};
+
+/* In the order of arrival. */
+struct messages {
+    struct message *first, **last;
 };
 
 struct call {
@@ -73,6 +77,7 @@ struct queue {
     } waits;
     struct slice region; /* of the URL, in it; empty = the client's */
     unsigned receives, visibility_s, wait_s, polls_under_way, deletes_under_way;
+    unsigned polls_wanted;     /* POLLS_LEAST..receives: see adapt() */
     uint64_t last_poll;        /* the number of the newest */
     uint64_t empty_wall_ms;    /* an empty answer that counts; 0 = not yet */
     struct silence ripening;   /* the oldest one that does not count yet */
@@ -83,9 +88,9 @@ struct queue {
     uint64_t previous_wall_ms; /* the same of the period before; 0 = there was none */
     queue_taker *take;
     void *arg;
-    struct message *first, **last; /* in the order of arrival */
-    size_t held;
-    struct call *calls; /* under way */
+    struct messages untaken, taken; /* taken: by `end`, too. Those being deleted are their call's */
+    size_t held;                    /* of all three kinds */
+    struct call *calls;             /* under way */
     bool stopped, failing;
     uint64_t backoff_ms, not_before_mono_ms, delete_by_mono_ms;
 };
@@ -112,10 +117,47 @@ struct queue *queue_open(struct event_base *base, struct aws_client *client, con
                         .arg = arg};
     q->url = mem_strdup(url);
     q->region = sqs_region_of(slice_str(q->url));
-    q->last = &q->first;
+    q->polls_wanted = receives < POLLS_LEAST ? receives : POLLS_LEAST;
+    q->untaken.last = &q->untaken.first;
+    q->taken.last = &q->taken.first;
     q->oldest_wall_ms = UINT64_MAX;
     return q;
 }
+
+/* -------- lists -------- */
+
+static void add_last(struct messages *l, struct message *m)
+{
+    m->next = NULL;
+    *l->last = m;
+    l->last = &m->next;
+}
+
+static void add_first(struct messages *l, struct message *m)
+{
+    m->next = l->first;
+    if (l->first == NULL)
+        l->last = &m->next;
+    l->first = m;
+}
+
+static struct message *take_first(struct messages *l)
+{
+    struct message *m = l->first;
+
+    l->first = m->next;
+    if (l->first == NULL)
+        l->last = &l->first;
+    return m;
+}
+
+static void free_all(struct messages *l)
+{
+    while (l->first != NULL)
+        free(take_first(l));
+}
+
+/* -------- calls -------- */
 
 static struct call *call_new(struct queue *q)
 {
@@ -143,13 +185,13 @@ void queue_close(struct queue *q)
 {
     if (q == NULL)
         return;
-    while (q->calls != NULL)
+    while (q->calls != NULL) {
+        for (size_t i = 0; i < q->calls->count; i++)
+            free(q->calls->deleting[i]);
         call_free(q->calls);
-    while (q->first != NULL) {
-        struct message *gone = q->first;
-        q->first = gone->next;
-        free(gone);
     }
+    free_all(&q->untaken);
+    free_all(&q->taken);
     free(q->url);
     free(q);
 }
@@ -248,8 +290,10 @@ uint64_t queue_heard_wall_ms(struct queue *q, uint64_t tail)
 
     if (q->empty_wall_ms > heard_ms)
         heard_ms = q->empty_wall_ms;
-    for (const struct message *m = q->first; m != NULL; m = m->next)
-        if ((m->state == HELD_UNTAKEN || m->end > tail) && m->sent_wall_ms < heard_ms)
+    for (const struct message *m = q->untaken.first; m != NULL; m = m->next)
+        heard_ms = m->sent_wall_ms < heard_ms ? m->sent_wall_ms : heard_ms;
+    for (const struct message *m = q->taken.first; m != NULL; m = m->next)
+        if (m->end > tail && m->sent_wall_ms < heard_ms)
             heard_ms = m->sent_wall_ms;
     return heard_ms;
 }
@@ -274,6 +318,16 @@ static void note_wait(struct queue *q, uint64_t waited_ms)
         q->waits.longest_ms = waited_ms;
 }
 
+/* Of those whose records do not stand before tail. */
+static void note_oldest(const struct messages *list, uint64_t tail, uint64_t now_ms,
+                        uint64_t *oldest_ms)
+{
+    for (const struct message *m = list->first; m != NULL; m = m->next)
+        if ((tail == 0 || m->end > tail) && m->sent_wall_ms != 0 && m->sent_wall_ms < now_ms &&
+            now_ms - m->sent_wall_ms > *oldest_ms)
+            *oldest_ms = now_ms - m->sent_wall_ms;
+}
+
 uint64_t queue_oldest_ms(struct queue *q, uint64_t tail)
 {
     uint64_t now_ms = clock_wall_ms();
@@ -281,12 +335,8 @@ uint64_t queue_oldest_ms(struct queue *q, uint64_t tail)
     turn_waits(q);
     uint64_t oldest_ms =
         q->waits.longest_ms > q->waits.previous_ms ? q->waits.longest_ms : q->waits.previous_ms;
-    for (const struct message *m = q->first; m != NULL; m = m->next) {
-        bool is_stored = m->state != HELD_UNTAKEN && m->end <= tail;
-        if (!is_stored && m->sent_wall_ms != 0 && m->sent_wall_ms < now_ms &&
-            now_ms - m->sent_wall_ms > oldest_ms)
-            oldest_ms = now_ms - m->sent_wall_ms;
-    }
+    note_oldest(&q->untaken, 0, now_ms, &oldest_ms);
+    note_oldest(&q->taken, tail, now_ms, &oldest_ms);
     return oldest_ms;
 }
 
@@ -301,23 +351,44 @@ static struct slice keep(uint8_t **at, struct slice s)
     return kept;
 }
 
+/* A message goes to the role as it lies in the answer; only what the ring has no room for is copied,
+ * and waits. */
 static void hold(struct queue *q, const struct sqs_message *m)
 {
-    size_t bytes = m->receipt_handle.len + m->message_id.len + m->body.len;
+    uint64_t end = 0, now_wall_ms = clock_wall_ms();
+    bool taken = q->untaken.first == NULL &&
+                 q->take(q->arg, slice_str(q->url), m->body, m->intact, m->message_id, &end) == 1;
+    size_t bytes = m->receipt_handle.len + (taken ? 0 : m->message_id.len + m->body.len);
     struct message *held = mem_alloc(sizeof *held + bytes);
     uint8_t *at = (uint8_t *)(held + 1);
 
-    *held = (struct message){.intact = m->intact, .received_mono_ms = clock_mono_ms()};
-    if (m->waited_ms < clock_wall_ms())
-        held->sent_wall_ms = clock_wall_ms() - m->waited_ms;
+    *held = (struct message){.intact = m->intact, .end = end, .received_mono_ms = clock_mono_ms()};
+    if (m->waited_ms < now_wall_ms)
+        held->sent_wall_ms = now_wall_ms - m->waited_ms;
     held->handle = keep(&at, m->receipt_handle);
-    held->id = keep(&at, m->message_id);
-    held->body = keep(&at, m->body);
+    if (!taken) {
+        held->id = keep(&at, m->message_id);
+        held->body = keep(&at, m->body);
+    }
     note_sent(q, held->sent_wall_ms);
     note_wait(q, m->waited_ms);
-    *q->last = held;
-    q->last = &held->next;
+    add_last(taken ? &q->taken : &q->untaken, held);
     q->held++;
+}
+
+/* Few long polls are enough for a queue in which little happens. An answer that came at once says
+ * that there is more; then the polls double up to what is configured. Each that had to wait takes
+ * one away. */
+static void adapt(struct queue *q, size_t count, uint64_t waited_ms)
+{
+    unsigned least = q->receives < POLLS_LEAST ? q->receives : POLLS_LEAST;
+
+    if (count == 0)
+        q->polls_wanted = least;
+    else if (waited_ms < BUSY_WITHIN_MS)
+        q->polls_wanted = q->polls_wanted * 2 < q->receives ? q->polls_wanted * 2 : q->receives;
+    else if (q->polls_wanted > least)
+        q->polls_wanted--;
 }
 
 static void on_received(void *arg, const struct aws_response *answer)
@@ -333,6 +404,7 @@ static void on_received(void *arg, const struct aws_response *answer)
         note_lost(q);
     } else {
         no_trouble(q);
+        adapt(q, r.count, clock_mono_ms() - c->began_mono_ms);
         if (r.count == 0)
             note_empty(q, c);
         for (size_t i = 0; i < r.count; i++)
@@ -365,19 +437,10 @@ static void receive(struct queue *q)
 
 /* -------- deleting -------- */
 
-static void drop(struct queue *q, const struct message *gone)
+static void drop(struct queue *q, struct message *m)
 {
-    for (struct message **at = &q->first; *at != NULL; at = &(*at)->next) {
-        if (*at != gone)
-            continue;
-        struct message *m = *at;
-        *at = m->next;
-        if (q->last == &m->next)
-            q->last = at;
-        free(m);
-        q->held--;
-        return;
-    }
+    free(m);
+    q->held--;
 }
 
 static void on_deleted(void *arg, const struct aws_response *answer)
@@ -394,9 +457,9 @@ static void on_deleted(void *arg, const struct aws_response *answer)
     } else {
         no_trouble(q);
     }
-    for (size_t i = 0; i < c->count; i++) {
+    for (size_t i = c->count; i-- > 0;) {
         if ((failed >> i & 1) != 0)
-            c->deleting[i]->state = HELD_TAKEN; /* again with the next batch */
+            add_first(&q->taken, c->deleting[i]); /* again with the next batch */
         else
             drop(q, c->deleting[i]);
     }
@@ -404,16 +467,16 @@ static void on_deleted(void *arg, const struct aws_response *answer)
     queue_advance(q, 0);
 }
 
-static void delete_batch(struct queue *q, struct message **messages, size_t count)
+/* The first ones of those that were taken. */
+static void delete_batch(struct queue *q, size_t count)
 {
     struct call *c = call_new(q);
     struct slice handles[SQS_BATCH_MAX];
     struct aws_request request;
 
     for (size_t i = 0; i < count; i++) {
-        messages[i]->state = HELD_DELETING;
-        c->deleting[c->count++] = messages[i];
-        handles[i] = messages[i]->handle;
+        c->deleting[c->count++] = take_first(&q->taken);
+        handles[i] = c->deleting[i]->handle;
     }
     sqs_delete_body(&c->body, slice_str(q->url), handles, count);
     sqs_request(&request, "AmazonSQS.DeleteMessageBatch");
@@ -428,30 +491,25 @@ static void delete_batch(struct queue *q, struct message **messages, size_t coun
 
 static void delete_committed(struct queue *q, uint64_t tail)
 {
-    struct message *batch[SQS_BATCH_MAX];
-    size_t count = 0;
     uint64_t now_ms = clock_mono_ms();
+    size_t count;
 
     if (now_ms < q->not_before_mono_ms)
         return;
-    for (struct message *m = q->first; m != NULL; m = m->next) {
-        if (m->state != HELD_TAKEN || m->end > tail)
-            continue;
-        batch[count++] = m;
-        if (count == SQS_BATCH_MAX) {
-            delete_batch(q, batch, count);
-            count = 0;
-            q->delete_by_mono_ms = 0;
-        }
-    }
-    if (count == 0)
-        return;
-    if (q->delete_by_mono_ms == 0)
-        q->delete_by_mono_ms = now_ms + QUEUE_DELETE_AFTER_MS;
-    if (now_ms >= q->delete_by_mono_ms || q->stopped) {
-        delete_batch(q, batch, count);
+    do {
+        count = 0;
+        for (const struct message *m = q->taken.first;
+             m != NULL && m->end <= tail && count < SQS_BATCH_MAX; m = m->next)
+            count++;
+        if (count == 0)
+            return;
+        if (q->delete_by_mono_ms == 0)
+            q->delete_by_mono_ms = now_ms + QUEUE_DELETE_AFTER_MS;
+        if (count < SQS_BATCH_MAX && now_ms < q->delete_by_mono_ms && !q->stopped)
+            return;
+        delete_batch(q, count);
         q->delete_by_mono_ms = 0;
-    }
+    } while (count == SQS_BATCH_MAX);
 }
 
 /* -------- taking -------- */
@@ -459,13 +517,11 @@ static void delete_committed(struct queue *q, uint64_t tail)
 /* False when the ring has no room: the rest waits its turn. */
 static bool take_held(struct queue *q)
 {
-    for (struct message *m = q->first; m != NULL; m = m->next) {
-        if (m->state != HELD_UNTAKEN)
-            continue;
+    for (struct message *m; (m = q->untaken.first) != NULL;) {
         if (q->take(q->arg, slice_str(q->url), m->body, m->intact, m->id, &m->end) != 1)
             return false;
-        m->state = HELD_TAKEN;
-        m->body = (struct slice){0};
+        add_last(&q->taken, take_first(&q->untaken));
+        m->id = m->body = slice_none();
     }
     return true;
 }
@@ -476,15 +532,12 @@ static void forget_expired(struct queue *q)
 {
     uint64_t now_ms = clock_mono_ms();
 
-    for (struct message *m = q->first, *next; m != NULL; m = next) {
-        next = m->next;
-        if (m->state == HELD_UNTAKEN &&
-            now_ms - m->received_mono_ms > (q->visibility_s - 2) * UINT64_C(1000)) {
-            if (m->sent_wall_ms < q->empty_wall_ms)
-                q->empty_wall_ms = m->sent_wall_ms;
-            drop(q, m);
-            note_lost(q);
-        }
+    while (q->untaken.first != NULL &&
+           now_ms - q->untaken.first->received_mono_ms > (q->visibility_s - 2) * UINT64_C(1000)) {
+        if (q->untaken.first->sent_wall_ms < q->empty_wall_ms)
+            q->empty_wall_ms = q->untaken.first->sent_wall_ms;
+        drop(q, take_first(&q->untaken));
+        note_lost(q);
     }
 }
 
@@ -498,7 +551,7 @@ void queue_advance(struct queue *q, uint64_t tail)
         delete_committed(q, tail);
     if (q->stopped || !room || clock_mono_ms() < q->not_before_mono_ms)
         return;
-    while (q->polls_under_way < q->receives &&
+    while (q->polls_under_way < q->polls_wanted &&
            q->held + (q->polls_under_way + 1) * SQS_BATCH_MAX <= QUEUE_HELD_MAX) {
         receive(q);
         if (q->failing)

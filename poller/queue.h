@@ -28,6 +28,7 @@ struct queue;
 typedef int queue_taker(void *arg, struct slice queue_url, struct slice body, bool intact,
                         struct slice message_id, uint64_t *end);
 
+/* receives: long polls in flight when the queue is busy; an idle one has two. */
 struct queue *queue_open(struct event_base *base, struct aws_client *client, const char *url,
                          unsigned receives, unsigned visibility_s, queue_taker *take, void *arg);
 void queue_close(struct queue *q);

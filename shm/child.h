@@ -66,4 +66,9 @@ void child_leaving(const struct child *me);
 
 enum { CHILD_TICK_MS = 250 };
 
+/* A poller's events wait for others, so that a commit covers many: the poller wakes the writer when
+ * so much is in its ring, and else at its next tick; the writer goes to rest with less than that in
+ * it. */
+enum { CHILD_GATHER_BYTES = 256 * 1024 };
+
 #endif

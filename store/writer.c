@@ -796,13 +796,21 @@ static void after_commit(struct writer *w)
     control_send(w->control);
 }
 
+/* Has a poller too little to wake us for? It rings again as long as something of it waits. */
+static bool is_gathering(const struct writer *w, const struct link *l)
+{
+    return l->slot->role == ROLE_POLLER && !w->leaving &&
+           ring_used_bytes(l->slot->up) < CHILD_GATHER_BYTES;
+}
+
 static bool has_work(struct writer *w)
 {
     struct ring_view view;
 
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
-        if (l->broken_gen == 0 && ring_peek_from(l->slot->up, l->applied, &view) != RING_EMPTY)
+        if (l->broken_gen == 0 && !is_gathering(w, l) &&
+            ring_peek_from(l->slot->up, l->applied, &view) != RING_EMPTY)
             return true;
     }
     return control_has_work(w->control);

@@ -1,5 +1,6 @@
 /*
- * Until when a queue has been heard, whatever the order in which SQS answers. SQS is a seam: the
+ * Until when a queue has been heard, whatever the order in which SQS answers; how many polls it gets;
+ * what is deleted when. SQS is a seam: the
  * test answers each call itself. The clocks are the test's too.
  */
 #include <setjmp.h>
@@ -53,16 +54,21 @@ static int take(void *arg, struct slice url, struct slice body, bool intact, str
     return seam.room ? 1 : 0;
 }
 
-static struct queue *start(void)
+static struct queue *start_with(unsigned receives, unsigned polls)
 {
     seam.poll_count = seam.delete_count = 0;
     seam.room = true;
     seam.taken = 0;
     time_ms = 1000000;
-    struct queue *q = queue_open(NULL, NULL, "https://q", RECEIVES, VISIBILITY_S, take, NULL);
+    struct queue *q = queue_open(NULL, NULL, "https://q", receives, VISIBILITY_S, take, NULL);
     queue_advance(q, 1);
-    assert_int_equal(seam.poll_count, RECEIVES);
+    assert_int_equal(seam.poll_count, polls);
     return q;
+}
+
+static struct queue *start(void)
+{
+    return start_with(RECEIVES, RECEIVES);
 }
 
 static void answer(unsigned poll, const char *body)
@@ -205,6 +211,133 @@ static void a_short_visibility_means_short_polls(void **unused)
     assert_int_equal(wait_s(1), 1);
 }
 
+/* So many polls are in flight, of which `answered` began first. */
+static void assert_in_flight(unsigned answered, unsigned polls)
+{
+    assert_int_equal(seam.poll_count - answered, polls);
+}
+
+static void a_busy_queue_gets_all_polls_and_a_silent_one_two(void **unused)
+{
+    struct queue *q = start_with(8, 2);
+    unsigned answered = 0;
+
+    (void)unused;
+    answer_with_message(answered++, 10);
+    assert_in_flight(answered, 4);
+    answer_with_message(answered++, 10);
+    assert_in_flight(answered, 8);
+    time_ms += BUSY_WITHIN_MS - 1;
+    answer_with_message(answered++, 10);
+    assert_in_flight(answered, 8); /* no more than configured */
+    time_ms += BUSY_WITHIN_MS;
+    for (unsigned polls = 8; polls > 2;) { /* they had to wait: fewer are enough */
+        answer_with_message(answered++, 10);
+        assert_in_flight(answered, --polls);
+    }
+    answer_with_message(answered++, 10);
+    assert_in_flight(answered, 2);
+    time_ms += 5000;
+    for (unsigned i = 0; i < 6; i++) {
+        answer(answered++, "{}");
+        assert_in_flight(answered, 2);
+    }
+    answer_with_message(answered++, 10); /* began just now: there is more */
+    assert_in_flight(answered, 4);
+    answer(answered++, "{}");
+    answer(answered++, "{}");
+    assert_in_flight(answered, 2);
+    queue_close(q);
+    queue_close(start_with(1, 1));
+}
+
+static void answer_with_messages(unsigned poll, unsigned count)
+{
+    struct buf body = {0};
+
+    for (unsigned i = 0; i < count; i++)
+        buf_printf(&body, "%s{\"MessageId\":\"m\",\"ReceiptHandle\":\"h%u\",\"Body\":\"b\"}",
+                   i == 0 ? "{\"Messages\":[" : ",", (unsigned)seam.taken + i + 1);
+    buf_add_str(&body, "]}");
+    answer(poll, buf_cstr(&body));
+    buf_fini(&body);
+}
+
+/* Message number n has its record at ring position n and the handle "h<n>". */
+static void assert_deletes(unsigned call, unsigned from, unsigned until)
+{
+    char handle[24];
+
+    for (unsigned n = from - 1; n <= until + 1; n++) {
+        (void)snprintf(handle, sizeof handle, "\"h%u\"", n);
+        assert_int_equal(slice_find(seam.deletes[call].body, slice_str(handle)) != SIZE_MAX,
+                         n >= from && n <= until);
+    }
+}
+
+static void answer_delete(unsigned call, const char *body)
+{
+    const struct aws_response a = {.fate = AWS_ANSWERED, .status = 200, .body = slice_str(body)};
+
+    seam.deletes[call].done(seam.deletes[call].arg, &a);
+}
+
+static void only_what_is_committed_is_deleted_ten_at_a_time(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    for (unsigned i = 0; i < 3; i++)
+        answer_with_messages(i, 10);
+    queue_advance(q, 9);
+    assert_int_equal(seam.delete_count, 0); /* nine of ten wait for more */
+    queue_advance(q, 23);
+    assert_int_equal(seam.delete_count, 2);
+    assert_deletes(0, 1, 10);
+    assert_deletes(1, 11, 20);
+    time_ms += QUEUE_DELETE_AFTER_MS;
+    queue_advance(q, 23);
+    assert_int_equal(seam.delete_count, 3);
+    assert_deletes(2, 21, 23);
+    queue_advance(q, 23);
+    assert_int_equal(seam.delete_count, 3); /* under way: not again */
+
+    /* SQS has not deleted entry 1 of the second call: it is tried again, with those that follow. */
+    answer_delete(0, "{}");
+    answer_delete(1, "{\"Failed\":[{\"Id\":\"1\",\"SenderFault\":false}]}");
+    answer_delete(2, "{}");
+    queue_advance(q, 30);
+    time_ms += QUEUE_DELETE_AFTER_MS;
+    queue_advance(q, 30);
+    assert_int_equal(seam.delete_count, 4);
+    assert_deletes(3, 12, 12);
+    assert_true(slice_find(seam.deletes[3].body, SLICE("\"h30\"")) != SIZE_MAX);
+    assert_true(queue_has_held(q));
+    answer_delete(3, "{}");
+    assert_false(queue_has_held(q));
+    queue_close(q);
+}
+
+/* A message for which the ring has no room waits, whole, and in its turn. */
+static void what_finds_no_room_waits_in_order(void **unused)
+{
+    struct queue *q = start();
+
+    (void)unused;
+    answer_with_messages(0, 5);
+    seam.room = false;
+    answer_with_messages(1, 5);
+    assert_int_equal(seam.taken, 7); /* the first was asked about twice, those behind it never */
+    assert_int_equal(seam.poll_count, 3); /* and nothing more is received */
+    seam.taken = 5;
+    seam.room = true;
+    queue_advance(q, 0);
+    assert_int_equal(seam.taken, 10);
+    queue_advance(q, 10);
+    assert_int_equal(seam.delete_count, 1);
+    queue_close(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +348,9 @@ int main(void)
             a_lost_answer_takes_the_silence_with_it_and_all_that_began_before_its_messages_return),
         cmocka_unit_test(what_expires_unstored_is_not_heard_though_silence_was_heard_later),
         cmocka_unit_test(a_short_visibility_means_short_polls),
+        cmocka_unit_test(a_busy_queue_gets_all_polls_and_a_silent_one_two),
+        cmocka_unit_test(only_what_is_committed_is_deleted_ten_at_a_time),
+        cmocka_unit_test(what_finds_no_room_waits_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
