@@ -68,43 +68,44 @@ static void fill(struct store *s, uint32_t count)
     }
 }
 
-static uint32_t page(struct store *s, struct event_query *q, struct buf *items,
-                     struct event_position *last)
+/* One page; it is freed with the next one. */
+static uint32_t read_page(struct store *s, const struct event_query *q, struct event_page *page)
 {
-    struct event_position first;
     struct err err;
-    uint32_t count;
     struct store_txn *t = store_begin_read(s, &err);
 
-    buf_reset(items);
-    if (t == NULL || event_query_run(t, q, SLICE("https://mail.example.com/v3/domains/d/messages/"),
-                                     items, &count, &first, last, &err) != 0)
+    event_page_fini(page);
+    *page = (struct event_page){0};
+    if (t == NULL || event_query_run(t, q, page, &err) != 0)
         fail(err.text);
     store_end_read(t);
-    return count;
+    event_page_end(q, page);
+    return page->count;
 }
 
-static void walk(struct store *s, const char *name, const struct filter *filter, struct buf *items)
+static void walk(struct store *s, const char *name, const struct filter *filter)
 {
+    struct slice domain = SLICE("mg.example.com");
     struct event_query q = {
-        .domain = SLICE("mg.example.com"),
+        .domains = &domain,
+        .domain_count = 1,
         .until_us = UINT64_MAX,
         .ascending = true,
         .filter = filter,
         .limit = PAGE,
+        .storage_base = SLICE("https://mail.example.com/v3/domains/d/messages/"),
     };
     struct event_query before = q;
-    struct event_position last;
+    struct event_page page = {0};
     uint64_t bytes = 0, events = 0, started = clock_mono_ns();
     uint32_t count;
 
-    while ((count = page(s, &q, items, &last)) > 0) {
+    while ((count = read_page(s, &q, &page)) > 0) {
         events += count;
-        bytes += items->len;
+        bytes += page.items.len;
         before = q;
         q.has_position = true;
-        q.position_us = last.timestamp_us;
-        memcpy(q.position_id, last.id, EVENT_ID_BYTES);
+        q.position = page.last;
         if (count < PAGE)
             break;
     }
@@ -117,22 +118,23 @@ static void walk(struct store *s, const char *name, const struct filter *filter,
     one.has_position = false;
     started = clock_mono_ns();
     for (int i = 0; i < REPEATS; i++)
-        (void)page(s, &one, items, &last);
+        (void)read_page(s, &one, &page);
     double first_us = (double)(clock_mono_ns() - started) / 1e3 / REPEATS;
     /* The last whole page: 300 events from the end. */
     one.last_page = true;
     started = clock_mono_ns();
     for (int i = 0; i < REPEATS; i++)
-        (void)page(s, &one, items, &last);
+        (void)read_page(s, &one, &page);
     double end_us = (double)(clock_mono_ns() - started) / 1e3 / REPEATS;
     started = clock_mono_ns();
     count = 0;
     for (int i = 0; i < REPEATS; i++)
-        count = page(s, &before, items, &last);
+        count = read_page(s, &before, &page);
     double deep_us = (double)(clock_mono_ns() - started) / 1e3 / REPEATS;
     (void)printf(
         "     first page %.0f us, last page by its link %.0f us, by walking %.0f us (%u events)\n",
         first_us, end_us, deep_us, count);
+    event_page_fini(&page);
 }
 
 int main(int argc, char **argv)
@@ -141,7 +143,6 @@ int main(int argc, char **argv)
     char dir[] = "/tmp/postern-bench-XXXXXX";
     const char *state_dir = argc > 2 ? argv[2] : mkdtemp(dir);
     struct arena a = {0};
-    struct buf items = {0};
     struct slice why;
     struct err err;
 
@@ -155,15 +156,18 @@ int main(int argc, char **argv)
     (void)printf("in                          %8.0f events/s (synced every %d)\n",
                  (double)count / ((double)(clock_mono_ns() - started) / 1e9), TRANSACTION);
 
-    struct filter *ghost = filter_create(&a), *narrow = filter_create(&a);
+    struct filter *ghost = filter_create(&a), *narrow = filter_create(&a),
+                  *reader = filter_create(&a);
     if (!filter_add(ghost, SLICE("event"), slice_str(words), &why) ||
         !filter_add(ghost, SLICE("tags"), SLICE("bulk-email"), &why) ||
         !filter_add(narrow, SLICE("event"), slice_str(words), &why) ||
-        !filter_add(narrow, SLICE("tags"), SLICE("bulk-email AND ghost-email"), &why))
+        !filter_add(narrow, SLICE("tags"), SLICE("bulk-email AND ghost-email"), &why) ||
+        !filter_add(reader, SLICE("recipient"), SLICE("reader-97@example0.net"), &why))
         fail("filter");
-    walk(s, "no filter", NULL, &items);
-    walk(s, "types and a tag", ghost, &items);
-    walk(s, "types and two tags", narrow, &items);
+    walk(s, "no filter", NULL);
+    walk(s, "types and a tag", ghost);
+    walk(s, "types and two tags", narrow);
+    walk(s, "one recipient", reader);
     store_close(s);
     if (argc <= 2) {
         static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
@@ -173,7 +177,6 @@ int main(int argc, char **argv)
             (void)remove(path);
         }
     }
-    buf_fini(&items);
     arena_fini(&a);
     return 0;
 }

@@ -3,7 +3,7 @@
  *
  * bench_puts [events] [directory]: fills a new store with that many (1,000,000; a few minutes and
  * 12 GB for ten million) and measures the 200,000 puts before 0, 1, 3, 10 … million were there:
- * events a second, CPU, and bytes written to the disk for each.
+ * events a second, CPU, and bytes written for each; and how long a query for one address takes.
  *
  * Newsletters of READERS readers in batches of 1,000, one after another: each reader has a delivery,
  * two of three open, some seconds to a day later, whatever else is going on then. The id of a
@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "mail/filter.h"
 #include "store/events.h"
 #include "store/store.h"
 
@@ -128,17 +129,52 @@ static void fill(struct store *s, uint64_t from, uint64_t until)
     }
 }
 
+/* How long it takes to read the newest events of a reader, in microseconds. */
+static uint64_t look_up(struct store *s)
+{
+    enum { LOOKS = 50 };
+    struct slice domain = SLICE("mg.example.com"), why;
+    uint64_t started_ns = clock_mono_ns();
+    struct arena a = {0};
+    struct err err;
+
+    for (unsigned i = 0; i < LOOKS; i++) {
+        unsigned mail = i * 3779;
+        struct filter *filter = filter_create(&a);
+        struct event_query q = {.domains = &domain,
+                                .domain_count = 1,
+                                .until_us = UINT64_MAX,
+                                .filter = filter,
+                                .limit = 300};
+        struct event_page page = {0};
+        struct store_txn *t = store_begin_read(s, &err);
+        if (t == NULL ||
+            !filter_add(
+                filter, SLICE("recipient"),
+                arena_printf(&a, "reader-%u@example%u.net", mail * 7919 % READERS, mail % 97),
+                &why) ||
+            event_query_run(t, &q, &page, &err) != 0)
+            fail("a look-up");
+        store_end_read(t);
+        event_page_fini(&page);
+    }
+    arena_fini(&a);
+    return (clock_mono_ns() - started_ns) / 1000 / LOOKS;
+}
+
 static void measure(struct store *s, uint64_t from)
 {
     struct usage before = usage_now();
 
     fill(s, from, from + MEASURED);
     struct usage after = usage_now();
-    printf("with %9llu there: %6llu events/s, %5.1f us CPU, %5llu bytes written for each\n",
+    printf("with %9llu there: %6llu events/s, %5.1f us CPU, %5llu bytes written for "
+           "each; a reader's events in %llu us\n",
            (unsigned long long)from,
            (unsigned long long)(UINT64_C(1000000) * MEASURED / (after.wall_us - before.wall_us)),
            (double)(after.cpu_us - before.cpu_us) / MEASURED,
-           (unsigned long long)((after.written_bytes - before.written_bytes) / MEASURED));
+           (unsigned long long)((after.written_bytes - before.written_bytes) / MEASURED),
+           (unsigned long long)look_up(s));
     (void)fflush(stdout);
 }
 
