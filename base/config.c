@@ -86,7 +86,7 @@ static const struct setting settings[] = {
     {"guard", "soft_bounces", TYPE_COUNT, AT(guard.soft_bounces), "5", 0, 1000, true, "temporary failures without a delivery between that suppress an address; 0 = never"},
     {"guard", "soft_bounce_window", TYPE_DURATION, AT(guard.soft_bounce_window_ms), "30d", 1000, TEN_YEARS_MS, true, "within which they count"},
     {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
-    {"poller", "receives", TYPE_COUNT, AT(poller.receives), "4", 1, 32, true, "long polls in flight per queue"},
+    {"poller", "receives", TYPE_COUNT, AT(poller.receives), "16", 1, 32, true, "long polls in flight per queue while it is busy; two when it is idle"},
     {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "AWS region, as eu-west-1"},
     {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "section of the shared credentials file"},
     {"aws", "access_key_id", TYPE_TEXT, AT(aws.access_key_id), "", 0, 0, true, "AWS's; with secret_access_key"},

@@ -88,7 +88,7 @@ struct config {
     } guard;
     struct {
         unsigned children;
-        unsigned receives; /* long polls in flight per queue and poller */
+        unsigned receives; /* long polls in flight per queue and poller, at the most */
     } poller;
     struct {
         char *region, *profile;
