@@ -1,8 +1,8 @@
 #include "mail/ses_event.h"
 
 #include <stdio.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/json.h"
 #include "mail/client_info.h"
@@ -67,37 +67,6 @@ static struct slice bare_address(struct slice s)
     if (open != SIZE_MAX && close != SIZE_MAX && close > open)
         return slice_trim(slice_of(s.ptr + open + 1, close - open - 1));
     return s;
-}
-
-/* ISO 8601 in UTC with any fraction. 0 = unreadable. */
-static uint64_t time_of(struct slice s)
-{
-    int year, month, day, hour, minute, second, used = 0;
-    char text[40];
-    struct tm tm = {0};
-
-    if (s.len == 0 || s.len >= sizeof text)
-        return 0;
-    memcpy(text, s.ptr, s.len);
-    text[s.len] = '\0';
-    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second,
-               &used) != 6 ||
-        year < 1971 || year > 9999)
-        return 0;
-    tm.tm_year = year - 1900;
-    tm.tm_mon = month - 1;
-    tm.tm_mday = day;
-    tm.tm_hour = hour;
-    tm.tm_min = minute;
-    tm.tm_sec = second;
-    time_t seconds = timegm(&tm);
-    uint64_t us = 0, unit = 100000;
-    if (text[used] == '.')
-        for (const char *at = text + used + 1; *at >= '0' && *at <= '9'; at++) {
-            us += (uint64_t)(*at - '0') * unit;
-            unit /= 10;
-        }
-    return seconds < 0 ? 0 : (uint64_t)seconds * 1000000 + us;
 }
 
 /* -------- tags -------- */
@@ -226,7 +195,7 @@ static void read_mail(struct reading *r)
     size_t at = slice_rfind_byte(source, '@');
     uint64_t number;
 
-    r->mail_us = time_of(json_get_text(r->mail, "timestamp"));
+    r->mail_us = clock_read_iso8601_us(json_get_text(r->mail, "timestamp"));
     if (read_hex(tag_of(r->mail, "postern-batch"), &number))
         c->batch_id = number;
     if (slice_to_u64(tag_of(r->mail, "postern-rcpt"), &number) && number < UINT32_MAX) {
@@ -767,7 +736,7 @@ static bool read_event(struct reading *r, const cJSON *root)
     r->part = json_get(root, kinds[kind].part);
     read_mail(r);
     r->common.settles = kind != KIND_SUBSCRIPTION;
-    r->common.event.ses_us = time_of(json_get_text(r->part, "timestamp"));
+    r->common.event.ses_us = clock_read_iso8601_us(json_get_text(r->part, "timestamp"));
     if (r->common.event.ses_us == 0)
         r->common.event.ses_us = r->mail_us;
 
