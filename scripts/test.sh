@@ -56,7 +56,7 @@ unit_flavour() {
 suite_unit() { unit_flavour release; }
 suite_asan() { unit_flavour asan; }
 # Thread sanitizer sees one process: the tests that share memory between threads.
-suite_tsan() { unit_flavour tsan '^shm/test_(ring|gauges|bell)$'; }
+suite_tsan() { unit_flavour tsan '^shm/test_(ring|gauges|bell|notice)$'; }
 
 suite_fuzz() {
   if ! make --no-print-directory -j"$jobs" CC=clang FLAVOUR=fuzz fuzz >"$logs/build-fuzz.log" 2>&1; then
