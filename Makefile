@@ -19,18 +19,19 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables
-aws_SRC := credentials error http ses sign sqs
+aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles ses sign sqs vault xml
 store_SRC := backup batch_write batches check control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := auth body domains event_pages events health httpd inbox logs messages reply route server stats strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue
+keeper_SRC := keeper
 cli_SRC := backup batches check cli deadletters domains events key options page request status
 sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := main master notify supervise
 
-FOLDERS := base shm mail aws store httpd sender poller cli sandbox master
+FOLDERS := base shm mail aws store httpd sender poller keeper cli sandbox master
 store_SRC += $(writer_SRC)
 
 # ---- tests: tests/unit/<folder>/test_<name>.c ----
@@ -41,14 +42,15 @@ FUZZ := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 LINK_base := base
 LINK_shm := shm base
 LINK_mail := mail base
-LINK_aws := aws base
+LINK_aws := aws shm base
 LINK_store := store mail shm base
 LINK_httpd := httpd store mail shm base
 LINK_sender := sender aws store mail shm base
 LINK_poller := poller aws store mail shm base
+LINK_keeper := keeper aws shm base
 LINK_cli := cli store mail shm base
 LINK_sandbox := sandbox aws mail shm base
-LINK_master := master cli sandbox httpd sender poller store aws mail shm base
+LINK_master := master cli sandbox httpd sender poller keeper store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror

@@ -1,46 +1,46 @@
 /*
- * aws/credentials.h - whose name requests are signed in.
+ * aws/credentials.h - whose name requests are signed in, as texts.
  *
- * Sources, the first that yields something wins; one that is configured but broken is an error, not
- * a reason to go on to the next:
- *   1. the settings aws.access_key_id, aws.secret_access_key, aws.session_token (base/config.h has
- *      merged AWS's environment variables into them)
- *   2. the shared files ~/.aws/credentials and ~/.aws/config, or those that
- * AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE name; profile aws.profile, else "default". The
- * first file wins. Both are read again when they change. A new source is one function and one row
- * of the table in credentials.c.
- *
- * ENDS    One process, after fork() and after the change of user: HOME is the user's.
- * MEMORY  credentials_create()/credentials_destroy(). What credentials_now() shows is valid until
- *         the next credentials_now() or credentials_renew(). Secrets are wiped when they go.
- * UNITS   Milliseconds, monotonic.
- * ERRORS  Renewal that fails keeps the old credentials and says so in the log.
- * SOURCE  spec/aws.md §3.
+ * MEMORY  The texts are owned; credentials_fini() wipes and frees them. {0} is an empty one, and
+ *         the texts of a filled one are never NULL.
+ * UNITS   Milliseconds. The monotonic clock is the same in all processes of a machine, so an expiry
+ *         on it can be handed over, and is right although the wall clock is not.
  */
 #ifndef AWS_CREDENTIALS_H
 #define AWS_CREDENTIALS_H
 
-#include "base/config.h"
+#include "base/buf.h"
 #include "base/err.h"
-#include "base/slice.h"
 
 struct credentials {
     char *access_key_id, *secret_access_key;
-    char *session_token; /* "" = none */
-    char *region;        /* of the profile; "" = it says none */
-    uint64_t generation; /* grows whenever the above changes */
+    char *session_token;      /* "" = none: they are no temporary ones */
+    char *region;             /* "" = the source says none */
+    char *source;             /* for people: "the AWS profile \"work\""; nothing secret */
+    uint64_t expires_wall_ms; /* as AWS says; 0 = never, or not known */
+    uint64_t expires_mono_ms; /* the same instant; 0 = never */
+    uint64_t generation;      /* of what was published (aws/vault.h); 0 = was not */
 };
 
-struct credentials_store;
+void credentials_fini(struct credentials *c);
 
-struct credentials_store *credentials_create(const struct config *config, struct err *err);
-void credentials_destroy(struct credentials_store *s); /* NULL is fine */
+/* Takes copies of key, secret and token after a look at them: they go into header fields, so they
+ * are visible ASCII without blanks. `where` names the source in the words of the error. */
+int credentials_set(struct credentials *c, struct slice access_key_id,
+                    struct slice secret_access_key, struct slice session_token, const char *where,
+                    struct err *err);
+void credentials_set_region(struct credentials *c, struct slice region);
+void credentials_set_source(struct credentials *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
-/* Looks at the files' dates at most once in CREDENTIALS_LOOK_MS. */
-enum { CREDENTIALS_LOOK_MS = 30000 };
-const struct credentials *credentials_now(struct credentials_store *s, uint64_t now_mono_ms);
+/* Both as one record. Unpacking answers false for anything else, and leaves *c empty. */
+void credentials_pack(struct buf *to, const struct credentials *c);
+bool credentials_unpack(struct slice packed, struct credentials *c);
 
-/* AWS has refused these: reads the source again. True when it has others now. */
-bool credentials_renew(struct credentials_store *s);
+/* The same keys, whatever their source and expiry. */
+bool credentials_same_keys(const struct credentials *a, const struct credentials *b);
+
+/* For buffers that secrets stood in: wipes all of it, and frees it. */
+void credentials_wipe(struct buf *b);
 
 #endif

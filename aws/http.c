@@ -5,7 +5,7 @@
 #include <event2/event.h>
 #include <stdlib.h>
 
-#include "aws/credentials.h"
+#include "aws/endpoint.h"
 #include "aws/error.h"
 #include "aws/sign.h"
 #include "base/arena.h"
@@ -15,12 +15,14 @@
 #include "base/mem.h"
 
 enum {
-    SERVICES = AWS_STS + 1,
+    SERVICES = AWS_SNS + 1,
     CONNECT_TIMEOUT_MS = 10000,
     CONNECTION_LIFE_MAX_S =
-        300,                 /* then the name is looked up again: AWS moves its endpoints about */
-    WAITING_LOOK_S = 1,      /* how often calls without a connection are asked for their deadline */
-    CLOCK_TOLERANCE_S = 240, /* AWS allows 300; a Date this far off is no network delay */
+        300,                /* then the name is looked up again: AWS moves its endpoints about */
+    WAITING_LOOK_MS = 1000, /* how often calls without a connection are asked for their deadline */
+    CREDENTIALS_LOOK_MS = 20, /* and, where calls wait for credentials, whether there are any */
+    RENEWAL_MAX_MS = 10000,   /* how long a refused call waits for other credentials */
+    CLOCK_TOLERANCE_S = 240,  /* AWS allows 300; a Date this far off is no network delay */
     KEEP_BODY_BYTES = 1024 * 1024, /* room for an answer that a slot keeps for the next one */
     HEADER_LINES = 8,
     /* What curl writes at once: a whole mail, as a rule. With its own 64 KB each one costs a second
@@ -33,10 +35,7 @@ struct endpoint {
     struct endpoint *next; /* of another region */
     enum aws_service service;
     char *region;
-    char *origin; /* "https://email.eu-west-1.amazonaws.com", no slash behind */
-    char *host;   /* the Host field: with the port unless it is the scheme's own */
-    char *prefix; /* path in front of every path, "" as a rule */
-    bool is_loopback;
+    struct endpoint_parts at;
     /* The signing key, and what it was derived from. */
     struct sign_scope scope;
     uint64_t key_generation; /* 0 = none yet */
@@ -70,19 +69,23 @@ struct slot {
     bool stopped_at_gate;    /* curl wanted to send a second time */
     bool too_long;
     bool clock_corrected, credentials_renewed; /* each one time per call */
+    /* Refused for its credentials: its answer is kept here until there are others, or none. */
+    bool is_parked;
+    uint64_t parked_until_mono_ms, answers_seen;
 };
 
 struct aws_client {
     struct event_base *base;
     CURLM *multi;
     struct event *timer; /* curl's */
-    struct event *waiting_tick;
-    struct credentials_store *credentials;
-    char *region;
+    struct event *waiting_tick, *parked_tick;
+    struct vault *vault;
+    char *region;                         /* "" = not known yet: it comes with the credentials */
     char *configured[SERVICES];           /* endpoints in place of the regional ones; "" = none */
-    struct endpoint *endpoints[SERVICES]; /* of each service: the client's region first */
+    struct endpoint *endpoints[SERVICES]; /* of each service, as they are needed */
+    struct endpoint_parts unsigned_at; /* the configured one of SNS, where its keys are fetched */
     struct slot *slots, *free_slots;
-    unsigned slot_count, busy_count;
+    unsigned slot_count, busy_count, parked_count;
     struct line waiting;
     struct call *free_calls;
     struct digest_memo bodies; /* of SES: calls of one batch begin alike */
@@ -232,8 +235,6 @@ static struct slice service_name(enum aws_service service)
         return SLICE("sqs");
     case AWS_SNS:
         return SLICE("sns");
-    case AWS_STS:
-        return SLICE("sts");
     }
     abort(); /* no service */
 }
@@ -247,8 +248,6 @@ static const char *host_label(enum aws_service service)
         return "sqs";
     case AWS_SNS:
         return "sns";
-    case AWS_STS:
-        return "sts";
     }
     abort(); /* no service */
 }
@@ -328,9 +327,9 @@ static void sign(struct slot *s, struct endpoint *e, const struct credentials *w
     refresh_key(e, who, date);
 
     buf_reset(&s->headers);
-    fields[count++] = (struct sign_header){SLICE("host"), slice_str(e->host)};
+    fields[count++] = (struct sign_header){SLICE("host"), slice_str(e->at.host)};
     fields[count++] = (struct sign_header){SLICE("x-amz-date"), slice_of(date, SIGN_DATE_CHARS)};
-    add_line(s, &lines, "Host: ", slice_str(e->host));
+    add_line(s, &lines, "Host: ", slice_str(e->at.host));
     add_line(s, &lines, "X-Amz-Date: ", slice_of(date, SIGN_DATE_CHARS));
     if (who->session_token[0] != '\0') {
         struct slice token = slice_str(who->session_token);
@@ -376,7 +375,7 @@ static struct endpoint *endpoint_for(struct aws_client *c, const struct aws_requ
 static bool address_plainly(struct slot *s)
 {
     const char *url = s->call->request.url;
-    const struct endpoint *sns = s->client->endpoints[AWS_SNS];
+    const struct endpoint_parts *sns = &s->client->unsigned_at;
     struct header_lines lines = {0};
 
     buf_add_str(&s->url, url);
@@ -386,25 +385,42 @@ static bool address_plainly(struct slot *s)
     return sns->is_loopback && slice_starts(slice_str(url), slice_str(sns->origin));
 }
 
-static bool address_and_sign(struct slot *s, uint64_t now_mono_ms)
+static bool address_and_sign(struct slot *s, const struct credentials *who)
 {
     struct endpoint *e = endpoint_for(s->client, &s->call->request);
 
-    buf_add_str(&s->url, e->origin);
+    buf_add_str(&s->url, e->at.origin);
     size_t path_at = s->url.len;
-    buf_add_str(&s->url, e->prefix);
+    buf_add_str(&s->url, e->at.prefix);
     buf_add_str(&s->url, s->call->request.path);
-    sign(s, e, credentials_now(s->client->credentials, now_mono_ms),
-         slice_from(buf_slice(&s->url), path_at));
-    return e->is_loopback;
+    sign(s, e, who, slice_from(buf_slice(&s->url), path_at));
+    return e->at.is_loopback;
 }
 
-/* Hands the slot's call to curl. */
+/* NULL: none yet, or expired. The region that comes with the first is the client's from then on. */
+static const struct credentials *who_signs(struct aws_client *c, uint64_t now_mono_ms)
+{
+    const struct credentials *who = vault_credentials(c->vault, now_mono_ms);
+
+    if (who != NULL && c->region[0] == '\0') {
+        free(c->region);
+        c->region = mem_strdup(who->region);
+    }
+    return who;
+}
+
+static bool can_start(struct aws_client *c, const struct call *call, uint64_t now_mono_ms)
+{
+    return call->request.url != NULL || who_signs(c, now_mono_ms) != NULL;
+}
+
+/* Hands the slot's call, one that can start, to curl. */
 static void start(struct slot *s, uint64_t now_mono_ms)
 {
     buf_reset(&s->url);
-    bool is_loopback =
-        s->call->request.url != NULL ? address_plainly(s) : address_and_sign(s, now_mono_ms);
+    bool is_loopback = s->call->request.url != NULL
+                           ? address_plainly(s)
+                           : address_and_sign(s, who_signs(s->client, now_mono_ms));
     buf_reset(&s->body);
     s->words[0] = '\0';
     s->written_at_gate = -1;
@@ -460,27 +476,52 @@ static bool correct_clock(struct slot *s)
     return true;
 }
 
-static bool have_other_credentials(struct slot *s)
+static bool has_other_credentials(struct slot *s)
+{
+    const struct credentials *who = who_signs(s->client, clock_mono_ms());
+
+    return who != NULL && who->generation != s->signed_with;
+}
+
+static void look_at_parked_soon(struct aws_client *c)
+{
+    const struct timeval after = {.tv_usec = CREDENTIALS_LOOK_MS * 1000};
+
+    if (c->parked_count > 0 && !event_pending(c->parked_tick, EV_TIMEOUT, NULL))
+        (void)event_add(c->parked_tick, &after);
+}
+
+/* Keeps a refused call, with its answer, until the keeper has looked for other credentials. */
+static void park(struct slot *s)
 {
     struct aws_client *c = s->client;
 
-    /* Another call may have renewed them since this one was signed. */
-    return s->signed_with != credentials_now(c->credentials, clock_mono_ms())->generation ||
-           credentials_renew(c->credentials);
+    s->is_parked = true;
+    s->parked_until_mono_ms = clock_mono_ms() + RENEWAL_MAX_MS;
+    if (s->parked_until_mono_ms > s->call->deadline_mono_ms)
+        s->parked_until_mono_ms = s->call->deadline_mono_ms;
+    s->answers_seen = vault_ask(c->vault, s->signed_with);
+    c->parked_count++;
+    look_at_parked_soon(c);
 }
 
+enum remedy { REMEDY_NONE, REMEDY_REPEAT, REMEDY_PARK };
+
 /* AWS has refused the call in a way that signing again may cure. */
-static bool is_worth_repeating(struct slot *s, struct slice code)
+static enum remedy remedy_for(struct slot *s, struct slice code)
 {
+    if (s->call->request.url != NULL || clock_mono_ms() >= s->call->deadline_mono_ms)
+        return REMEDY_NONE;
     if (aws_error_is_clock(code) && !s->clock_corrected && correct_clock(s)) {
         s->clock_corrected = true;
-        return true;
+        return who_signs(s->client, clock_mono_ms()) != NULL ? REMEDY_REPEAT : REMEDY_NONE;
     }
-    if (aws_error_is_credentials(code) && !s->credentials_renewed && have_other_credentials(s)) {
+    if (aws_error_is_credentials(code) && !s->credentials_renewed) {
         s->credentials_renewed = true;
-        return true;
+        /* Another call may have asked since this one was signed. */
+        return has_other_credentials(s) ? REMEDY_REPEAT : REMEDY_PARK;
     }
-    return false;
+    return REMEDY_NONE;
 }
 
 /* A request whose body did not go out whole cannot have been acted on. */
@@ -550,10 +591,13 @@ static void settle(struct slot *s, CURLcode code)
             answer.error_code = error.code;
             answer.error_text = error.text;
             answer.request_id = error.request_id;
-            uint64_t now_mono_ms = clock_mono_ms();
-            if (now_mono_ms < s->call->deadline_mono_ms && is_worth_repeating(s, error.code)) {
+            enum remedy remedy = remedy_for(s, error.code);
+            if (remedy != REMEDY_NONE) {
                 arena_fini(&arena);
-                start(s, now_mono_ms);
+                if (remedy == REMEDY_REPEAT)
+                    start(s, clock_mono_ms());
+                else
+                    park(s);
                 return;
             }
         }
@@ -562,6 +606,28 @@ static void settle(struct slot *s, CURLcode code)
     arena_fini(&arena);
     release(s);
     take_next(c);
+}
+
+static void on_parked_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct aws_client *c = arg;
+    uint64_t now_mono_ms = clock_mono_ms();
+
+    (void)fd, (void)what;
+    for (unsigned i = 0; i < c->slot_count; i++) {
+        struct slot *s = &c->slots[i];
+        bool is_over = s->is_parked && (vault_answers(c->vault) != s->answers_seen ||
+                                        now_mono_ms >= s->parked_until_mono_ms);
+        if (!s->is_parked || !(has_other_credentials(s) || is_over))
+            continue;
+        s->is_parked = false;
+        c->parked_count--;
+        if (has_other_credentials(s) && now_mono_ms < s->call->deadline_mono_ms)
+            start(s, now_mono_ms);
+        else
+            settle(s, CURLE_OK);
+    }
+    look_at_parked_soon(c);
 }
 
 static void settle_finished(struct aws_client *c)
@@ -584,7 +650,8 @@ static void settle_finished(struct aws_client *c)
 static void look_at_waiting_later(struct aws_client *c)
 {
     if (c->waiting.count > 0 && !event_pending(c->waiting_tick, EV_TIMEOUT, NULL)) {
-        struct timeval after = {WAITING_LOOK_S, 0};
+        int ms = c->free_slots != NULL ? CREDENTIALS_LOOK_MS : WAITING_LOOK_MS;
+        struct timeval after = {ms / 1000, ms % 1000 * 1000};
         (void)event_add(c->waiting_tick, &after);
     }
 }
@@ -595,6 +662,7 @@ static void expire_waiting(struct aws_client *c)
     struct line line = c->waiting;
     struct line kept = {.end = &kept.first};
     uint64_t now_mono_ms = clock_mono_ms();
+    struct buf words = {0};
 
     if (line.count == 0)
         return;
@@ -607,10 +675,14 @@ static void expire_waiting(struct aws_client *c)
     c->waiting = kept;
     if (kept.count == 0)
         c->waiting.end = &c->waiting.first;
+    if (over.count > 0 && c->free_slots != NULL)
+        vault_put_trouble(c->vault, &words);
+    else
+        buf_add_str(&words, "no connection was free in time");
     while (over.count > 0)
         answer_call(c, line_take(&over),
-                    &(struct aws_response){.fate = AWS_NOT_SENT,
-                                           .error_text = SLICE("no connection was free in time")});
+                    &(struct aws_response){.fate = AWS_NOT_SENT, .error_text = buf_slice(&words)});
+    buf_fini(&words);
 }
 
 static void on_waiting_tick(evutil_socket_t fd, short what, void *arg)
@@ -634,6 +706,8 @@ static void take_next(struct aws_client *c)
             event_active(c->waiting_tick, EV_TIMEOUT, 0);
             return;
         }
+        if (!can_start(c, c->waiting.first, now_mono_ms))
+            break;
         struct slot *s = c->free_slots;
         c->free_slots = s->next_free;
         c->busy_count++;
@@ -668,120 +742,57 @@ unsigned aws_calls_under_way(const struct aws_client *c)
 
 /* ---- setting up ---- */
 
-static void regional_url(struct buf *to, enum aws_service service, const char *region)
-{
-    struct slice name = slice_str(region);
-    const char *suffix = slice_starts(name, SLICE("cn-"))     ? "amazonaws.com.cn"
-                         : slice_starts(name, SLICE("eusc-")) ? "amazonaws.eu"
-                                                              : "amazonaws.com";
-
-    buf_printf(to, "https://%s.%s.%s", host_label(service), region, suffix);
-}
-
-static bool is_loopback(struct slice host)
-{
-    return slice_eq_nocase(host, SLICE("localhost")) ||
-           slice_ends_nocase(host, SLICE(".localhost")) || slice_eq(host, SLICE("[::1]")) ||
-           slice_starts(host, SLICE("127."));
-}
-
-static char *url_part(CURLU *url, CURLUPart part)
-{
-    char *text = NULL;
-
-    if (curl_url_get(url, part, &text, 0) != CURLUE_OK)
-        return mem_strdup("");
-    char *copy = mem_strdup(text);
-    curl_free(text);
-    return copy;
-}
-
-static int endpoint_init(struct endpoint *e, const char *text, struct err *err)
-{
-    CURLU *url = curl_url();
-    struct buf joined = {0};
-
-    assert(url != NULL);
-    CURLUcode bad = curl_url_set(url, CURLUPART_URL, text, 0);
-    char *scheme = url_part(url, CURLUPART_SCHEME), *host = url_part(url, CURLUPART_HOST),
-         *port = url_part(url, CURLUPART_PORT), *query = url_part(url, CURLUPART_QUERY),
-         *user = url_part(url, CURLUPART_USER);
-    bool is_https = strcmp(scheme, "https") == 0;
-    int result = 0;
-
-    e->prefix = url_part(url, CURLUPART_PATH);
-    size_t prefix_len = strlen(e->prefix);
-    while (prefix_len > 0 && e->prefix[prefix_len - 1] == '/')
-        e->prefix[--prefix_len] = '\0';
-    if (bad != CURLUE_OK || (!is_https && strcmp(scheme, "http") != 0) || query[0] != '\0' ||
-        user[0] != '\0') {
-        result = err_set(err, ERR_CONFIG,
-                         "\"%s\" is no endpoint: write https://host, or http://host:port", text);
-    } else {
-        buf_add_str(&joined, host);
-        if (port[0] != '\0' && strcmp(port, is_https ? "443" : "80") != 0)
-            buf_printf(&joined, ":%s", port);
-        e->host = mem_strdup(buf_cstr(&joined));
-        buf_reset(&joined);
-        buf_printf(&joined, "%s://%s", scheme, e->host);
-        e->origin = mem_strdup(buf_cstr(&joined));
-        e->is_loopback = is_loopback(slice_str(host));
-    }
-    buf_fini(&joined);
-    free(scheme);
-    free(host);
-    free(port);
-    free(query);
-    free(user);
-    curl_url_cleanup(url);
-    return result;
-}
-
-/* NULL: what the configuration says is no endpoint. */
 static struct endpoint *endpoint_add(struct aws_client *c, enum aws_service service,
-                                     struct slice region, struct err *err)
+                                     struct slice region)
 {
-    struct endpoint *e = mem_zero(1, sizeof *e), **end = &c->endpoints[service];
+    struct endpoint *e = mem_zero(1, sizeof *e);
     struct buf url = {0};
 
-    while (*end != NULL)
-        end = &(*end)->next;
-    *end = e;
     e->service = service;
-    e->region = mem_dup(region.ptr, region.len + 1);
+    e->region = mem_alloc(region.len + 1);
+    memcpy(e->region, region.ptr, region.len);
     e->region[region.len] = '\0';
     e->scope.region = slice_str(e->region);
     e->scope.service = service_name(service);
     if (c->configured[service][0] != '\0')
         buf_add_str(&url, c->configured[service]);
     else
-        regional_url(&url, service, e->region);
-    int failed = endpoint_init(e, buf_cstr(&url), err);
+        endpoint_put_regional(&url, host_label(service), e->region);
+    int failed = endpoint_parse(&e->at, buf_cstr(&url), NULL);
+    assert(failed == 0); /* what is configured was read before, and a region makes a URL */
     buf_fini(&url);
-    return failed != 0 ? NULL : e;
+    e->next = c->endpoints[service];
+    c->endpoints[service] = e;
+    return e;
 }
 
 static struct endpoint *endpoint_for(struct aws_client *c, const struct aws_request *r)
 {
+    struct slice region = r->region.len > 0 ? r->region : slice_str(c->region);
     struct endpoint *e = c->endpoints[r->service];
 
-    while (r->region.len > 0 && e != NULL && !slice_eq(e->scope.region, r->region))
+    while (e != NULL && !slice_eq(e->scope.region, region))
         e = e->next;
-    if (e == NULL)
-        e = endpoint_add(c, r->service, r->region, NULL);
-    assert(e != NULL); /* its configured endpoint was read before, and a region makes a URL */
-    return e;
+    return e != NULL ? e : endpoint_add(c, r->service, region);
 }
 
+/* Reads what is configured, for its mistakes: the endpoints are made as they are needed. */
 static int endpoints_init(struct aws_client *c, const struct config *config, struct err *err)
 {
     c->configured[AWS_SES] = mem_strdup(config->aws.ses_endpoint);
     c->configured[AWS_SQS] = mem_strdup(config->aws.sqs_endpoint);
     c->configured[AWS_SNS] = mem_strdup(config->aws.sns_endpoint);
-    c->configured[AWS_STS] = mem_strdup("");
-    for (int i = 0; i < SERVICES; i++)
-        if (endpoint_add(c, (enum aws_service)i, slice_str(c->region), err) == NULL)
+    for (int i = 0; i < SERVICES; i++) {
+        struct endpoint_parts parts;
+        if (c->configured[i][0] == '\0')
+            continue;
+        if (endpoint_parse(&parts, c->configured[i], err) != 0)
             return -1;
+        if (i == AWS_SNS)
+            c->unsigned_at = parts;
+        else
+            endpoint_fini(&parts);
+    }
     return 0;
 }
 
@@ -812,20 +823,15 @@ static void slot_init(struct slot *s, struct aws_client *c)
 
 static int choose_region(struct aws_client *c, const struct config *config, struct err *err)
 {
-    const char *of_profile = credentials_now(c->credentials, clock_mono_ms())->region;
-
-    c->region = mem_strdup(config->aws.region[0] != '\0' ? config->aws.region : of_profile);
-    if (c->region[0] == '\0')
-        return err_set(err, ERR_CONFIG,
-                       "no AWS region: set aws.region, AWS_REGION or the profile's region");
-    if (!sign_is_region(slice_str(c->region)))
+    c->region = mem_strdup(config->aws.region);
+    if (c->region[0] != '\0' && !sign_is_region(slice_str(c->region)))
         return err_set(err, ERR_CONFIG, "\"%s\" is no AWS region: write it like \"eu-west-1\"",
                        c->region);
     return 0;
 }
 
 struct aws_client *aws_client_create(struct event_base *base, const struct config *config,
-                                     unsigned connections, struct err *err)
+                                     struct vault *vault, unsigned connections, struct err *err)
 {
     struct aws_client *c = mem_zero(1, sizeof *c);
 
@@ -834,16 +840,17 @@ struct aws_client *aws_client_create(struct event_base *base, const struct confi
     c->waiting.end = &c->waiting.first;
     CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
     assert(ready == CURLE_OK);
-    c->credentials = credentials_create(config, err);
-    if (c->credentials == NULL || choose_region(c, config, err) != 0 ||
-        endpoints_init(c, config, err) != 0) {
+    c->vault = vault;
+    if (choose_region(c, config, err) != 0 || endpoints_init(c, config, err) != 0) {
         aws_client_destroy(c);
         return NULL;
     }
     c->timer = evtimer_new(base, on_timer, c);
     c->waiting_tick = evtimer_new(base, on_waiting_tick, c);
+    c->parked_tick = evtimer_new(base, on_parked_tick, c);
     c->multi = curl_multi_init();
-    assert(c->timer != NULL && c->waiting_tick != NULL && c->multi != NULL);
+    assert(c->timer != NULL && c->waiting_tick != NULL && c->parked_tick != NULL &&
+           c->multi != NULL);
     curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_want_socket);
     curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
     curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_want_timer);
@@ -889,9 +896,7 @@ static void endpoint_free(struct endpoint **at)
 
     *at = gone->next;
     free(gone->region);
-    free(gone->origin);
-    free(gone->host);
-    free(gone->prefix);
+    endpoint_fini(&gone->at);
     explicit_bzero(gone->key, sizeof gone->key);
     free(gone);
 }
@@ -913,13 +918,15 @@ void aws_client_destroy(struct aws_client *c)
         event_free(c->timer);
     if (c->waiting_tick != NULL)
         event_free(c->waiting_tick);
+    if (c->parked_tick != NULL)
+        event_free(c->parked_tick);
     for (int i = 0; i < SERVICES; i++) {
         while (c->endpoints[i] != NULL)
             endpoint_free(&c->endpoints[i]);
         free(c->configured[i]);
     }
+    endpoint_fini(&c->unsigned_at);
     digest_memo_fini(&c->bodies);
-    credentials_destroy(c->credentials);
     free(c->region);
     free(c);
     curl_global_cleanup();

@@ -10,9 +10,11 @@
  * ERRORS  The callback is called exactly once per accepted request, never from within aws_call().
  * SIGNING Signature Version 4 (aws/sign.h), done when the request is handed to curl, again on
  *         every retry. A wrong clock is corrected from the answer's Date header and the call
- *         repeated one time (spec/aws.md §4); credentials that AWS refuses are read anew and the
- *         call repeated one time if there are others now. Both repeat a call that was refused,
- *         never one without an answer.
+ *         repeated one time (spec/aws.md §4). A call whose credentials AWS refuses waits, within
+ *         its time, until the keeper has asked their source (aws/vault.h), and is repeated one time
+ *         if there are others now. Both repeat a call that was refused, never one without an
+ *         answer. Where there are no credentials, or only expired ones, calls wait for them within
+ *         their time; then they are AWS_NOT_SENT, with words that tell why there are none.
  * TWICE   Nothing is put on the wire a second time unless AWS has refused the first. curl alone
  *         would: when a kept-alive connection ends before a byte of answer, it sends the request
  *         again on a fresh one, although the first may have been acted on. So every request passes
@@ -36,6 +38,7 @@
 
 #include <event2/event.h>
 
+#include "aws/vault.h"
 #include "base/config.h"
 #include "base/err.h"
 #include "base/slice.h"
@@ -48,7 +51,7 @@ enum {
     AWS_BODY_MAX_BYTES = 32 * 1024 * 1024, /* longer answers are given up: AWS_UNKNOWN */
 };
 
-enum aws_service { AWS_SES, AWS_SQS, AWS_SNS, AWS_STS };
+enum aws_service { AWS_SES, AWS_SQS, AWS_SNS };
 
 /* What is known about the request when no usable answer came. */
 enum aws_fate {
@@ -88,10 +91,11 @@ struct aws_request {
 
 /* Calls to a region other than the client's go to that region's endpoint, or, where the
  * configuration names an endpoint of the service, there, signed for that region. */
-/* Reads endpoints, region and credentials from config (and the environment through it).
- * connections: at most so many at once; further calls wait inside. */
+/* Reads endpoints and region from config (and the environment through it); without a region there
+ * the one that comes with the first credentials is used. Borrows the vault. connections: at most so
+ * many at once; further calls wait inside. */
 struct aws_client *aws_client_create(struct event_base *base, const struct config *config,
-                                     unsigned connections, struct err *err);
+                                     struct vault *vault, unsigned connections, struct err *err);
 void aws_client_destroy(
     struct aws_client *c); /* NULL is fine; drops calls under way without calling back */
 

@@ -87,14 +87,15 @@ static const struct setting settings[] = {
     {"guard", "soft_bounce_window", TYPE_DURATION, AT(guard.soft_bounce_window_ms), "30d", 1000, TEN_YEARS_MS, true, "within which they count"},
     {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
     {"poller", "receives", TYPE_COUNT, AT(poller.receives), "16", 1, 32, true, "long polls in flight per queue while it is busy; two when it is idle"},
-    {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "AWS region, as eu-west-1"},
-    {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "section of the shared credentials file"},
+    {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "AWS region, as eu-west-1; empty: the profile's, or EC2 instance metadata's"},
+    {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "profile of AWS's shared files; set here, it wins over AWS's variables with keys"},
     {"aws", "access_key_id", TYPE_TEXT, AT(aws.access_key_id), "", 0, 0, true, "AWS's; with secret_access_key"},
     {"aws", "secret_access_key", TYPE_TEXT, AT(aws.secret_access_key), "", 0, 0, true, "AWS's"},
     {"aws", "session_token", TYPE_TEXT, AT(aws.session_token), "", 0, 0, true, "of temporary credentials"},
     {"aws", "ses_endpoint", TYPE_TEXT, AT(aws.ses_endpoint), "", 0, 0, true, "instead of the regional one"},
     {"aws", "sqs_endpoint", TYPE_TEXT, AT(aws.sqs_endpoint), "", 0, 0, true, "instead of the regional one"},
     {"aws", "sns_endpoint", TYPE_TEXT, AT(aws.sns_endpoint), "", 0, 0, true, "instead of the regional one"},
+    {"aws", "sts_endpoint", TYPE_TEXT, AT(aws.sts_endpoint), "", 0, 0, true, "instead of the regional one; asked when a role is assumed"},
     {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, true, "empty: batches wait in the local store"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
@@ -700,8 +701,9 @@ static void fill_from_environment(struct config *c)
 {
     fill(&c->aws.region, getenv("AWS_REGION"));
     fill(&c->aws.region, getenv("AWS_DEFAULT_REGION"));
+    c->aws.profile_is_set = c->aws.profile[0] != '\0';
     fill(&c->aws.profile, getenv("AWS_PROFILE"));
-    if (c->aws.access_key_id[0] == '\0' && c->aws.profile[0] == '\0') {
+    if (c->aws.access_key_id[0] == '\0' && !c->aws.profile_is_set) {
         fill(&c->aws.access_key_id, getenv("AWS_ACCESS_KEY_ID"));
         fill(&c->aws.secret_access_key, getenv("AWS_SECRET_ACCESS_KEY"));
         fill(&c->aws.session_token, getenv("AWS_SESSION_TOKEN"));
@@ -709,9 +711,11 @@ static void fill_from_environment(struct config *c)
     fill(&c->aws.ses_endpoint, getenv("AWS_ENDPOINT_URL_SESV2"));
     fill(&c->aws.sqs_endpoint, getenv("AWS_ENDPOINT_URL_SQS"));
     fill(&c->aws.sns_endpoint, getenv("AWS_ENDPOINT_URL_SNS"));
+    fill(&c->aws.sts_endpoint, getenv("AWS_ENDPOINT_URL_STS"));
     fill(&c->aws.ses_endpoint, getenv("AWS_ENDPOINT_URL"));
     fill(&c->aws.sqs_endpoint, getenv("AWS_ENDPOINT_URL"));
     fill(&c->aws.sns_endpoint, getenv("AWS_ENDPOINT_URL"));
+    fill(&c->aws.sts_endpoint, getenv("AWS_ENDPOINT_URL"));
 }
 
 static void fill_for_sandbox(struct config *c)
@@ -795,8 +799,6 @@ static void check_whole(struct reading *r)
     fill_from_environment(c);
     if (c->sandbox.enabled)
         fill_for_sandbox(c);
-    if (c->aws.region[0] == '\0')
-        mistake(r, 0, "aws.region is not set, and neither is AWS_REGION");
     gather_event_queues(r);
     for (size_t i = 0; i < c->queues.sns_topics.count; i++)
         if (strncmp(c->queues.sns_topics.texts[i], "arn:", 4) != 0)
@@ -807,6 +809,7 @@ static void check_whole(struct reading *r)
         {"aws.ses_endpoint", c->aws.ses_endpoint},
         {"aws.sqs_endpoint", c->aws.sqs_endpoint},
         {"aws.sns_endpoint", c->aws.sns_endpoint},
+        {"aws.sts_endpoint", c->aws.sts_endpoint},
     };
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
         if (urls[i][1][0] != '\0' && !is_http_url(urls[i][1]))

@@ -91,9 +91,12 @@ struct config {
         unsigned receives; /* long polls in flight per queue and poller, at the most */
     } poller;
     struct {
-        char *region, *profile;
+        char *region; /* "" = the profile's, or instance metadata's: aws/credential_chain.h */
+        char *profile;
+        bool profile_is_set; /* by the file, and so before AWS's variables that name other keys */
         char *access_key_id, *secret_access_key, *session_token; /* secrets: wiped by config_free */
-        char *ses_endpoint, *sqs_endpoint, *sns_endpoint;        /* "" = the regional ones */
+        char *ses_endpoint, *sqs_endpoint, *sns_endpoint,
+            *sts_endpoint; /* "" = the regional ones */
     } aws;
     struct {
         char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */

@@ -66,6 +66,29 @@ static void put_sending(struct buf *to, const cJSON *s)
     buf_add_str(to, "\n");
 }
 
+static void put_credentials(struct buf *to, const cJSON *s)
+{
+    const cJSON *c = json_get(s, "credentials");
+    struct slice trouble = json_get_text(c, "trouble");
+    uint64_t expires = cli_number(c, "expires_ms");
+
+    buf_add_str(to, "credentials ");
+    if (json_get_bool(c, "present", false)) {
+        buf_printf(to, "from %.*s, region %.*s", SLICE_ARGS(json_get_text(c, "source")),
+                   SLICE_ARGS(json_get_text(c, "region")));
+        if (expires > 0) {
+            buf_add_str(to, ", until ");
+            page_time(to, expires, clock_wall_ms());
+        }
+        if (trouble.len > 0)
+            buf_printf(to, "; they cannot be renewed: %.*s", SLICE_ARGS(trouble));
+    } else {
+        buf_printf(to, "none: nothing is sent or received: %.*s",
+                   SLICE_ARGS(trouble.len > 0 ? trouble : SLICE("not asked for yet")));
+    }
+    buf_add_byte(to, '\n');
+}
+
 static void put_store(struct buf *to, const cJSON *s)
 {
     const cJSON *store = json_get(s, "store");
@@ -210,6 +233,7 @@ static int show_once(const struct config *config, const struct cli_options *o, s
         (void)printf("%s\n", buf_cstr(&text));
     } else {
         put_sending(&text, s);
+        put_credentials(&text, s);
         put_store(&text, s);
         put_events(&text, s);
         put_alarms(&text, s);

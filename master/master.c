@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "aws/vault.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/digest.h"
@@ -138,7 +139,7 @@ static int add_process(struct master *m, enum child_role role, unsigned index, s
     *p = (struct process){
         .role = role, .index = index, .gauge = (unsigned)m->process_count, .control_fd = -1};
     m->process_count++;
-    if (role == ROLE_WRITER || role == ROLE_SANDBOX)
+    if (role == ROLE_WRITER || role == ROLE_KEEPER || role == ROLE_SANDBOX)
         return 0;
 
     struct child_slot *slot = &m->slots[m->slot_count++];
@@ -168,8 +169,13 @@ static int open_shared(struct master *m, struct err *err)
     buf_printf(&path, "%s/started", c->state_dir);
     m->started = started_open(buf_cstr(&path), &m->started_believable, err);
     buf_fini(&path);
-    if (m->started == NULL || add_process(m, ROLE_WRITER, 0, err) != 0 ||
+    m->vault = vault_create(err);
+    if (m->vault == NULL || m->started == NULL || add_process(m, ROLE_WRITER, 0, err) != 0 ||
         bell_create(&m->writer_bell, &m->gauges->slots[0].sleeping, err) != 0)
+        return -1;
+    /* Ahead of those who wait for it. */
+    m->keeper_gauge = (unsigned)m->process_count;
+    if (add_process(m, ROLE_KEEPER, 0, err) != 0)
         return -1;
     if (c->sandbox.enabled && add_process(m, ROLE_SANDBOX, 0, err) != 0)
         return -1;
@@ -226,6 +232,7 @@ static void master_close(struct master *m)
         bell_destroy(&m->slots[i].bell);
     }
     bell_destroy(&m->writer_bell);
+    vault_destroy(m->vault);
     started_close(m->started);
     gauges_destroy(m->gauges);
     for (size_t i = 0; i < m->listen_count; i++)
@@ -269,7 +276,9 @@ int master_run(struct config *config)
         open_signals(&m, &err) == 0) {
         log_info("serving %s:%s%s, state in %s, SES in %s%s", config->listen[0].host,
                  config->listen[0].port, config->listen_count > 1 ? " and more" : "",
-                 config->state_dir, config->aws.region,
+                 config->state_dir,
+                 config->aws.region[0] != '\0' ? config->aws.region
+                                               : "the region that comes with the credentials",
                  config->sandbox.enabled ? " (the sandbox: no mail leaves this machine)" : "");
         status = supervise(&m);
     } else {

@@ -20,7 +20,7 @@ enum { MASTER_PROCESSES_MAX = GAUGE_SLOTS_MAX, MASTER_LISTEN_MAX = 16 };
 struct process {
     enum child_role role;
     unsigned index, gauge;
-    struct child_slot *slot; /* of a worker; NULL for writer and sandbox */
+    struct child_slot *slot; /* of a worker; NULL for writer, keeper and sandbox */
     pid_t pid;               /* 0 = nobody lives here now */
     uint64_t generation;
     int control_fd;                     /* the master's end; closing it tells the child to leave */
@@ -36,6 +36,8 @@ struct master {
     struct started *started;
     bool started_believable;
     uint64_t ring_epoch, last_generation;
+    struct vault *vault;
+    unsigned keeper_gauge;
     struct ssl_ctx_st *tls; /* what httpd children serve with; NULL = plain HTTP */
     int lock_fd, signal_fd;
     int listen_fds[MASTER_LISTEN_MAX];

@@ -21,10 +21,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "aws/vault.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/tls.h"
 #include "httpd/httpd.h"
+#include "keeper/keeper.h"
 #include "master/master.h"
 #include "master/notify.h"
 #include "poller/poller.h"
@@ -53,6 +55,7 @@ static const struct {
     [ROLE_HTTPD] = {"httpd", httpd_main, STOP_HTTPD},
     [ROLE_SENDER] = {"sender", sender_main, STOP_WORKERS},
     [ROLE_POLLER] = {"poller", poller_main, STOP_WORKERS},
+    [ROLE_KEEPER] = {"keeper", keeper_main, STOP_WRITER}, /* when nobody signs any more */
     [ROLE_SANDBOX] = {"sandbox", sandbox_child_main, STOP_SANDBOX},
 };
 
@@ -86,6 +89,12 @@ static void close_all_but(int *keep, size_t count)
     (void)close_range(from, ~0U, 0);
 }
 
+/* Who may know AWS's credentials. */
+static bool signs(enum child_role role)
+{
+    return role == ROLE_KEEPER || role == ROLE_SENDER || role == ROLE_POLLER;
+}
+
 static void close_what_is_not_ours(const struct master *m, const struct process *p, int control)
 {
     int keep[KEEP_MAX];
@@ -101,6 +110,8 @@ static void close_what_is_not_ours(const struct master *m, const struct process 
     for (size_t i = 0; i < m->slot_count; i++)
         if (p->role == ROLE_WRITER || &m->slots[i] == p->slot)
             keep[n++] = m->slots[i].bell.fd;
+    if (signs(p->role))
+        keep[n++] = vault_bell(m->vault)->fd;
     close_all_but(keep, n);
 }
 
@@ -148,6 +159,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         .slot = p->slot,
         .writer_bell = m->writer_bell,
         .ring_epoch = m->ring_epoch,
+        .keeper_gauge = m->keeper_gauge,
     };
 
     (void)snprintf(me.name, sizeof me.name, "%s %u", roles[p->role].name, p->index);
@@ -166,7 +178,12 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         me.listen_fds = &m->sandbox_fd;
         me.listen_count = 1;
     }
+    if (signs(p->role))
+        me.vault = m->vault;
+    else
+        vault_leave(m->vault); /* our mapping, since fork() */
     if (p->role == ROLE_WRITER) {
+        me.keys_news = vault_news(m->vault);
         me.slots = m->slots;
         me.slot_count = m->slot_count;
     }

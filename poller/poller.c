@@ -462,7 +462,7 @@ static int poller_open(struct poller *p, struct err *err)
     p->base = event_base_new();
     if (p->base == NULL)
         return err_sys(err, "event_base_new");
-    p->client = aws_client_create(p->base, c, connections, err);
+    p->client = aws_client_create(p->base, c, p->me->vault, connections, err);
     if (p->client == NULL)
         return -1;
     p->doorbell = event_new(p->base, p->me->slot->bell.fd, EV_READ | EV_PERSIST, on_doorbell, p);

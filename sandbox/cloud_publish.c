@@ -21,6 +21,7 @@ struct publication {
 struct cloud_publisher {
     struct cloud *cloud;
     struct config config; /* what aws_client_create() wants to know */
+    struct vault *vault;  /* in this process only */
     struct aws_client *client;
     struct event *again;
     struct publication *first, **last;
@@ -97,16 +98,21 @@ struct cloud_publisher *cloud_publisher_create(struct cloud *c, struct err *err)
 {
     struct cloud_publisher *p = mem_zero(1, sizeof *p);
     static char empty[] = "";
+    struct credentials mine = {0};
 
     p->cloud = c;
     p->last = &p->first;
-    p->config.aws.region = mem_strdup(c->region);
-    p->config.aws.access_key_id = mem_strdup(c->access_key);
-    p->config.aws.secret_access_key = mem_strdup(c->secret_key);
+    p->config.aws.region = p->config.aws.ses_endpoint = p->config.aws.sqs_endpoint = empty;
     p->config.aws.sns_endpoint = c->publish_to;
-    p->config.aws.session_token = p->config.aws.profile = empty;
-    p->config.aws.ses_endpoint = p->config.aws.sqs_endpoint = empty;
-    p->client = aws_client_create(c->base, &p->config, UNDER_WAY_MAX, err);
+    p->vault = vault_create(err);
+    if (p->vault != NULL &&
+        credentials_set(&mine, slice_str(c->access_key), slice_str(c->secret_key), slice_none(),
+                        "the sandbox's key", err) == 0) {
+        credentials_set_region(&mine, slice_str(c->region));
+        if (vault_publish(p->vault, &mine, err) == 0)
+            p->client = aws_client_create(c->base, &p->config, p->vault, UNDER_WAY_MAX, err);
+    }
+    credentials_fini(&mine);
     p->again = event_new(c->base, -1, 0, on_again, p);
     if (p->client == NULL) {
         cloud_publisher_destroy(p);
@@ -127,8 +133,6 @@ void cloud_publisher_destroy(struct cloud_publisher *p)
         free(gone);
     }
     event_free(p->again);
-    free(p->config.aws.region);
-    free(p->config.aws.access_key_id);
-    free(p->config.aws.secret_access_key);
+    vault_destroy(p->vault);
     free(p);
 }

@@ -298,7 +298,7 @@ enum child_exit sandbox_child_main(const struct child *me)
     const struct timeval tick = {.tv_usec = CHILD_TICK_MS * 1000};
     struct cloud c = {
         .options = defaults,
-        .region = me->config->aws.region,
+        .region = me->config->aws.region, /* fill_for_sandbox() has seen to it */
         .access_key = me->config->aws.access_key_id,
         .secret_key = me->config->aws.secret_access_key,
     };

@@ -143,7 +143,8 @@ static int sender_open(struct sender *s, struct err *err)
         return err_set(err, ERR_SYSTEM, "no event base");
     /* Two connections more than the outbox has places: the account's rate and the suppression list
      * wait for none. */
-    s->client = aws_client_create(s->base, me->config, me->config->sender.connections + 2, err);
+    s->client =
+        aws_client_create(s->base, me->config, me->vault, me->config->sender.connections + 2, err);
     if (s->client == NULL)
         return -1;
     s->outbox = outbox_create(me, s->base, s->client);

@@ -17,9 +17,11 @@
 #include "shm/ring.h"
 #include "shm/started.h"
 
+struct notice;
 struct ssl_ctx_st;
+struct vault;
 
-enum child_role { ROLE_WRITER, ROLE_HTTPD, ROLE_SENDER, ROLE_POLLER, ROLE_SANDBOX };
+enum child_role { ROLE_WRITER, ROLE_HTTPD, ROLE_SENDER, ROLE_POLLER, ROLE_KEEPER, ROLE_SANDBOX };
 
 /* How a role's entry function ends, and its process's exit status. */
 enum child_exit {
@@ -52,11 +54,14 @@ struct child {
     const int *listen_fds;   /* httpd, sandbox; already listening, non-blocking */
     size_t listen_count;
     struct ssl_ctx_st *tls;         /* httpd: for those sockets (base/tls.h); NULL = plain HTTP */
-    const struct child_slot *slot;  /* a worker's own; NULL for writer and sandbox */
+    const struct child_slot *slot;  /* a worker's own; NULL for writer, keeper and sandbox */
     const struct child_slot *slots; /* the writer's: all workers */
     size_t slot_count;
-    struct bell writer_bell; /* heard by the writer, rung by everyone who pushed to it */
-    uint64_t ring_epoch;     /* of all rings; random, new with every master */
+    struct vault *vault; /* keeper, sender, poller: AWS's credentials (aws/vault.h); else NULL */
+    struct notice *keys_news; /* the writer's: what the keeper tells of them, JSON */
+    unsigned keeper_gauge;    /* the keeper's place in gauges->slots; 0 = there is none */
+    struct bell writer_bell;  /* heard by the writer, rung by everyone who pushed to it */
+    uint64_t ring_epoch;      /* of all rings; random, new with every master */
 };
 
 void child_beat(const struct child *me); /* call at least once a second, from the loop */

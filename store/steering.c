@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "mail/form.h"
+#include "shm/notice.h"
 #include "store/deadletters.h"
 #include "store/events.h"
 #include "store/runs.h"
@@ -366,26 +367,47 @@ static void put_batch(struct scheduler *s, struct store_txn *t, const struct run
     buf_add_byte(to, '}');
 }
 
+static void put_process(const struct scheduler *s, const char *role, unsigned index, unsigned gauge,
+                        struct buf *to)
+{
+    static const char *const states[] = {"down", "starting", "ready", "leaving"};
+    const struct gauge_slot *g = &s->me->gauges->slots[gauge];
+    uint32_t state = atomic_load(&g->state);
+
+    buf_printf(to, "%s{\"name\":\"%s %u\"", to->ptr[to->len - 1] == '[' ? "" : ",", role, index);
+    json_put_u64(to, "pid", atomic_load(&g->pid));
+    json_put_str(to, "state", slice_str(states[state <= GAUGE_LEAVING ? state : 0]));
+    json_put_u64(to, "restarts", atomic_load(&g->restarts));
+    buf_add_byte(to, '}');
+}
+
 static void put_processes(const struct scheduler *s, struct buf *to)
 {
-    static const char *const roles[] = {"writer", "httpd", "sender", "poller", "sandbox"};
-    static const char *const states[] = {"down", "starting", "ready", "leaving"};
+    static const char *const roles[] = {"writer", "httpd", "sender", "poller", "keeper", "sandbox"};
 
     json_put_name(to, "processes");
     buf_add_byte(to, '[');
-    for (size_t i = 0; i <= s->me->slot_count; i++) {
-        const struct child_slot self = {.role = ROLE_WRITER, .gauge = s->me->gauge};
-        const struct child_slot *slot = i == 0 ? &self : &s->me->slots[i - 1];
-        const struct gauge_slot *g = &s->me->gauges->slots[slot->gauge];
-        uint32_t state = atomic_load(&g->state);
-        buf_printf(to, "%s{\"name\":\"%s %u\"", to->ptr[to->len - 1] == '[' ? "" : ",",
-                   roles[slot->role], slot->index);
-        json_put_u64(to, "pid", atomic_load(&g->pid));
-        json_put_str(to, "state", slice_str(states[state <= GAUGE_LEAVING ? state : 0]));
-        json_put_u64(to, "restarts", atomic_load(&g->restarts));
-        buf_add_byte(to, '}');
+    put_process(s, "writer", 0, s->me->gauge, to);
+    if (s->me->keeper_gauge != 0)
+        put_process(s, "keeper", 0, s->me->keeper_gauge, to);
+    for (size_t i = 0; i < s->me->slot_count; i++) {
+        const struct child_slot *slot = &s->me->slots[i];
+        put_process(s, roles[slot->role], slot->index, slot->gauge, to);
     }
     buf_add_byte(to, ']');
+}
+
+/* What the keeper told last, as it told it. */
+static void put_credentials(const struct scheduler *s, struct buf *to)
+{
+    struct buf news = {0};
+
+    json_put_name(to, "credentials");
+    if (s->me->keys_news != NULL && notice_read(s->me->keys_news, &news) != 0)
+        buf_add_slice(to, buf_slice(&news));
+    else
+        buf_add_str(to, "{}");
+    buf_fini(&news);
 }
 
 static void put_store(struct store_txn *t, struct buf *to)
@@ -523,6 +545,7 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     json_put_u64(to, "open", open);
     json_put_u64(to, "batches_open", s->active_count);
     json_put_u64(to, "deadletters", deadletter_count(t));
+    put_credentials(s, to);
     put_event_counts(s, to);
     put_queues(s->me->config, g, to);
     put_feeds(s, t, to);

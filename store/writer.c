@@ -507,6 +507,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_POLLER:
         return kind == RECORD_EVENT || kind == RECORD_DEADLETTER || kind == RECORD_REPLAYED;
     case ROLE_WRITER:
+    case ROLE_KEEPER:
     case ROLE_SANDBOX:
         break;
     }

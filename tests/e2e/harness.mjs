@@ -39,9 +39,9 @@ export function freePort() {
   });
 }
 
-function run(args, logFile) {
+function run(args, logFile, env = {}) {
   const log = fs.openSync(logFile, 'a');
-  const child = spawn(binary, args, { stdio: ['ignore', log, log] });
+  const child = spawn(binary, args, { stdio: ['ignore', log, log], env: { ...process.env, ...env } });
   fs.closeSync(log);
   started.add(child);
   child.ended = new Promise((resolve) =>
@@ -110,7 +110,7 @@ export class Sandbox {
 }
 
 export class Postern {
-  /** options: sandbox (a Sandbox of its own), conf (extra lines), sections ({sender: 'children = 1'}), scheme and healthy (https). */
+  /** options: sandbox (a Sandbox of its own), conf (extra lines), sections ({sender: 'children = 1'}), scheme healthy (https), and env (variables beside this process's). */
   static async start(options = {}) {
     const p = new Postern();
     p.dir = options.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'postern-test-'));
@@ -119,6 +119,7 @@ export class Postern {
     if (options.healthy) p.healthy = () => options.healthy(p); // where fetch() cannot ask
     p.confFile = path.join(p.dir, 'proxy.conf');
     p.logFile = path.join(p.dir, 'log');
+    p.env = options.env ?? {};
     let aws;
     if (options.aws) {
       aws = options.aws;
@@ -162,7 +163,7 @@ ${Object.entries(domains)
     return p;
   }
   async launch() {
-    this.child = run(['-c', this.confFile], this.logFile);
+    this.child = run(['-c', this.confFile], this.logFile, this.env);
     this.child.ended.then((how) => (this.how = how));
     await waitFor(
       'Postern',
@@ -192,7 +193,7 @@ ${Object.entries(domains)
   cli(...args) {
     const [command, ...rest] = args;
     try {
-      return execFileSync(binary, [command, '-c', this.confFile, ...rest], { encoding: 'utf8', maxBuffer: 1 << 28 });
+      return execFileSync(binary, [command, '-c', this.confFile, ...rest], { encoding: 'utf8', maxBuffer: 1 << 28, env: { ...process.env, ...this.env } });
     } catch (e) {
       if (e.status === 1 && e.stdout) return e.stdout; // "not so": the books are what the test looks at
       throw e;
@@ -205,6 +206,14 @@ ${Object.entries(domains)
   children() {
     const text = fs.readFileSync(`/proc/${this.child.pid}/task/${this.child.pid}/children`, 'utf8');
     return text.trim().split(/\s+/).filter(Boolean).map(Number);
+  }
+  /** The pids of a role's processes ("httpd"), as Postern tells them. */
+  pids(role) {
+    const { processes } = this.status();
+    return processes.filter((p) => p.name.split(' ')[0] === role && p.state !== 'down').map((p) => p.pid);
+  }
+  status() {
+    return JSON.parse(this.cli('status', '--json'));
   }
   request(method, pathname, { body, headers = {}, auth = `api:${key}`, signal } = {}) {
     return fetch(this.url + pathname, {
@@ -247,6 +256,33 @@ export const execCli = (postern, command, ...rest) =>
       e && !stdout ? reject(new Error(`${e.message} ${stderr}`)) : resolve(stdout),
     ),
   );
+
+/** Whether a process's memory holds the text, anywhere it can read. */
+export function memoryHolds(pid, text) {
+  const STEP = 1 << 20;
+  const mem = fs.openSync(`/proc/${pid}/mem`, 'r');
+  const chunk = Buffer.alloc(STEP + text.length);
+  try {
+    for (const line of fs.readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n')) {
+      const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) r/.exec(line) ?? [];
+      if (!from || /\[(vvar|vsyscall|vvar_vclock)\]/.test(line)) continue;
+      const end = parseInt(to, 16);
+      for (let at = parseInt(from, 16); at < end; at += STEP) {
+        const size = Math.min(chunk.length, end - at);
+        let got = 0;
+        try {
+          got = fs.readSync(mem, chunk, 0, size, at);
+        } catch {
+          continue; // a page that is not there (past the end of a file)
+        }
+        if (chunk.subarray(0, got).includes(text)) return true;
+      }
+    }
+    return false;
+  } finally {
+    fs.closeSync(mem);
+  }
+}
 
 export const jsonLines = (text) => text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
 

@@ -643,7 +643,7 @@ describe('sending', { concurrency: 5 }, () => {
     const form = newsletterForm(to);
     await postWell(postern, form);
     await waitFor('some mail', () => aws.accepted.length > 100);
-    const hung = [postern.children()[3], postern.children()[5]]; // writer, two httpd, two senders, a poller
+    const hung = [postern.pids('sender')[1], postern.pids('poller')[0]];
     for (const pid of hung) process.kill(pid, 'SIGSTOP');
     await waitFor('their end', () => !postern.children().some((pid) => hung.includes(pid)), 30000);
     await settledWell(postern, aws, keysOf(form, to));

@@ -44,6 +44,7 @@ struct world {
     struct event_base *base;
     struct evconnlistener *listener;
     struct config config;
+    struct vault *vault; /* the test is the keeper */
     struct aws_client *client;
     char endpoint[64];
     enum conduct conduct;
@@ -58,7 +59,7 @@ struct world {
     int status;
     char code[64], text[256], id[64], body[256];
     unsigned to_repeat;
-    char folder[64], file[96];
+    const char *publish_id; /* what on_keeper() has found; NULL = nothing */
 };
 
 struct peer {
@@ -322,19 +323,51 @@ static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct socka
 
 /* ---- the world ---- */
 
+static void publish(struct world *w, const char *id, const char *token, uint64_t expires_mono_ms)
+{
+    struct credentials c = {0};
+
+    assert_int_equal(
+        credentials_set(&c, slice_str(id), SLICE(SECRET), slice_str(token), "the test", NULL), 0);
+    credentials_set_region(&c, SLICE("eu-west-1"));
+    c.expires_mono_ms = expires_mono_ms;
+    assert_int_equal(vault_publish(w->vault, &c, NULL), 0);
+    credentials_fini(&c);
+}
+
+/* Plays the keeper, once a question is there. */
+static void on_keeper(evutil_socket_t fd, short what, void *arg)
+{
+    struct world *w = arg;
+
+    (void)fd, (void)what;
+    assert_int_not_equal(vault_take_question(w->vault), 0);
+    if (w->publish_id != NULL)
+        publish(w, w->publish_id, "", 0);
+    vault_answer(w->vault);
+}
+
+static void keeper_after(struct world *w, long ms, const char *publish_id)
+{
+    const struct timeval after = {ms / 1000, ms % 1000 * 1000};
+
+    w->publish_id = publish_id;
+    assert_int_equal(event_base_once(w->base, -1, EV_TIMEOUT, on_keeper, w, &after), 0);
+}
+
 static void make_client(struct world *w, unsigned connections)
 {
     struct err err = {0};
 
     aws_client_destroy(w->client);
-    w->client = aws_client_create(w->base, &w->config, connections, &err);
+    w->client = aws_client_create(w->base, &w->config, w->vault, connections, &err);
     if (w->client == NULL)
         fail_msg("%s", err.text);
 }
 
 static int make_world(void **state)
 {
-    static char none[] = "", region[] = "eu-west-1", id[] = KEY_ID, secret[] = SECRET;
+    static char none[] = "", region[] = "eu-west-1";
     struct world *w = calloc(1, sizeof *w);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t len = sizeof at;
@@ -347,9 +380,10 @@ static int make_world(void **state)
         return -1;
     (void)snprintf(w->endpoint, sizeof w->endpoint, "http://127.0.0.1:%u", ntohs(at.sin_port));
     w->config.aws.region = region;
-    w->config.aws.profile = w->config.aws.session_token = none;
-    w->config.aws.access_key_id = id;
-    w->config.aws.secret_access_key = secret;
+    w->config.aws.profile = none;
+    w->vault = vault_create(NULL);
+    assert_non_null(w->vault);
+    publish(w, KEY_ID, "", 0);
     w->config.aws.ses_endpoint = w->config.aws.sqs_endpoint = w->config.aws.sns_endpoint =
         w->endpoint;
     make_client(w, 8);
@@ -366,10 +400,7 @@ static int end_world(void **state)
         drop(w->peers, false);
     evconnlistener_free(w->listener);
     event_base_free(w->base);
-    if (w->file[0] != '\0')
-        (void)unlink(w->file);
-    if (w->folder[0] != '\0')
-        (void)rmdir(w->folder);
+    vault_destroy(w->vault);
     free(w);
     return 0;
 }
@@ -464,10 +495,10 @@ static void an_answer_comes_with_status_body_and_request_id(void **state)
 
 static void methods_paths_queries_and_tokens_are_signed_as_they_are_sent(void **state)
 {
-    static char token[] = "AQoDYXdzEPT//////////wEX==";
+    static const char token[] = "AQoDYXdzEPT//////////wEX==";
     struct world *w = *state;
 
-    w->config.aws.session_token = token;
+    publish(w, KEY_ID, token, 0);
     make_client(w, 2);
     call(w, "DELETE", "/v2/email/suppression/addresses/a%2Bb%40example.com", (struct slice){0}, 0);
     run(w, 1);
@@ -758,38 +789,81 @@ static void a_signature_that_stays_wrong_is_not_tried_for_ever(void **state)
     assert_int_equal(w->requests, 3); /* the Date agrees by now: a wrong secret */
 }
 
-static void write_key(const struct world *w, const char *id)
+static void refused_credentials_are_renewed_and_the_call_repeated_once(void **state)
 {
-    FILE *f = fopen(w->file, "w");
+    struct world *w = *state;
 
-    assert_non_null(f);
-    (void)fprintf(f, "[default]\naws_access_key_id=%s\naws_secret_access_key=%s\n", id, SECRET);
-    (void)fclose(f);
+    w->conduct = REFUSE_OLD_KEY;
+    keeper_after(w, 200, NULL);
+    send_one(w);
+    run(w, 1);
+    assert_int_equal(w->status, 403); /* nothing newer to be had: told as soon as that is known */
+    assert_string_equal(w->code, "UnrecognizedClientException");
+    assert_int_equal(w->requests, 1);
+    keeper_after(w, 200, "AKIDNEW");
+    for (int i = 0; i < 5; i++)
+        send_one(w); /* all refused, one renewal */
+    run(w, 6);
+    assert_int_equal(w->status, 200);
+    assert_int_equal(w->requests, 11);
+    assert_int_equal(w->answered, 6);
+    send_one(w);
+    run(w, 7);
+    assert_int_equal(w->requests, 12);
 }
 
-static void refused_credentials_are_read_anew_and_the_call_repeated_once(void **state)
+static void a_refused_call_waits_no_longer_than_its_time(void **state)
+{
+    struct world *w = *state;
+
+    w->conduct = REFUSE_OLD_KEY;
+    call(w, "POST", "/", SLICE("{}"), 300); /* and nobody plays the keeper */
+    run(w, 1);
+    assert_int_equal(w->status, 403);
+    assert_int_equal(w->requests, 1);
+}
+
+static void on_credentials(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    publish(arg, KEY_ID, "", 0);
+}
+
+static void calls_wait_for_the_first_credentials_and_for_the_region_with_them(void **state)
 {
     static char none[] = "";
     struct world *w = *state;
+    const struct timeval after = {0, 200000};
 
-    (void)snprintf(w->folder, sizeof w->folder, "/tmp/postern-http-XXXXXX");
-    assert_non_null(mkdtemp(w->folder));
-    (void)snprintf(w->file, sizeof w->file, "%s/credentials", w->folder);
-    write_key(w, KEY_ID);
-    (void)setenv("AWS_SHARED_CREDENTIALS_FILE", w->file, 1);
-    (void)setenv("AWS_CONFIG_FILE", "/nonexistent/config", 1);
-    w->config.aws.access_key_id = w->config.aws.secret_access_key = none;
-    make_client(w, 2);
-    w->conduct = REFUSE_OLD_KEY;
+    vault_destroy(w->vault);
+    w->vault = vault_create(NULL);
+    w->config.aws.region = none;
+    make_client(w, 4);
+    for (int i = 0; i < 20; i++)
+        send_one(w);
+    idle(w, 100);
+    assert_int_equal(w->requests, 0);
+    assert_int_equal(event_base_once(w->base, -1, EV_TIMEOUT, on_credentials, w, &after), 0);
+    run(w, 20);
+    assert_int_equal(w->answered, 20);
+}
+
+static void without_usable_credentials_nothing_is_sent_and_the_words_say_why(void **state)
+{
+    struct world *w = *state;
+
+    publish(w, KEY_ID, "", clock_mono_ms() + 5000);
     send_one(w);
     run(w, 1);
-    assert_int_equal(w->status, 403); /* nothing newer to be had: told at once */
-    assert_int_equal(w->requests, 1);
-    write_key(w, "AKIDNEW");
-    send_one(w);
-    run(w, 2);
     assert_int_equal(w->status, 200);
-    assert_int_equal(w->requests, 3);
+    publish(w, KEY_ID, "", clock_mono_ms()); /* these have expired */
+    assert_int_equal(
+        notice_publish(vault_news(w->vault), SLICE("{\"trouble\":\"the role is gone\"}"), NULL), 0);
+    call(w, "POST", "/", SLICE("{}"), 300);
+    run(w, 2);
+    assert_int_equal(w->not_sent, 1);
+    assert_string_equal(w->text, "no AWS credentials: the role is gone");
+    assert_int_equal(w->requests, 1);
 }
 
 static void a_client_that_goes_calls_nobody_back(void **state)
@@ -809,20 +883,17 @@ static void a_client_that_goes_calls_nobody_back(void **state)
 
 static void settings_that_cannot_work_are_refused(void **state)
 {
-    static char bad_url[] = "ftp://x", bad_region[] = "eu west", none[] = "";
+    static char bad_url[] = "ftp://x", bad_region[] = "eu west";
     struct world *w = *state;
     struct err err = {0};
 
-    w->config.aws.region = none;
-    assert_null(aws_client_create(w->base, &w->config, 1, &err));
-    assert_non_null(strstr(err.text, "aws.region"));
     w->config.aws.region = bad_region;
-    assert_null(aws_client_create(w->base, &w->config, 1, &err));
+    assert_null(aws_client_create(w->base, &w->config, w->vault, 1, &err));
     assert_non_null(strstr(err.text, "eu west"));
     static char region[] = "eu-west-1";
     w->config.aws.region = region;
     w->config.aws.sqs_endpoint = bad_url;
-    assert_null(aws_client_create(w->base, &w->config, 1, &err));
+    assert_null(aws_client_create(w->base, &w->config, w->vault, 1, &err));
     assert_non_null(strstr(err.text, "ftp://x"));
 }
 
@@ -849,7 +920,10 @@ int main(void)
         IN_A_WORLD(a_call_that_never_gets_its_turn_is_not_sent),
         IN_A_WORLD(a_wrong_clock_is_corrected_and_the_call_repeated_once),
         IN_A_WORLD(a_signature_that_stays_wrong_is_not_tried_for_ever),
-        IN_A_WORLD(refused_credentials_are_read_anew_and_the_call_repeated_once),
+        IN_A_WORLD(refused_credentials_are_renewed_and_the_call_repeated_once),
+        IN_A_WORLD(a_refused_call_waits_no_longer_than_its_time),
+        IN_A_WORLD(calls_wait_for_the_first_credentials_and_for_the_region_with_them),
+        IN_A_WORLD(without_usable_credentials_nothing_is_sent_and_the_words_say_why),
         IN_A_WORLD(a_client_that_goes_calls_nobody_back),
         IN_A_WORLD(settings_that_cannot_work_are_refused),
     };

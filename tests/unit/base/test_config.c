@@ -171,7 +171,7 @@ static void all_mistakes_come_at_once_in_order(void **unused)
     const char *at = buf_cstr(&m);
     static const char *const order[] = {":1: grace", ":2: unknown setting 'lisn'",
                                         ":4: unknown setting 'childrn'", ":5: httpd.children",
-                                        "aws.region is not set"};
+                                        "queues.newsletter_events is not set"};
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         at = strstr(at, order[i]);
         if (at == NULL)
@@ -211,6 +211,39 @@ static void the_environment_fills_what_the_file_leaves_out(void **unused)
     buf_fini(&m);
 }
 
+static void a_profile_in_the_file_wins_over_keys_in_the_environment(void **unused)
+{
+    static const char rest[] = "queues { newsletter_events = \"https://q/1\" }\n" GOOD_DOMAIN;
+    struct buf m = {0}, text = {0};
+
+    (void)unused;
+    (void)setenv("AWS_ACCESS_KEY_ID", "AKIA", 1);
+    (void)setenv("AWS_SECRET_ACCESS_KEY", "from-environment", 1);
+    (void)setenv("AWS_PROFILE", "other", 1);
+    struct config *c = load(rest, &m); /* without a region: it may come with the credentials */
+    if (c == NULL)
+        fail_msg("%s", buf_cstr(&m));
+    assert_string_equal(c->aws.region, "");
+    assert_string_equal(c->aws.profile, "other");
+    assert_false(c->aws.profile_is_set);
+    assert_string_equal(c->aws.access_key_id, "AKIA");
+    config_free(c);
+    buf_printf(&text, "aws { profile = \"mail\" sts_endpoint = \"http://127.0.0.1:3\" }\n%s", rest);
+    c = load(buf_cstr(&text), &m);
+    if (c == NULL)
+        fail_msg("%s", buf_cstr(&m));
+    assert_string_equal(c->aws.profile, "mail");
+    assert_true(c->aws.profile_is_set);
+    assert_string_equal(c->aws.access_key_id, "");
+    assert_string_equal(c->aws.sts_endpoint, "http://127.0.0.1:3");
+    config_free(c);
+    (void)unsetenv("AWS_ACCESS_KEY_ID");
+    (void)unsetenv("AWS_SECRET_ACCESS_KEY");
+    (void)unsetenv("AWS_PROFILE");
+    buf_fini(&m);
+    buf_fini(&text);
+}
+
 int main(void)
 {
     (void)unsetenv("AWS_REGION");
@@ -225,6 +258,7 @@ int main(void)
         cmocka_unit_test(each_mistake_is_named_with_its_line),
         cmocka_unit_test(all_mistakes_come_at_once_in_order),
         cmocka_unit_test(the_environment_fills_what_the_file_leaves_out),
+        cmocka_unit_test(a_profile_in_the_file_wins_over_keys_in_the_environment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,9 +30,9 @@ static struct {
 } seam;
 
 struct aws_client *aws_client_create(struct event_base *base, const struct config *config,
-                                     unsigned connections, struct err *err)
+                                     struct vault *vault, unsigned connections, struct err *err)
 {
-    (void)config, (void)connections, (void)err;
+    (void)config, (void)vault, (void)connections, (void)err;
     seam.base = base;
     return (struct aws_client *)(void *)&seam;
 }
