@@ -19,6 +19,7 @@
 
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/sweep.h"
 
 enum { FILE_BYTES_MAX = 4 * 1024 * 1024, UNKNOWN_MAX = 100 };
 
@@ -853,6 +854,49 @@ static int by_line(const void *a, const void *b)
     return x->line == y->line ? 0 : x->line == 0 ? 1 : y->line == 0 ? -1 : x->line - y->line;
 }
 
+struct kept_texts {
+    struct slice *texts;
+    size_t count;
+};
+
+static void keep(struct kept_texts *k, const char *text)
+{
+    k->texts = mem_grow(k->texts, (k->count + 1) * sizeof *k->texts);
+    k->texts[k->count++] = slice_str(text);
+}
+
+/* Of a domain, or of all that stands outside of domains. */
+static void keep_settings(struct kept_texts *k, void *base, bool of_domain)
+{
+    for (size_t i = 0; i < SETTINGS; i++) {
+        const struct setting *s = &settings[i];
+        if ((strcmp(s->section, "domain") == 0) != of_domain)
+            continue;
+        if (s->type == TYPE_TEXT && *text_at(base, s->offset) != NULL)
+            keep(k, *text_at(base, s->offset));
+        const struct config_list *list = (void *)((char *)base + s->offset);
+        for (size_t t = 0; s->type == TYPE_LIST && t < list->count; t++)
+            keep(k, list->texts[t]);
+    }
+}
+
+/* What libconfuse had in its hands stays in freed memory, and would be forked with it. Our own
+ * texts stay, and the environment, which a reload reads again. */
+static void sweep_after_reading(struct config *c)
+{
+    const char *const secrets[] = {c->aws.secret_access_key, c->aws.session_token};
+    struct kept_texts kept = {0};
+
+    keep_settings(&kept, c, false);
+    for (size_t i = 0; i < c->domain_count; i++)
+        keep_settings(&kept, &c->domains[i], true);
+    for (char **variable = environ; variable != NULL && *variable != NULL; variable++)
+        keep(&kept, *variable);
+    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++)
+        (void)sweep(slice_str(secrets[i]), kept.texts, kept.count);
+    free(kept.texts);
+}
+
 struct config *config_load(const char *path, struct buf *mistakes)
 {
     struct reading r = {.path = path, .config = mem_zero(1, sizeof(struct config))};
@@ -885,6 +929,7 @@ struct config *config_load(const char *path, struct buf *mistakes)
     free(text);
     r.config->path = mem_strdup(path);
 
+    sweep_after_reading(r.config);
     if (r.mistake_count == 0) {
         free(r.mistakes);
         return r.config;

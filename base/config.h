@@ -9,6 +9,7 @@
  * ERRORS  Every mistake in the file is reported at once, a line each: "FILE:LINE: what, what to
  *         do".
  * UNITS   In the names.
+ * SECRETS AWS's are in the tree and nowhere else once config_load() is over (base/sweep.h).
  */
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
