@@ -40,9 +40,10 @@ struct credential_chain {
     fetch_alive *alive;
     void *arg;
     struct profiles profiles;
-    bool used_profiles;        /* by the last answer, which has read them */
-    char *region;              /* found by the last answer; NULL = not yet */
-    char *metadata;            /* base URL of instance metadata */
+    bool used_profiles;    /* by the last answer, which has read them */
+    char *region;          /* found by the last answer; NULL = not yet */
+    char *metadata;        /* base URL of instance metadata */
+    char *metadata_region; /* what it said: an instance moves to no other; NULL = not asked yet */
     struct buf metadata_token; /* "X-aws-ec2-metadata-token: …" */
     uint64_t metadata_token_until_mono_ms;
 };
@@ -304,12 +305,16 @@ static int find_region(struct credential_chain *chain, struct err *err)
     if (is_metadata_off())
         return err_set(err, ERR_CONFIG,
                        "no AWS region: set aws.region, AWS_REGION or the profile's region");
+    if (chain->metadata_region != NULL)
+        return take_region(chain, slice_str(chain->metadata_region), "EC2 instance metadata", err);
     if (get_metadata(chain, "placement/region", "", &answer, &why) != 0)
         return err_set(err, ERR_CONFIG,
                        "no AWS region: set aws.region, AWS_REGION or the profile's region; %.300s",
                        why.text);
     struct slice text = answer.status == 200 ? slice_trim(buf_slice(&answer.body)) : slice_none();
     int failed = take_region(chain, text, "EC2 instance metadata", err);
+    if (failed == 0)
+        chain->metadata_region = mem_strdup(chain->region);
     fetch_answer_fini(&answer);
     return failed;
 }
@@ -868,6 +873,7 @@ void chain_destroy(struct credential_chain *chain)
     profiles_fini(&chain->profiles);
     credentials_wipe(&chain->metadata_token);
     free(chain->metadata);
+    free(chain->metadata_region);
     free(chain->region);
     free(chain);
 }

@@ -735,6 +735,11 @@ void aws_call(struct aws_client *c, const struct aws_request *request)
     take_next(c);
 }
 
+bool aws_can_sign(struct aws_client *c)
+{
+    return who_signs(c, clock_mono_ms()) != NULL;
+}
+
 unsigned aws_calls_under_way(const struct aws_client *c)
 {
     return c->busy_count + c->waiting.count;

@@ -100,6 +100,8 @@ void aws_client_destroy(
     struct aws_client *c); /* NULL is fine; drops calls under way without calling back */
 
 void aws_call(struct aws_client *c, const struct aws_request *request);
+/* Whether there are credentials now. Without them a call would only wait. */
+bool aws_can_sign(struct aws_client *c);
 unsigned aws_calls_under_way(const struct aws_client *c);
 
 /* How to react to an answer of a send: spec/aws.md §4's table. */

@@ -61,11 +61,17 @@ static void search(struct hunt *h, uint8_t *from, uint8_t *to)
         }
 }
 
+bool sweep_is_possible(void)
+{
+    return !IS_SANITIZED;
+}
+
 size_t sweep(struct slice text, const struct slice *kept, size_t kept_count)
 {
     struct hunt h = {text, kept, kept_count, 0};
-    FILE *maps =
-        text.len < SWEEP_LEAST_BYTES || IS_SANITIZED ? NULL : fopen("/proc/self/maps", "re");
+    FILE *maps = text.len < SWEEP_LEAST_BYTES || !sweep_is_possible()
+                     ? NULL
+                     : fopen("/proc/self/maps", "re");
     char line[512];
 
     if (maps == NULL)

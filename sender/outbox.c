@@ -918,7 +918,9 @@ void outbox_pump(struct outbox *o)
     uint64_t now = clock_mono_ms();
 
     o->wake_mono_ms = UINT64_MAX;
-    for (size_t i = 0; i < 2 && !o->leaving; i++)
+    /* Without credentials nothing is begun: what is not begun is in no doubt when we die. The tick
+     * looks again. */
+    for (size_t i = 0; i < 2 && !o->leaving && aws_can_sign(o->client); i++)
         if (!repeat_due(o, lanes[i], now) || !start_new(o, lanes[i], now))
             break;
     flush(o, now);

@@ -103,6 +103,12 @@ describe('credentials', () => {
     assert.equal(await postern.healthy(), true); // it takes mail
     expected.push(...(await post(postern, readers(50, 'late'))));
     await sleep(1500);
+    // Nothing was begun, so nothing is in doubt when its sender dies.
+    const senders = postern.pids('sender');
+    for (const pid of senders) process.kill(pid, 'SIGKILL');
+    await waitFor('other senders', () => postern.pids('sender').filter((pid) => !senders.includes(pid)).length === 2);
+    await sleep(1000); // the writer settles what they held
+    assert.deepEqual((await booksOf(postern)).map((b) => b.doubt), [0, 0]);
     assert.ok(aws.accepted.length - sent < 30, 'only what was under way');
     assert.equal(sources.refused.expired, refused, 'nothing is tried with credentials that have expired');
     sources.metadataDown = false;

@@ -29,8 +29,12 @@ static void all_copies_go_but_the_kept_one(void **unused)
     struct slice kept = slice_str(mine);
 
     (void)unused;
-    if (sweep(kept, &kept, 1) == 0)
-        skip(); /* under a sanitizer */
+    assert_true((sweep(kept, &kept, 1) > 0) == sweep_is_possible());
+    if (!sweep_is_possible()) {
+        free(mine);
+        free(other);
+        return;
+    }
     assert_string_equal(mine, SECRET);
     assert_memory_equal(other, "before \0", 8);
     assert_string_equal(other + 7 + 40, " behind");
@@ -49,8 +53,13 @@ static void what_is_left_of_a_copy_goes_too(void **unused)
     (void)unused;
     memset(end, 'x', 17); /* as an allocator does */
     memset(begin + 23, 'x', 17);
-    if (sweep(kept, &kept, 1) == 0)
-        skip();
+    assert_true((sweep(kept, &kept, 1) > 0) == sweep_is_possible());
+    if (!sweep_is_possible()) {
+        free(mine);
+        free(begin);
+        free(end);
+        return;
+    }
     assert_memory_equal(end, "xxxxxxxxxxxxxxxxx\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 40);
     assert_memory_equal(begin, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0xxxxxxxxxxxxxxxxx",
                         40);

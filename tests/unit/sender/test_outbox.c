@@ -35,7 +35,7 @@ static struct {
     struct aws_request calls[CALLS_MAX];
     struct buf bodies[CALLS_MAX];
     size_t call_count, answered;
-    bool store_is_there;
+    bool store_is_there, no_credentials;
     bool with_copies; /* the last two of slice 0 and all of slice 1 are cc */
     struct books books;
     struct started *started; /* when set: lease 5 in cell 5 must be marked before each call */
@@ -52,6 +52,12 @@ void aws_call(struct aws_client *c, const struct aws_request *request)
     }
     buf_add_slice(&seam.bodies[seam.call_count], request->body);
     seam.calls[seam.call_count++] = *request;
+}
+
+bool aws_can_sign(struct aws_client *c)
+{
+    (void)c;
+    return !seam.no_credentials;
 }
 
 enum aws_reaction aws_send_reaction(const struct aws_response *answer)
@@ -834,6 +840,32 @@ static void without_a_known_rate_nothing_leaves(void **state)
     desk_close(&d);
 }
 
+static void without_credentials_nothing_is_begun(void **state)
+{
+    struct desk d;
+    desk_open(&d, 1);
+
+    (void)state;
+    seam.no_credentials = true;
+    grant(&d, 1, NEWS, 0, 3);
+    outbox_pump(d.outbox);
+    assert_int_equal(seam.call_count, 0);
+    outbox_leave(d.outbox); /* all of it goes back, as what was never begun */
+    collect(&d);
+    assert_int_equal(d.seen[OUTCOME_RETRY], 3);
+    assert_true(outbox_is_empty(d.outbox));
+    desk_close(&d);
+    desk_open(&d, 1);
+    seam.no_credentials = true;
+    grant(&d, 2, NEWS, 0, 1);
+    outbox_pump(d.outbox);
+    assert_int_equal(seam.call_count, 0);
+    seam.no_credentials = false;
+    outbox_pump(d.outbox); /* the role's tick */
+    run_until_calls(&d, 1);
+    desk_close(&d);
+}
+
 static void the_rate_is_the_accounts_or_what_the_configuration_says(void **state)
 {
     struct config c = {0};
@@ -904,6 +936,7 @@ int main(void)
         cmocka_unit_test(a_lease_of_another_life_is_dropped),
         cmocka_unit_test(without_a_store_it_waits_and_without_a_batch_it_fails),
         cmocka_unit_test(without_a_known_rate_nothing_leaves),
+        cmocka_unit_test(without_credentials_nothing_is_begun),
         cmocka_unit_test(the_share_falls_by_what_was_refused_and_recovers_slowly),
         cmocka_unit_test(bulk_calls_are_of_a_size_that_no_second_sees_too_many_of),
         cmocka_unit_test(the_rate_is_the_accounts_or_what_the_configuration_says),
