@@ -4,9 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 node=$(scripts/node.sh)
 "$node" tests/bench/bench.mjs
-make --no-print-directory build/release/tests/bench/fake_ses build/release/tests/bench/fake_sqs >/dev/null
+make --no-print-directory build/release/tests/bench/{fake_ses,fake_sqs,fill_events,walk_events} >/dev/null
 echo
 "$node" tests/bench/intake.mjs
+echo
+"$node" tests/bench/out.mjs
+INTAKE=100000 "$node" tests/bench/out.mjs
 echo
 "$node" tests/bench/send.mjs
 echo

@@ -5,11 +5,9 @@
 // their events (about 3 KB each, in SNS envelopes) ready to be received. The clock runs from the first message given
 // out to the last one deleted. CPU is each process's own, from /proc. At the end every event is read through the API.
 import fs from 'node:fs';
-import http from 'node:http';
-import { Postern, freePort, newsletterForm, readers, stopAll, waitFor } from '../e2e/harness.mjs';
-import { cpuByRole, difference, perThousand, profile, rest, startFake, submit, total, walk } from './measure.mjs';
+import { Postern, freePort, stopAll, waitFor } from '../e2e/harness.mjs';
+import { cpuByRole, difference, fillQueue, perThousand, profile, rest, sendNewsletters, startFake, total, walk } from './measure.mjs';
 
-const perBatch = 1000;
 const recipients = Number(process.env.RECIPIENTS ?? 100000);
 const events = Number(process.env.EVENTS ?? 300000);
 const goal = 30000;
@@ -18,30 +16,6 @@ const row = (what, value) => {
   rows.push([what, value]);
   console.log(`${what.padEnd(44)} ${value}`);
 };
-
-/** The books and the mails of all newsletters are settled: nothing but intake is measured. */
-async function sendAll(postern, ses) {
-  const batches = Array.from({ length: recipients / perBatch }, (_, i) => {
-    const addresses = readers(perBatch, 'in', i * perBatch);
-    const emailId = (0x650000000000 + i).toString(16).padStart(24, '6');
-    return { addresses, emailId, form: newsletterForm(addresses, { emailId, subject: `Issue ${i}` }) };
-  });
-  await submit(postern, batches.map((b) => b.form));
-  await waitFor('all mails', async () => (await ses.stats()).recipients >= recipients, 120000, 100);
-  await rest(postern);
-  const ids = new Map(postern.batches().map((b) => [b.subject, b.id ?? b.batch]));
-  return batches.flatMap((b, i) => b.addresses.map((address, at) => `${ids.get(`Issue ${i}`)} ${at} ${b.emailId} ${address}`));
-}
-
-const fill = (port, lines) =>
-  new Promise((resolve, reject) => {
-    const req = http.request({ port, host: '127.0.0.1', method: 'POST', path: '/_fill', headers: { 'X-Events': String(events), 'Content-Length': Buffer.byteLength(lines) } }, (res) => {
-      res.resume();
-      res.on('end', resolve);
-    });
-    req.on('error', reject);
-    req.end(lines);
-  });
 
 async function measure(pollers) {
   const ses = await startFake('fake_ses', await freePort());
@@ -53,12 +27,12 @@ async function measure(pollers) {
       queues { newsletter_events = "${sqs.url}/000000000000/newsletter-events-queue" }`,
     sections: { poller: `children = ${pollers}\nreceives = ${process.env.RECEIVES ?? 8}`, sender: 'children = 1', log: 'level = "debug"' },
   });
-  const lines = await sendAll(postern, ses);
+  const lines = await sendNewsletters(postern, ses, recipients);
   const idle = await sqs.stats();
   const before = cpuByRole(postern);
   const store = () => fs.statSync(`${postern.dir}/state/store/data.mdb`).blocks * 512;
   const bytes = store();
-  await fill(port, lines.join('\n'));
+  await fillQueue(sqs, lines, events);
   if (process.env.PROFILE) await profile(postern, process.env.PROFILE);
   const filled = await sqs.stats();
   const stats = await waitFor('all events', async () => {

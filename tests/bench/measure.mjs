@@ -3,7 +3,7 @@ import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
-import { domain, key, root, sleep, waitFor } from '../e2e/harness.mjs';
+import { domain, key, newsletterForm, readers, root, sleep, waitFor } from '../e2e/harness.mjs';
 
 const ticksPerSecond = 100; // USER_HZ
 
@@ -123,6 +123,34 @@ export async function submit(postern, forms, concurrency = 4) {
     }),
   );
   return times;
+}
+
+/** Newsletters through fake_ses, until their books are settled: what fillQueue() has events of. */
+export async function sendNewsletters(postern, ses, recipients) {
+  const perBatch = 1000;
+  const batches = Array.from({ length: recipients / perBatch }, (_, i) => {
+    const addresses = readers(perBatch, 'in', i * perBatch);
+    const emailId = (0x650000000000 + i).toString(16).padStart(24, '6');
+    return { addresses, emailId, form: newsletterForm(addresses, { emailId, subject: `Issue ${i}` }) };
+  });
+  await submit(postern, batches.map((b) => b.form));
+  await waitFor('all mails', async () => (await ses.stats()).recipients >= recipients, 120000, 100);
+  await rest(postern);
+  const ids = new Map(postern.batches().map((b) => [b.subject, b.id ?? b.batch]));
+  return batches.flatMap((b, i) => b.addresses.map((address, at) => `${ids.get(`Issue ${i}`)} ${at} ${b.emailId} ${address}`));
+}
+
+/** Has fake_sqs hold so many events of what sendNewsletters() gave. */
+export function fillQueue(sqs, lines, events) {
+  const body = lines.join('\n');
+  return new Promise((resolve, reject) => {
+    const req = http.request(`${sqs.url}/_fill`, { method: 'POST', headers: { 'X-Events': String(events), 'Content-Length': Buffer.byteLength(body) } }, (res) => {
+      res.resume();
+      res.on('end', resolve);
+    });
+    req.on('error', reject);
+    req.end(body);
+  });
 }
 
 /** Follows paging.next to the end; counts events and pages. */
