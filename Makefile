@@ -13,7 +13,7 @@ PKG_GMIME := gmime-3.0
 PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack || echo msgpack-c)
 
 # ---- sources, one list per folder; what is not listed is not built ----
-base_SRC := arena buf clock config digest err json log mem pack slice sweep tls
+base_SRC := arena buf clock config digest err json log mem network pack slice sweep tls
 shm_SRC := bell child gauges notice record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render \
@@ -22,14 +22,14 @@ mail_SRC := address client_info csv date event event_json filter form message mi
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles ses sign sqs vault xml
 store_SRC := backup batch_write batches check control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
-httpd_SRC := auth body domains event_pages events health httpd inbox logs messages reply route server stats strangers \
+httpd_SRC := auth body client domains event_pages events health httpd inbox logs messages reply route server stats strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue
 keeper_SRC := keeper
 cli_SRC := backup batches check cli deadletters domains events key options page request status
 sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
-master_SRC := main master notify supervise
+master_SRC := listen main master notify supervise
 
 FOLDERS := base shm mail aws store httpd sender poller keeper cli sandbox master
 store_SRC += $(writer_SRC)

@@ -19,6 +19,7 @@
 
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/network.h"
 #include "base/sweep.h"
 
 enum { FILE_BYTES_MAX = 4 * 1024 * 1024, UNKNOWN_MAX = 100 };
@@ -37,7 +38,8 @@ enum setting_type {
     TYPE_STRATEGY,
     TYPE_SHARE,     /* "0.1%" → parts per million */
     TYPE_ADDRESS,   /* host:port */
-    TYPE_ADDRESSES, /* a list of them */
+    TYPE_ADDRESSES, /* a list of them, and of Unix sockets */
+    TYPE_MODE,      /* "0660" */
 };
 
 struct setting {
@@ -58,7 +60,9 @@ struct setting {
 
 static const struct setting settings[] = {
     /* clang-format off */
-    {"", "listen", TYPE_ADDRESSES, AT(listen), "127.0.0.1:8025", 0, 0, false, "addresses to serve, host:port"},
+    {"", "listen", TYPE_ADDRESSES, AT(listen), "127.0.0.1:8025", 0, 0, false, "addresses to serve: host:port, or unix:/path of a socket"},
+    {"", "listen_mode", TYPE_MODE, AT(listen_mode), "0660", 0, 0, false, "permissions of Unix sockets, whose owner is user: who may connect"},
+    {"", "trusted_proxies", TYPE_LIST, AT(trusted_proxies), "", 0, 0, true, "who is believed in Forwarded and X-Forwarded-For, -Host, -Proto: addresses, networks (10.0.0.0/8), unix = who comes by a Unix socket"},
     {"", "api_keys", TYPE_LIST, AT(api_keys), "", 0, 0, true, "keys that may use every domain; postern key new"},
     {"", "public_url", TYPE_TEXT, AT(public_url), "", 0, 0, true, "origin that clients see, for paging URLs; empty: from the Host header"},
     {"", "state_dir", TYPE_TEXT, AT(state_dir), "/var/lib/postern", 0, 0, false, "everything that must survive"},
@@ -70,6 +74,11 @@ static const struct setting settings[] = {
     {"httpd", "max_body", TYPE_BYTES, AT(httpd.max_body_bytes), "32M", 65536, 256 << 20, false, "largest request body"},
     {"httpd", "tls_certificate", TYPE_TEXT, AT(httpd.tls_certificate), "", 0, 0, true, "PEM file, its chain behind it; empty: plain HTTP"},
     {"httpd", "tls_key", TYPE_TEXT, AT(httpd.tls_key), "", 0, 0, true, "PEM file; empty: the key is in the certificate's file"},
+    {"httpd", "connections", TYPE_COUNT, AT(httpd.connections), "4096", 16, 65536, true, "connections at once, per process; more wait to be accepted; the limit of open files, less 64, may set fewer"},
+    {"httpd", "connections_per_address", TYPE_COUNT, AT(httpd.connections_per_address), "512", 0, 65536, true, "of them from one address (IPv6: one /64), per process; more are answered 429; trusted_proxies and Unix sockets are not counted; 0 = no limit"},
+    {"httpd", "keepalive_requests", TYPE_COUNT, AT(httpd.keepalive_requests), "10000", 1, 1000000000, true, "requests on one connection, which is then closed"},
+    {"httpd", "keepalive", TYPE_DURATION, AT(httpd.keepalive_ms), "75s", 1000, 3600000, true, "how long a connection may stay without a request"},
+    {"httpd", "patience", TYPE_DURATION, AT(httpd.patience_ms), "30s", 100, 3600000, true, "a request, with its header and body, must be there after this and a second for each 16 KB of it; so must its answer have been taken"},
     {"sender", "children", TYPE_COUNT, AT(sender.children), "2", 1, 16, false, "sending processes"},
     {"sender", "connections", TYPE_COUNT, AT(sender.connections), "64", 1, 1000, true, "calls to SES at once, per sender"},
     {"sender", "max_rate", TYPE_RATE, AT(sender), "auto", 0, 0, true, "recipients a second: auto, a number, or a share of the account's"},
@@ -257,6 +266,20 @@ static bool read_address(const char *text, struct config_address *a)
     return true;
 }
 
+/* "unix:/run/postern/http.sock" */
+static bool read_unix_address(const char *text, struct config_address *a)
+{
+    static const char mark[] = "unix:";
+    const char *path = text + sizeof mark - 1;
+
+    if (strncmp(text, mark, sizeof mark - 1) != 0 || path[0] != '/' ||
+        strlen(path) > CONFIG_UNIX_PATH_MAX || path[strlen(path) - 1] == '/')
+        return false;
+    a->host = mem_strdup(path);
+    a->port = mem_strdup("");
+    return true;
+}
+
 static bool read_choice(const char *text, const char *const *names, int *value)
 {
     for (int i = 0; names[i] != NULL; i++)
@@ -305,6 +328,17 @@ static bool read_share(const char *text, uint64_t *ppm)
         decimals *= 10;
     *ppm = number * 10000 + decimals;
     return true;
+}
+
+/* "0660": octal, who may read and write. */
+static bool read_mode(const char *text, unsigned *mode)
+{
+    size_t len = strspn(text, "01234567");
+
+    if (text[0] != '0' || text[len] != '\0' || len > 5)
+        return false;
+    *mode = (unsigned)strtoul(text, NULL, 8);
+    return *mode <= 0777;
 }
 
 static const char *const level_names[] = {"debug", "info", "warn", "error", NULL};
@@ -415,10 +449,14 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         if (!read_address(text, slot))
             want = "host:port";
         break;
+    case TYPE_MODE:
+        if (!read_mode(text, slot))
+            want = "permissions in octal, as \"0660\"";
+        break;
     case TYPE_ADDRESSES: {
         struct config_address a = {0};
-        if (!read_address(text, &a)) {
-            want = "host:port";
+        if (!read_unix_address(text, &a) && !read_address(text, &a)) {
+            want = "host:port, or unix:/path of no more than 107 bytes";
             break;
         }
         c->listen = mem_grow(c->listen, (c->listen_count + 1) * sizeof *c->listen);
@@ -805,6 +843,14 @@ static void check_whole(struct reading *r)
         if (strncmp(c->queues.sns_topics.texts[i], "arn:", 4) != 0)
             mistake(r, 0, "queues.sns_topics: \"%s\" is no ARN (arn:aws:sns:REGION:ACCOUNT:NAME)",
                     c->queues.sns_topics.texts[i]);
+    for (size_t i = 0; i < c->trusted_proxies.count; i++) {
+        const char *text = c->trusted_proxies.texts[i];
+        struct network network;
+        if (strcmp(text, "unix") != 0 && !network_read(slice_str(text), &network))
+            mistake(r, 0,
+                    "trusted_proxies: \"%s\" is no address, no network (10.0.0.0/8), and not unix",
+                    text);
+    }
     const char *const urls[][2] = {
         {"public_url", c->public_url},
         {"aws.ses_endpoint", c->aws.ses_endpoint},
@@ -971,6 +1017,7 @@ static void config_clear(struct config *c)
             free(*text_at(c, settings[i].offset));
     listen_clear(c);
     list_clear(&c->api_keys);
+    list_clear(&c->trusted_proxies);
     list_clear(&c->queues.sns_topics);
     list_clear(&c->event_queues);
     free(c->sandbox.listen.host);
@@ -1029,6 +1076,8 @@ static const char *form_of(enum setting_type type)
         return "address";
     case TYPE_ADDRESSES:
         return "list of addresses";
+    case TYPE_MODE:
+        return "permissions";
     }
     return "";
 }

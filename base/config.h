@@ -22,8 +22,16 @@
 #include "base/log.h"
 
 struct config_address {
-    char *host, *port; /* "127.0.0.1", "8080"; host "*" is any; IPv6 without brackets */
+    char *host, *port; /* "127.0.0.1", "8080"; host "*" is any; IPv6 without brackets. Or a Unix
+                        * socket: its path, "" */
 };
+
+enum { CONFIG_UNIX_PATH_MAX = 107 };
+
+static inline bool config_address_is_unix(const struct config_address *a)
+{
+    return a->host[0] == '/';
+}
 
 struct config_list {
     char **texts;
@@ -54,8 +62,10 @@ struct config {
     char *path; /* the file it came from */
     struct config_address *listen;
     size_t listen_count;
-    struct config_list api_keys; /* for all domains */
-    char *public_url;            /* "" = from the Host header */
+    unsigned listen_mode;               /* of Unix sockets: permission bits */
+    struct config_list api_keys;        /* for all domains */
+    struct config_list trusted_proxies; /* addresses, networks ("10.0.0.0/8"), "unix" */
+    char *public_url;                   /* "" = from the Host header */
     char *state_dir, *user;
     uint64_t grace_ms;
     struct {
@@ -66,6 +76,11 @@ struct config {
         unsigned children;
         uint64_t max_body_bytes;
         char *tls_certificate, *tls_key;
+        unsigned connections;             /* at once, per process */
+        unsigned connections_per_address; /* of them; 0 = no limit */
+        unsigned keepalive_requests;      /* before a connection is closed */
+        uint64_t keepalive_ms;            /* without a request */
+        uint64_t patience_ms;             /* for a request, before it must come at a least rate */
     } httpd;
     struct {
         unsigned children;

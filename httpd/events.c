@@ -260,11 +260,9 @@ static void put_paging(struct buf *to, const struct exchange *x, const struct pa
                  {"previous", LINK_PREVIOUS},
                  {"first", LINK_FIRST},
                  {"last", LINK_LAST}};
-    const struct config *config = x->service->me->config;
     struct buf base = {0};
 
-    reply_base_url(&base, slice_str(config->public_url), config->httpd.tls_certificate[0] != '\0',
-                   exchange_header(x, "Host"));
+    exchange_base_url(x, &base);
     json_put_name(to, "paging");
     buf_add_str(to, "{");
     for (size_t i = 0; i < sizeof links / sizeof *links; i++) {

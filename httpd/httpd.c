@@ -165,8 +165,7 @@ static void refuse_key(struct exchange *x)
     struct service *s = x->service;
     uint64_t now = clock_mono_ms();
     bool is_guess = exchange_header(x, "Authorization").len > 0;
-    unsigned wait_ms =
-        is_guess ? strangers_note(s->strangers, slice_str(exchange_peer(x)), now) : 0;
+    unsigned wait_ms = is_guess ? strangers_note(s->strangers, x->client.address, now) : 0;
 
     if (wait_ms == 0 || s->leaving || s->refusals_waiting == REFUSALS_WAITING_MAX ||
         inbox_wait(s->inbox, x, now + wait_ms, on_refusal) == 0)
@@ -274,6 +273,8 @@ static void on_exchange(struct evhttp_request *req, void *arg)
     x->service = s;
     x->req = req;
     x->started_mono_ms = clock_mono_ms();
+    client_find(s->proxies, server_peer(s->server, req, &x->arena), server_is_tls(s->server, req),
+                evhttp_request_get_input_headers(req), &x->arena, &x->client);
     x->query = slice_str(uri == NULL ? NULL : evhttp_uri_get_query(uri));
     route_parse(slice_str(uri == NULL ? NULL : evhttp_uri_get_path(uri)), &x->arena, &x->route);
     atomic_fetch_add_explicit(&s->me->gauges->slots[s->me->gauge].done, 1, memory_order_relaxed);
@@ -390,12 +391,18 @@ static int service_open(struct service *s, struct err *err)
 {
     const struct child *me = s->me;
     const struct timeval tick = {.tv_usec = CHILD_TICK_MS * 1000};
+    s->proxies = proxies_create(&me->config->trusted_proxies);
     const struct server_settings settings = {
         .listen_fds = me->listen_fds,
         .listen_count = me->listen_count,
         .tls = me->tls,
         .max_body_bytes = me->config->httpd.max_body_bytes,
-        .receive_grace_ms = RECEIVE_GRACE_MS,
+        .connections_max = me->config->httpd.connections,
+        .connections_per_address = me->config->httpd.connections_per_address,
+        .requests_per_connection = me->config->httpd.keepalive_requests,
+        .idle_ms = me->config->httpd.keepalive_ms,
+        .patience_ms = me->config->httpd.patience_ms,
+        .proxies = s->proxies,
         .handle = on_exchange,
         .arg = s,
     };
@@ -439,6 +446,7 @@ static void service_close(struct service *s)
     inbox_destroy(s->inbox, exchange_drop);
     strangers_destroy(s->strangers);
     server_close(s->server);
+    proxies_destroy(s->proxies);
     event_end(s->doorbell);
     event_end(s->tick);
     event_end(s->master);

@@ -20,8 +20,8 @@ _Static_assert((int)MESSAGE_SLICE == (int)LEASE_RECIPIENTS_MAX, "a slice is a le
 
 static void refuse(struct exchange *x, int status, struct slice message)
 {
-    log_warn("a message for %s from %s was refused: %d %.*s", x->domain->name, exchange_peer(x),
-             status, SLICE_ARGS(message));
+    log_warn("a message for %s from %.*s was refused: %d %.*s", x->domain->name,
+             SLICE_ARGS(x->client.address), status, SLICE_ARGS(message));
     reply_message(x, status, message);
 }
 

@@ -28,17 +28,6 @@ static const char *method_name(const struct exchange *x)
     }
 }
 
-const char *exchange_peer(const struct exchange *x)
-{
-    struct evhttp_connection *evcon = evhttp_request_get_connection(x->req);
-    char *address = NULL;
-    uint16_t port;
-
-    if (evcon != NULL)
-        evhttp_connection_get_peer(evcon, &address, &port);
-    return address == NULL ? "(gone)" : address;
-}
-
 struct slice exchange_header(const struct exchange *x, const char *name)
 {
     return slice_str(evhttp_find_header(evhttp_request_get_input_headers(x->req), name));
@@ -69,9 +58,10 @@ static void reply_send(struct exchange *x, int status, const char *type, struct 
     if (out != NULL && body->len != 0 &&
         evbuffer_add_reference(out, body->ptr, body->len, free_bytes, body->ptr) == 0)
         *body = (struct buf){0};
-    log_debug("%s %s %.*s %d %llu ms %s", method_name(x), route_name(&x->route),
+    log_debug("%s %s %.*s %d %llu ms %.*s", method_name(x), route_name(&x->route),
               SLICE_ARGS(slice_head(x->route.domain, HOST_MAX)), status,
-              (unsigned long long)(clock_mono_ms() - x->started_mono_ms), exchange_peer(x));
+              (unsigned long long)(clock_mono_ms() - x->started_mono_ms),
+              SLICE_ARGS(x->client.address));
     server_answer(x->service->server, x->req, status, out);
     if (out != NULL)
         evbuffer_free(out);
@@ -149,4 +139,10 @@ void reply_base_url(struct buf *to, struct slice public_url, bool tls, struct sl
     }
     buf_add_str(to, tls ? "https://" : "http://");
     buf_add_slice(to, is_host(host) ? host : SLICE("localhost"));
+}
+
+void exchange_base_url(const struct exchange *x, struct buf *to)
+{
+    reply_base_url(to, slice_str(x->service->me->config->public_url), x->client.https,
+                   x->client.host);
 }

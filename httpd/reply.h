@@ -22,8 +22,9 @@ void exchange_drop(struct exchange *x);
 /* Appends scheme and authority that the client used: "https://mail.example.com". public_url as
  * configured (empty = none); host: the Host header. A Host that is none becomes "localhost". */
 void reply_base_url(struct buf *to, struct slice public_url, bool tls, struct slice host);
+/* The same for this exchange: as public_url says, else as the client or its proxy does. */
+void exchange_base_url(const struct exchange *x, struct buf *to);
 
-const char *exchange_peer(const struct exchange *x);
 struct slice exchange_header(const struct exchange *x, const char *name);
 
 #endif

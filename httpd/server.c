@@ -18,9 +18,11 @@
 #include <event2/bufferevent_ssl.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -57,16 +59,30 @@ struct connection {
     enum phase phase;
     uint64_t since_mono_ms; /* of the phase */
     uint64_t bytes;         /* received, or to be sent, in this phase */
-    bool fresh;             /* no request has come yet: its first one may be on its way */
-    bool cut;
+    uint64_t requests;
+    struct network_address peer; /* of a Unix socket: all zero */
+    bool has_peer;               /* it has been asked for, and is counted */
+    bool fresh;                  /* no request has come yet: its first one may be on its way */
+    bool is_unix, cut;
+};
+
+/* evhttp says nothing of the listener that a connection came by, so each kind has an evhttp. */
+enum kind { KIND_TCP, KIND_UNIX, KINDS };
+
+struct door {
+    struct server *server;
+    enum kind kind;
+    struct evhttp *http;
 };
 
 struct server {
     struct server_settings settings;
     struct event_base *base;
-    struct evhttp *http;
-    struct event *sweep; /* activated by hand: connections may have ended */
+    struct door doors[KINDS];
+    struct event *sweep;    /* activated by hand: connections may have ended */
+    struct event *arrivals; /* activated by hand: connections have been made */
     struct evhttp_bound_socket **bound;
+    enum kind *bound_kinds; /* of the same places */
     size_t bound_count;
     struct connection *buckets[BUCKETS];
     size_t connection_count, connection_max;
@@ -93,6 +109,8 @@ const char *server_phrase(int status)
         return "Request Entity Too Large";
     case 417:
         return "Expectation Failed";
+    case 431:
+        return "Request Header Fields Too Large";
     case 429:
         return "Too Many Requests";
     case 500:
@@ -248,9 +266,11 @@ static void server_accept_more(struct server *s)
     }
 }
 
-static struct bufferevent *bufferevent_of(const struct server *s, struct event_base *base)
+static struct bufferevent *bufferevent_of(const struct door *door, struct event_base *base)
 {
-    if (s->settings.tls == NULL)
+    const struct server *s = door->server;
+
+    if (s->settings.tls == NULL || door->kind == KIND_UNIX)
         return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
     SSL *ssl = SSL_new(s->settings.tls);
     if (ssl == NULL)
@@ -268,8 +288,9 @@ static struct bufferevent *bufferevent_of(const struct server *s, struct event_b
 
 static struct bufferevent *on_connection(struct event_base *base, void *arg)
 {
-    struct server *s = arg;
-    struct bufferevent *bev = bufferevent_of(s, base);
+    const struct door *door = arg;
+    struct server *s = door->server;
+    struct bufferevent *bev = bufferevent_of(door, base);
 
     if (bev == NULL)
         return NULL; /* evhttp makes one of its own: without our limits, but there is no memory */
@@ -277,6 +298,7 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
     c->server = s;
     c->bev = bev;
     c->fresh = true;
+    c->is_unix = door->kind == KIND_UNIX;
     connection_phase(c, PHASE_IDLE, 0);
     bufferevent_incref(bev);
     (void)bufferevent_set_max_single_write(bev, WRITE_BYTES_MAX);
@@ -288,7 +310,112 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
     *connection_place(s, bev) = c;
     s->connection_count++;
     server_accept_more(s);
+    event_active(s->arrivals, EV_TIMEOUT, 0); /* its socket is set when we have returned */
     return bev;
+}
+
+/* ---- connections of one address ---- */
+
+static bool is_same_customer(const struct network_address *a, const struct network_address *b)
+{
+    enum { V6_CUSTOMER_BYTES = 8 };
+    bool v4 = network_address_is_v4(a);
+
+    return memcmp(a->bytes, b->bytes, v4 ? sizeof a->bytes : V6_CUSTOMER_BYTES) == 0;
+}
+
+static bool is_too_many(const struct server *s, const struct connection *c)
+{
+    size_t same = 0;
+
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (const struct connection *other = s->buckets[i]; other != NULL; other = other->next)
+            if (other->has_peer && !other->cut && !other->is_unix &&
+                is_same_customer(&other->peer, &c->peer))
+                same++;
+    return same > s->settings.connections_per_address;
+}
+
+static void connection_find_peer(struct connection *c)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at = {0};
+    socklen_t len = sizeof at;
+    char text[NETWORK_TEXT_BYTES];
+
+    if (c->has_peer || bufferevent_getfd(c->bev) < 0)
+        return;
+    c->has_peer = true;
+    if (c->is_unix || getpeername(bufferevent_getfd(c->bev), &at.any, &len) != 0 ||
+        (at.any.sa_family != AF_INET && at.any.sa_family != AF_INET6) ||
+        evutil_inet_ntop(at.any.sa_family,
+                         at.any.sa_family == AF_INET ? (const void *)&at.v4.sin_addr
+                                                     : (const void *)&at.v6.sin6_addr,
+                         text, sizeof text) == NULL)
+        return;
+    (void)network_address_read(slice_str(text), &c->peer);
+}
+
+/* In words, so that a client that opens too many learns why. To a client of TLS no plain word can
+ * be said. */
+static void turn_away(struct connection *c)
+{
+    static const char words[] =
+        "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json; charset=utf-8\r\n"
+        "Retry-After: 1\r\nConnection: close\r\nContent-Length: 53\r\n\r\n"
+        "{\"message\":\"Too many connections from your address\"}\n";
+    char peer[NETWORK_TEXT_BYTES];
+
+    network_address_write(&c->peer, peer);
+    log_info("too many connections from %s: one is turned away", peer);
+    if (c->server->settings.tls == NULL)
+        (void)send(bufferevent_getfd(c->bev), words, sizeof words - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    connection_cut(c);
+}
+
+static void on_arrivals(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *s = arg;
+    char peer[NETWORK_TEXT_BYTES];
+
+    (void)fd, (void)what;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
+            if (c->has_peer)
+                continue;
+            connection_find_peer(c);
+            network_address_write(&c->peer, peer);
+            if (c->has_peer && !c->is_unix && s->settings.connections_per_address != 0 &&
+                is_too_many(s, c) &&
+                (s->settings.proxies == NULL ||
+                 !proxies_trust(s->settings.proxies, slice_str(peer))))
+                turn_away(c);
+        }
+    }
+}
+
+struct slice server_peer(struct server *s, struct evhttp_request *req, struct arena *a)
+{
+    struct connection *c = connection_of(s, req);
+    char text[NETWORK_TEXT_BYTES];
+
+    if (c == NULL)
+        return slice_none();
+    if (c->is_unix)
+        return SLICE(CLIENT_UNIX);
+    connection_find_peer(c);
+    network_address_write(&c->peer, text);
+    return arena_dup(a, slice_str(text));
+}
+
+bool server_is_tls(struct server *s, struct evhttp_request *req)
+{
+    const struct connection *c = connection_of(s, req);
+
+    return s->settings.tls != NULL && c != NULL && !c->is_unix;
 }
 
 static void connection_free(struct connection *c)
@@ -404,16 +531,27 @@ static bool may_have_body(struct evhttp_request *req)
     }
 }
 
-static void refuse_framing(struct server *s, struct evhttp_request *req)
+static bool has_too_many_headers(struct evhttp_request *req)
+{
+    const struct evkeyval *header;
+    unsigned count = 0;
+
+    TAILQ_FOREACH(header, evhttp_request_get_input_headers(req), next)
+    count++;
+    return count > SERVER_HEADERS_MAX;
+}
+
+/* Before anybody looks at what it asks for. */
+static void refuse_early(struct server *s, struct evhttp_request *req, int status)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
     struct evbuffer *body = evbuffer_new();
 
     if (body != NULL)
-        evbuffer_add_printf(body, "{\"message\":\"Bad Request\"}\n");
+        evbuffer_add_printf(body, "{\"message\":\"%s\"}\n", server_phrase(status));
     evhttp_add_header(headers, "Content-Type", "application/json; charset=utf-8");
     evhttp_add_header(headers, "Connection", "close");
-    server_answer(s, req, 400, body);
+    server_answer(s, req, status, body);
     if (body != NULL)
         evbuffer_free(body);
 }
@@ -428,10 +566,14 @@ static void on_request(struct evhttp_request *req, void *arg)
      * takes for impossible and ends the process. It switches reading on again when it writes. */
     bufferevent_disable(evhttp_connection_get_bufferevent(evcon), EV_READ);
     evhttp_connection_set_closecb(evcon, on_close, s);
-    if (c != NULL)
+    if (c != NULL) {
         connection_phase(c, PHASE_WORKING, 0);
+        c->requests++;
+    }
     if (is_framing_doubtful(req))
-        refuse_framing(s, req);
+        refuse_early(s, req, 400);
+    else if (has_too_many_headers(req))
+        refuse_early(s, req, 431);
     else
         s->settings.handle(req, s->settings.arg);
 }
@@ -445,7 +587,8 @@ void server_answer(struct server *s, struct evhttp_request *req, int status, str
         evhttp_request_set_on_complete_cb(req, on_answer_sent, s);
     }
     /* evhttp reads no body of a GET: what was announced would be taken for the next request. */
-    if (s->leaving || (!may_have_body(req) && has_body_header(req)))
+    if (s->leaving || (!may_have_body(req) && has_body_header(req)) ||
+        (c != NULL && c->requests >= s->settings.requests_per_connection))
         evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
     evhttp_send_reply(req, status, server_phrase(status), body);
 }
@@ -465,13 +608,14 @@ bool server_peer_is_gone(struct evhttp_request *req)
 static bool is_too_slow(const struct connection *c, uint64_t now_mono_ms)
 {
     switch (c->phase) {
-    case PHASE_IDLE:
+    case PHASE_IDLE: /* between two requests it is evhttp that counts */
+        return c->fresh && now_mono_ms - c->since_mono_ms > c->server->settings.patience_ms;
     case PHASE_WORKING:
         return false;
     case PHASE_RECEIVING:
     case PHASE_ANSWERING:
         return now_mono_ms - c->since_mono_ms >
-               c->server->settings.receive_grace_ms + c->bytes / RECEIVE_BYTES_PER_MS;
+               c->server->settings.patience_ms + c->bytes / RECEIVE_BYTES_PER_MS;
     }
     return false;
 }
@@ -505,7 +649,7 @@ void server_leave(struct server *s)
 {
     s->leaving = true;
     for (size_t i = 0; i < s->bound_count; i++)
-        evhttp_del_accept_socket(s->http, s->bound[i]);
+        evhttp_del_accept_socket(s->doors[s->bound_kinds[i]].http, s->bound[i]);
     s->bound_count = 0;
     for (size_t i = 0; i < BUCKETS; i++) {
         for (struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
@@ -527,67 +671,103 @@ bool server_is_idle(const struct server *s)
     return true;
 }
 
-static size_t connections_allowed(void)
+static size_t connections_allowed(size_t most)
 {
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= 2 * SPARE_FDS)
         return SPARE_FDS;
-    if (limit.rlim_cur - SPARE_FDS > SERVER_CONNECTIONS_MAX)
-        return SERVER_CONNECTIONS_MAX;
+    if (limit.rlim_cur - SPARE_FDS > most)
+        return most;
     return (size_t)limit.rlim_cur - SPARE_FDS;
+}
+
+static struct evhttp *evhttp_of(struct server *s, struct door *door)
+{
+    struct evhttp *http = evhttp_new(s->base);
+    const struct timeval idle = {.tv_sec = (time_t)(s->settings.idle_ms / 1000),
+                                 .tv_usec = (suseconds_t)(s->settings.idle_ms % 1000 * 1000)};
+
+    if (http == NULL)
+        return NULL;
+    evhttp_set_bevcb(http, on_connection, door);
+    evhttp_set_gencb(http, on_request, s);
+    evhttp_set_max_headers_size(http, SERVER_HEADERS_MAX_BYTES);
+    evhttp_set_max_body_size(http, (ev_ssize_t)s->settings.max_body_bytes);
+    evhttp_set_timeout_tv(http, &idle);
+    /* A body that is too long is read to its end before it is refused: few clients look for an
+     * answer while they write. */
+    evhttp_set_flags(http, EVHTTP_SERVER_LINGERING_CLOSE);
+    evhttp_set_default_content_type(http, NULL);
+    evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
+                                         EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS |
+                                         EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH);
+    return http;
+}
+
+static enum kind kind_of(int fd)
+{
+    struct sockaddr at = {0};
+    socklen_t len = sizeof at; /* more than the family is cut off */
+
+    return getsockname(fd, &at, &len) == 0 && at.sa_family == AF_UNIX ? KIND_UNIX : KIND_TCP;
+}
+
+static int server_bind(struct server *s, struct err *err)
+{
+    for (size_t i = 0; i < s->settings.listen_count; i++) {
+        int fd = s->settings.listen_fds[i];
+
+        s->bound[i] = evhttp_accept_socket_with_handle(s->doors[kind_of(fd)].http, fd);
+        if (s->bound[i] == NULL)
+            return err_set(err, ERR_SYSTEM, "cannot accept on listening socket %zu", i);
+        s->bound_kinds[i] = kind_of(fd);
+        s->bound_count++;
+    }
+    return 0;
 }
 
 struct server *server_open(struct event_base *base, const struct server_settings *settings,
                            struct err *err)
 {
     struct server *s = mem_zero(1, sizeof *s);
+    bool fine;
 
     s->settings = *settings;
     s->base = base;
-    s->connection_max = connections_allowed();
-    s->bound = mem_zero(settings->listen_count + 1, sizeof(struct evhttp_bound_socket *));
+    s->connection_max = connections_allowed(settings->connections_max);
+    s->bound = mem_zero(settings->listen_count + 1, sizeof *s->bound);
+    s->bound_kinds = mem_zero(settings->listen_count + 1, sizeof *s->bound_kinds);
     s->sweep = event_new(base, -1, 0, on_sweep, s);
-    s->http = evhttp_new(base);
-    if (s->sweep == NULL || s->http == NULL) {
+    s->arrivals = event_new(base, -1, 0, on_arrivals, s);
+    fine = s->sweep != NULL && s->arrivals != NULL;
+    for (enum kind kind = 0; kind < KINDS && fine; kind++) {
+        s->doors[kind] = (struct door){.server = s, .kind = kind};
+        s->doors[kind].http = evhttp_of(s, &s->doors[kind]);
+        fine = s->doors[kind].http != NULL;
+    }
+    if (!fine)
         err_set(err, ERR_SYSTEM, "no HTTP server");
-        server_close(s);
-        return NULL;
-    }
-    evhttp_set_bevcb(s->http, on_connection, s);
-    evhttp_set_gencb(s->http, on_request, s);
-    evhttp_set_max_headers_size(s->http, SERVER_HEADERS_MAX_BYTES);
-    evhttp_set_max_body_size(s->http, (ev_ssize_t)settings->max_body_bytes);
-    evhttp_set_timeout(s->http, SERVER_IDLE_S);
-    /* A body that is too long is read to its end before it is refused: few clients look for an
-     * answer while they write. */
-    evhttp_set_flags(s->http, EVHTTP_SERVER_LINGERING_CLOSE);
-    evhttp_set_default_content_type(s->http, NULL);
-    evhttp_set_allowed_methods(
-        s->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
-                     EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_PATCH);
-    for (size_t i = 0; i < settings->listen_count; i++) {
-        s->bound[i] = evhttp_accept_socket_with_handle(s->http, settings->listen_fds[i]);
-        if (s->bound[i] == NULL) {
-            err_set(err, ERR_SYSTEM, "cannot accept on listening socket %zu", i);
-            server_close(s);
-            return NULL;
-        }
-        s->bound_count++;
-    }
-    return s;
+    if (fine && server_bind(s, err) == 0)
+        return s;
+    server_close(s);
+    return NULL;
 }
 
 void server_close(struct server *s)
 {
     if (s == NULL)
         return;
-    if (s->http != NULL)
-        evhttp_free(s->http);
+    for (enum kind kind = 0; kind < KINDS; kind++)
+        if (s->doors[kind].http != NULL)
+            evhttp_free(s->doors[kind].http);
     server_sweep(s, true);
     assert(s->connection_count == 0);
     if (s->sweep != NULL)
         event_free(s->sweep);
+    if (s->arrivals != NULL)
+        event_free(s->arrivals);
     free(s->bound);
+    free(s->bound_kinds);
     free(s);
 }

@@ -2,10 +2,12 @@
  * httpd/server.h - connections: evhttp with the limits that evhttp does not have.
  *
  * SHAPE   evhttp parses requests and writes answers. Added here:
- *         - a request has to arrive at no less than RECEIVE_BYTES_PER_MS, after RECEIVE_GRACE_MS to
+ *         - a request has to arrive at no less than RECEIVE_BYTES_PER_MS, after patience_ms to
  *           start with (evhttp only knows a time-out between two bytes); so has its answer to
- * leave;
- *         - a number of connections, and of bytes in requests that are still arriving, at most;
+ *           leave; the first one of a connection counts from when that was made;
+ *         - a number of connections, of those of one address, of requests on one connection, of
+ *           header lines, and of bytes in requests that are still arriving, at most;
+ *         - Unix sockets beside TCP; they speak plain HTTP even where TCP speaks TLS;
  *         - evhttp's own error pages leave as Mailgun's JSON.
  * MEMORY  A request belongs to evhttp until server_answer(), and is valid until then whatever the
  *         peer does: reading is off meanwhile, so evhttp meets no error that would end it.
@@ -19,12 +21,11 @@
 
 #include "base/err.h"
 #include "base/slice.h"
+#include "httpd/client.h"
 
 enum {
     SERVER_HEADERS_MAX_BYTES = 64 << 10,
-    SERVER_IDLE_S = 75, /* a kept-alive connection without a request */
-    SERVER_CONNECTIONS_MAX = 4096,
-    RECEIVE_GRACE_MS = 30000,
+    SERVER_HEADERS_MAX = 100, /* lines */
     RECEIVE_BYTES_PER_MS = 16,
 };
 
@@ -34,9 +35,14 @@ struct ssl_ctx_st;
 struct server_settings {
     const int *listen_fds; /* taken over: closed with the server, or when it stops accepting */
     size_t listen_count;
-    struct ssl_ctx_st *tls; /* for all of them; NULL = plain HTTP. Borrowed. */
+    struct ssl_ctx_st *tls; /* for those of TCP; NULL = plain HTTP. Borrowed. */
     uint64_t max_body_bytes;
-    uint32_t receive_grace_ms;                             /* RECEIVE_GRACE_MS; less in tests */
+    size_t connections_max;         /* the limit of open files may set a lower one */
+    size_t connections_per_address; /* an IPv6 /64 counts as one; 0 = no limit */
+    uint64_t requests_per_connection;
+    uint64_t idle_ms;              /* without a request, between two */
+    uint64_t patience_ms;          /* see above */
+    const struct proxies *proxies; /* whose connections are not counted by address. Borrowed. */
     void (*handle)(struct evhttp_request *req, void *arg); /* to be ended by server_answer() */
     void *arg;
 };
@@ -48,6 +54,9 @@ void server_close(struct server *s); /* NULL is fine */
 /* Sends the answer, whose headers are set already. body is emptied. The request is evhttp's again.
  */
 void server_answer(struct server *s, struct evhttp_request *req, int status, struct evbuffer *body);
+/* At the other end of the connection: an address, or CLIENT_UNIX; empty = gone. */
+struct slice server_peer(struct server *s, struct evhttp_request *req, struct arena *a);
+bool server_is_tls(struct server *s, struct evhttp_request *req);
 /* Has the client closed its side? */
 bool server_peer_is_gone(struct evhttp_request *req);
 

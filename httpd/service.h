@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "httpd/auth.h"
+#include "httpd/client.h"
 #include "httpd/inbox.h"
 #include "httpd/route.h"
 #include "httpd/server.h"
@@ -26,6 +27,7 @@ struct service {
     struct auth *auth;
     struct inbox *inbox;
     struct strangers *strangers;
+    struct proxies *proxies;
     unsigned refusals_waiting;
     struct event_turns *turns;
     struct buf record; /* reused for every record pushed */
@@ -40,6 +42,7 @@ struct exchange {
     struct arena arena;
     struct route route;
     struct slice query;
+    struct client client;
     const struct config_domain *domain;   /* of the path; the key opens it. NULL: it names none */
     const struct config_domain **domains; /* all that the key opens */
     size_t domain_count;

@@ -443,11 +443,9 @@ static bool take_tag(void *arg, const struct tag_seen *seen)
 static void put_tags_url(struct buf *to, const struct exchange *x, const struct tags_listing *l,
                          const char *name, const char *page, struct slice tag)
 {
-    const struct config *config = x->service->me->config;
     struct buf url = {0};
 
-    reply_base_url(&url, slice_str(config->public_url), config->httpd.tls_certificate[0] != '\0',
-                   exchange_header(x, "Host"));
+    exchange_base_url(x, &url);
     buf_printf(&url, "/%.*s/%.*s/tags?limit=%u", SLICE_ARGS(x->route.version),
                SLICE_ARGS(x->route.raw_domain), l->limit);
     if (l->prefix.len > 0) {

@@ -84,11 +84,9 @@ static void collect(struct store_txn *t, const struct exchange *x, struct listin
 static void put_url(struct buf *to, const struct exchange *x, const char *name,
                     const struct listing *l, const char *page, struct slice address)
 {
-    const struct config *config = x->service->me->config;
     struct buf url = {0};
 
-    reply_base_url(&url, slice_str(config->public_url), config->httpd.tls_certificate[0] != '\0',
-                   exchange_header(x, "Host"));
+    exchange_base_url(x, &url);
     buf_printf(&url, "/%.*s/%.*s/%.*s?", SLICE_ARGS(x->route.version),
                SLICE_ARGS(x->route.raw_domain), SLICE_ARGS(x->route.resource));
     if (page != NULL)

@@ -3,15 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,9 +21,6 @@
 #include "master/notify.h"
 
 enum {
-    BACKLOG = 1024,
-    BIND_PATIENCE_MS = 5000,
-    BIND_LOOK_MS = 20,
     LOCK_TRIES = 50, /* of 100 ms: a predecessor may still be leaving */
     RING_MARGIN_BYTES = 8 * 1024 * 1024,
     RING_UP_BYTES = 4 * 1024 * 1024,
@@ -59,51 +52,6 @@ static int lock_state_dir(struct master *m, struct err *err)
     return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
 }
 
-/* The children of a master that was killed leave within a moment: the last of them lets go of the
- * lock first and of the sockets then. */
-static int bind_and_listen(int fd, const struct addrinfo *at)
-{
-    const struct timespec pause = {.tv_nsec = BIND_LOOK_MS * 1000000L};
-    uint64_t until_ms = clock_mono_ms() + BIND_PATIENCE_MS;
-    bool bound = false;
-
-    while (true) {
-        bound = bound || bind(fd, at->ai_addr, at->ai_addrlen) == 0;
-        if (bound && listen(fd, BACKLOG) == 0)
-            return 0;
-        if (errno != EADDRINUSE || clock_mono_ms() >= until_ms)
-            return -1;
-        (void)nanosleep(&pause, NULL);
-    }
-}
-
-static int listen_on(const struct config_address *a, int *fd, struct err *err)
-{
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                                   .ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *found = NULL;
-    const int on = 1;
-
-    int rc = getaddrinfo(strcmp(a->host, "*") == 0 ? NULL : a->host, a->port, &hints, &found);
-    if (rc != 0)
-        return err_set(err, ERR_CONFIG, "listen %s:%s: %s", a->host, a->port, gai_strerror(rc));
-    *fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (*fd >= 0)
-        (void)setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    /* Accepted sockets inherit it. libevent writes a long answer in pieces, and the last one would
-     * wait for a delayed acknowledgement: 40 ms. */
-    if (*fd >= 0)
-        (void)setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (*fd < 0 || bind_and_listen(*fd, found) != 0) {
-        (void)err_sys(err, "listen %s:%s", a->host, a->port);
-        freeaddrinfo(found);
-        return -1;
-    }
-    freeaddrinfo(found);
-    return 0;
-}
-
 static int open_sockets(struct master *m, struct err *err)
 {
     const struct config *c = m->config;
@@ -111,12 +59,16 @@ static int open_sockets(struct master *m, struct err *err)
     if (c->listen_count > MASTER_LISTEN_MAX)
         return err_set(err, ERR_CONFIG, "listen: %d addresses at most", MASTER_LISTEN_MAX);
     for (size_t i = 0; i < c->listen_count; i++) {
-        if (listen_on(&c->listen[i], &m->listen_fds[i], err) != 0)
+        if (listener_open(&m->listeners[i], &c->listen[i], c->listen_mode, c->user, err) != 0)
             return -1;
+        m->listen_fds[i] = m->listeners[i].fd;
         m->listen_count++;
     }
-    if (c->sandbox.enabled && listen_on(&c->sandbox.listen, &m->sandbox_fd, err) != 0)
-        return -1;
+    if (c->sandbox.enabled) {
+        if (listener_open(&m->sandbox_listener, &c->sandbox.listen, 0, "", err) != 0)
+            return -1;
+        m->sandbox_fd = m->sandbox_listener.fd;
+    }
     return 0;
 }
 
@@ -236,9 +188,9 @@ static void master_close(struct master *m)
     started_close(m->started);
     gauges_destroy(m->gauges);
     for (size_t i = 0; i < m->listen_count; i++)
-        (void)close(m->listen_fds[i]);
+        listener_close(&m->listeners[i]);
     if (m->sandbox_fd >= 0)
-        (void)close(m->sandbox_fd);
+        listener_close(&m->sandbox_listener);
     if (m->signal_fd >= 0)
         (void)close(m->signal_fd);
     if (m->lock_fd >= 0)
@@ -274,9 +226,9 @@ int master_run(struct config *config)
     if (master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
         open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 &&
         open_signals(&m, &err) == 0) {
-        log_info("serving %s:%s%s, state in %s, SES in %s%s", config->listen[0].host,
-                 config->listen[0].port, config->listen_count > 1 ? " and more" : "",
-                 config->state_dir,
+        log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen[0].host,
+                 config_address_is_unix(&config->listen[0]) ? "" : ":", config->listen[0].port,
+                 config->listen_count > 1 ? " and more" : "", config->state_dir,
                  config->aws.region[0] != '\0' ? config->aws.region
                                                : "the region that comes with the credentials",
                  config->sandbox.enabled ? " (the sandbox: no mail leaves this machine)" : "");

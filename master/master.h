@@ -12,6 +12,7 @@
 
 #include <sys/types.h>
 
+#include "master/listen.h"
 #include "shm/child.h"
 
 enum { MASTER_PROCESSES_MAX = GAUGE_SLOTS_MAX, MASTER_LISTEN_MAX = 16 };
@@ -40,7 +41,8 @@ struct master {
     unsigned keeper_gauge;
     struct ssl_ctx_st *tls; /* what httpd children serve with; NULL = plain HTTP */
     int lock_fd, signal_fd;
-    int listen_fds[MASTER_LISTEN_MAX];
+    struct listener listeners[MASTER_LISTEN_MAX], sandbox_listener;
+    int listen_fds[MASTER_LISTEN_MAX]; /* theirs */
     size_t listen_count;
     int sandbox_fd; /* -1 = none */
     struct bell writer_bell;

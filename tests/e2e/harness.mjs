@@ -110,7 +110,7 @@ export class Sandbox {
 }
 
 export class Postern {
-  /** options: sandbox (a Sandbox of its own), conf (extra lines), sections ({sender: 'children = 1'}), scheme healthy (https), and env (variables beside this process's). */
+  /** options: listen (more addresses), sandbox (a Sandbox of its own), conf (extra lines), sections ({sender: 'children = 1'}), scheme healthy (https), and env (variables beside this process's). */
   static async start(options = {}) {
     const p = new Postern();
     p.dir = options.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), 'postern-test-'));
@@ -140,7 +140,7 @@ export class Postern {
     const domains = options.domains ?? { [domain]: [key] };
     fs.writeFileSync(
       p.confFile,
-      `listen = {"127.0.0.1:${p.port}"}
+      `listen = {"127.0.0.1:${p.port}"${(options.listen ?? []).map((at) => `, "${at}"`).join('')}}
 state_dir = "${path.join(p.dir, 'state')}"
 grace = "10s"
 ${options.conf ?? ''}

@@ -58,7 +58,9 @@ static void every_setting_is_read(void **unused)
 {
     struct buf m = {0};
     struct config *c = load(
-        "listen = {\"[::1]:80\", \"*:8080\"}\ngrace = \"5s\"\nlog { level = warn format = json }\n"
+        "listen = {\"[::1]:80\", \"*:8080\", \"unix:/run/a b\"}\n"
+        "listen_mode = \"0606\"\ntrusted_proxies = {\"10.0.0.0/8\", \"unix\"}\ngrace = \"5s\"\nlog "
+        "{ level = warn format = json }\n"
         "httpd { children = 4 max_body = \"1M\" }\n"
         "sender { max_rate = \"50%\" on_doubt = hold doubt_window = \"90s\" connections = 7 "
         "hold = \"5m\" }\n"
@@ -70,7 +72,11 @@ static void every_setting_is_read(void **unused)
     (void)unused;
     if (c == NULL)
         fail_msg("%s", buf_cstr(&m));
-    assert_int_equal(c->listen_count, 2);
+    assert_int_equal(c->listen_count, 3);
+    assert_true(config_address_is_unix(&c->listen[2]) && !config_address_is_unix(&c->listen[1]));
+    assert_string_equal(c->listen[2].host, "/run/a b");
+    assert_int_equal(c->listen_mode, 0606);
+    assert_int_equal(c->trusted_proxies.count, 2);
     assert_string_equal(c->listen[0].host, "::1");
     assert_string_equal(c->listen[1].host, "*");
     assert_int_equal(c->grace_ms, 5000);
@@ -126,6 +132,10 @@ static void each_mistake_is_named_with_its_line(void **unused)
         const char *text, *expected;
     } cases[] = {
         {"listen = {\"nowhere\"}\n" GOOD_REST, ":1: listen = \"nowhere\": expected host:port"},
+        {"listen = {\"unix:here\"}\n" GOOD_REST, "expected host:port, or unix:/path"},
+        {"listen_mode = \"660\"\n" GOOD_REST, ":1: listen_mode = \"660\": expected permissions"},
+        {"listen_mode = \"01777\"\n" GOOD_REST, "expected permissions in octal"},
+        {"trusted_proxies = {\"10.0.0.0/40\"}\n" GOOD_REST, "\"10.0.0.0/40\" is no address"},
         {"\ngrace = \"30\"\n" GOOD_REST, ":2: grace = \"30\": expected a time with its unit"},
         {"grace = \"1ms\"\n" GOOD_REST, ":1: grace = \"1ms\" is out of range"},
         {"httpd {\n children = 99\n}\n" GOOD_REST, ":2: httpd.children = \"99\" is out of range"},

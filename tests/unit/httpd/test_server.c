@@ -47,7 +47,10 @@ static void serve(int listener)
         .listen_fds = &listener,
         .listen_count = 1,
         .max_body_bytes = 1 << 20,
-        .receive_grace_ms = GRACE_MS,
+        .connections_max = 1000,
+        .requests_per_connection = 1000,
+        .idle_ms = 75000,
+        .patience_ms = GRACE_MS,
         .handle = handle,
         .arg = &server,
     };

@@ -1,0 +1,202 @@
+#include "master/listen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/mem.h"
+
+enum { BACKLOG = 1024, LOOK_MS = 20 };
+
+static void look_again_later(void)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
+
+    (void)nanosleep(&pause, NULL);
+}
+
+/* ---- TCP ---- */
+
+/* The children of a master that was killed leave within a moment: the last of them lets go of the
+ * lock first and of the sockets then. */
+static int bind_and_listen(int fd, const struct addrinfo *at)
+{
+    uint64_t until_ms = clock_mono_ms() + LISTENER_PATIENCE_MS;
+    bool bound = false;
+
+    while (true) {
+        bound = bound || bind(fd, at->ai_addr, at->ai_addrlen) == 0;
+        if (bound && listen(fd, BACKLOG) == 0)
+            return 0;
+        if (errno != EADDRINUSE || clock_mono_ms() >= until_ms)
+            return -1;
+        look_again_later();
+    }
+}
+
+static int tcp_open(struct listener *l, const struct config_address *a, struct err *err)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    const int on = 1;
+
+    int rc = getaddrinfo(strcmp(a->host, "*") == 0 ? NULL : a->host, a->port, &hints, &found);
+    if (rc != 0)
+        return err_set(err, ERR_CONFIG, "listen %s:%s: %s", a->host, a->port, gai_strerror(rc));
+    l->fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (l->fd >= 0)
+        (void)setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    /* Accepted sockets inherit it. libevent writes a long answer in pieces, and the last one would
+     * wait for a delayed acknowledgement: 40 ms. */
+    if (l->fd >= 0)
+        (void)setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    bool open = l->fd >= 0 && bind_and_listen(l->fd, found) == 0;
+    if (!open)
+        (void)err_sys(err, "listen %s:%s", a->host, a->port);
+    freeaddrinfo(found);
+    return open ? 0 : -1;
+}
+
+/* ---- Unix sockets ---- */
+
+static int lock_path(struct listener *l, struct err *err)
+{
+    uint64_t until_ms = clock_mono_ms() + LISTENER_PATIENCE_MS;
+    struct buf name = {0};
+
+    buf_printf(&name, "%s.lock", l->path);
+    l->lock_fd = open(buf_cstr(&name), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int failed = l->lock_fd < 0 ? err_sys(err, "listen unix:%s: %s", l->path, buf_cstr(&name)) : 0;
+    buf_fini(&name);
+    while (failed == 0 && flock(l->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        if (clock_mono_ms() >= until_ms)
+            return err_set(err, ERR_CONFIG, "listen unix:%s: another Postern serves it", l->path);
+        look_again_later();
+    }
+    return failed;
+}
+
+enum found { FOUND_NOTHING, FOUND_STALE, FOUND_ALIVE, FOUND_SOMETHING_ELSE };
+
+static enum found look_at(const struct sockaddr_un *at)
+{
+    struct stat st;
+
+    if (lstat(at->sun_path, &st) != 0)
+        return FOUND_NOTHING;
+    if (!S_ISSOCK(st.st_mode))
+        return FOUND_SOMETHING_ELSE;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)at, sizeof *at) != 0 &&
+                   errno == ECONNREFUSED;
+    if (fd >= 0)
+        (void)close(fd);
+    return refused ? FOUND_STALE : FOUND_ALIVE;
+}
+
+/* With the lock held: nobody else who asks for it takes the place that is made free here. */
+static int make_way(const struct sockaddr_un *at, struct err *err)
+{
+    uint64_t until_ms = clock_mono_ms() + LISTENER_PATIENCE_MS;
+
+    for (;; look_again_later()) {
+        switch (look_at(at)) {
+        case FOUND_NOTHING:
+            return 0;
+        case FOUND_STALE:
+            if (unlink(at->sun_path) != 0 && errno != ENOENT)
+                return err_sys(err, "listen unix:%s: the old socket cannot be removed",
+                               at->sun_path);
+            return 0;
+        case FOUND_ALIVE:
+            if (clock_mono_ms() >= until_ms)
+                return err_set(err, ERR_CONFIG, "listen unix:%s: another program serves it",
+                               at->sun_path);
+            break;
+        case FOUND_SOMETHING_ELSE:
+            return err_set(err, ERR_CONFIG,
+                           "listen unix:%s: there is something that is no socket: move it away",
+                           at->sun_path);
+        }
+    }
+}
+
+/* Made for its owner alone, and opened to others once it is theirs. */
+static int unix_bind(const struct listener *l, const struct sockaddr_un *at, unsigned mode,
+                     const char *user, struct err *err)
+{
+    const struct passwd *pw = NULL;
+    mode_t before = umask(0177);
+    bool bound = bind(l->fd, (const struct sockaddr *)at, sizeof *at) == 0;
+
+    (void)umask(before);
+    if (!bound)
+        return err_sys(err, "listen unix:%s", l->path);
+    if (user[0] != '\0' && geteuid() == 0)
+        pw = getpwnam(user);
+    if ((pw != NULL && lchown(l->path, pw->pw_uid, pw->pw_gid) != 0) ||
+        chmod(l->path, (mode_t)mode) != 0 || listen(l->fd, BACKLOG) != 0)
+        return err_sys(err, "listen unix:%s", l->path);
+    return 0;
+}
+
+static int unix_open(struct listener *l, unsigned mode, const char *user, struct err *err)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+
+    if (strlen(l->path) >= sizeof at.sun_path)
+        return err_set(err, ERR_CONFIG, "listen unix:%s: the path is too long", l->path);
+    memcpy(at.sun_path, l->path, strlen(l->path));
+    if (lock_path(l, err) != 0 || make_way(&at, err) != 0)
+        return -1;
+    l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (l->fd < 0)
+        return err_sys(err, "listen unix:%s", l->path);
+    return unix_bind(l, &at, mode, user, err);
+}
+
+/* ---- both ---- */
+
+static void let_go(struct listener *l)
+{
+    if (l->fd >= 0)
+        (void)close(l->fd);
+    if (l->lock_fd >= 0)
+        (void)close(l->lock_fd);
+    free(l->path);
+    *l = (struct listener){.fd = -1, .lock_fd = -1};
+}
+
+int listener_open(struct listener *l, const struct config_address *at, unsigned mode,
+                  const char *user, struct err *err)
+{
+    bool is_unix = config_address_is_unix(at);
+
+    *l = (struct listener){.fd = -1, .lock_fd = -1, .path = is_unix ? mem_strdup(at->host) : NULL};
+    if ((is_unix ? unix_open(l, mode, user, err) : tcp_open(l, at, err)) == 0)
+        return 0;
+    let_go(l);
+    return -1;
+}
+
+void listener_close(struct listener *l)
+{
+    if (l->path != NULL)
+        (void)unlink(l->path); /* before the lock is let go of: it is still ours */
+    let_go(l);
+}

@@ -1,0 +1,33 @@
+/*
+ * master/listen.h - the sockets that clients connect to.
+ *
+ * SHAPE   Bound once, by the master, before it gives up any right; children inherit them. A reload
+ *         changes none of them: what waits in their backlogs is served by the next children.
+ *         A Unix socket is a file, and a file is no proof of life: beside it lies PATH.lock, which
+ *         the master holds as long as it lives. Whoever holds it may take away a socket file that
+ *         nobody listens behind any more, and no one else may.
+ * CRASH   Of a killed master the kernel lets go of the lock; its children leave at once, and
+ *         listener_open() waits for them up to LISTENER_PATIENCE_MS. Its socket file stays and is
+ *         replaced.
+ * ERRORS  ERR_CONFIG or ERR_SYSTEM, with the address in words.
+ */
+#ifndef MASTER_LISTEN_H
+#define MASTER_LISTEN_H
+
+#include "base/config.h"
+#include "base/err.h"
+
+enum { LISTENER_PATIENCE_MS = 5000 };
+
+struct listener {
+    int fd;      /* listening, non-blocking, close-on-exec */
+    int lock_fd; /* of a Unix socket; else -1 */
+    char *path;  /* NULL = TCP */
+};
+
+/* mode, user: of a Unix socket's file; a user only counts for root, "" = nobody else. */
+int listener_open(struct listener *l, const struct config_address *at, unsigned mode,
+                  const char *user, struct err *err);
+void listener_close(struct listener *l); /* takes the file away, too */
+
+#endif
