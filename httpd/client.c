@@ -219,11 +219,9 @@ void client_find(const struct proxies *p, struct slice peer, bool https,
     };
     if (!proxies_trust(p, peer))
         return;
-    struct slice forwarded = all_of(headers, "Forwarded", a);
-    if (forwarded.len > 0)
-        read_forwarded(forwarded, a, &chain);
-    else
-        read_x_forwarded(headers, a, &chain);
+    read_x_forwarded(headers, a, &chain);
+    if (chain.count == 0)
+        read_forwarded(all_of(headers, "Forwarded", a), a, &chain);
     for (size_t i = chain.count; i > 0; i--) {
         const struct hop *hop = &chain.hops[i - 1];
         struct slice name = node_name(hop->from);

@@ -4,7 +4,8 @@
  * SHAPE   A proxy in trusted_proxies is believed what it says of whom it speaks for, and nobody
  *         else is. The chain is read from its near end: as long as a hop is trusted too, what stands
  *         before it was written by it and counts; the first that is not trusted is the client.
- *         Forwarded wins over X-Forwarded-*, which many proxies pass on as they got them.
+ *         X-Forwarded-* wins over Forwarded: hardly any proxy writes Forwarded unasked, and those
+ *         that do not pass on what the client wrote there.
  * MEMORY  Texts live in the arena, borrow from the headers, or are the arguments.
  * ERRORS  None: what cannot be read ends the chain there.
  * SOURCE  RFC 7239 §4, §5, §6.

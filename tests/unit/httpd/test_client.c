@@ -54,10 +54,16 @@ static const struct chain_case {
      true},
     {"10.0.0.1", {{"X-Forwarded-For", "203.0.113.1:4711"}}, "203.0.113.1", "own", false},
     {"10.0.0.1", {{"X-Forwarded-Host", "mail.example.com"}}, "10.0.0.1", "mail.example.com", false},
-    /* Forwarded: quotes, ports, any case; and it wins */
+    /* what the client itself wrote, behind a proxy that knows X-Forwarded-For only */
     {"10.0.0.1",
-     {{"Forwarded", "For=\"[2001:db8:cafe::17]:4711\";Proto=HTTPS; host=\"mail.example.com:8443\""},
-      {"X-Forwarded-For", "198.51.100.7"}},
+     {{"Forwarded", "for=198.51.100.9;host=evil;proto=https"}, {"X-Forwarded-For", "198.51.100.7"}},
+     "198.51.100.7",
+     "own",
+     false},
+    /* Forwarded: quotes, ports, any case */
+    {"10.0.0.1",
+     {{"Forwarded",
+       "For=\"[2001:db8:cafe::17]:4711\";Proto=HTTPS; host=\"mail.example.com:8443\""}},
      "2001:db8:cafe::17",
      "mail.example.com:8443",
      true},
