@@ -264,6 +264,17 @@ static void exchange_serve(struct exchange *x)
     reply_message(x, 404, SLICE("Not Found"));
 }
 
+/* evhttp takes "//a/b" for the path /b of a host a; in a request line it is a path.
+ * SOURCE RFC 9112 §3.2.1. */
+static struct slice path_of(const struct evhttp_request *req)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
+
+    if (uri == NULL || slice_starts(slice_str(evhttp_request_get_uri(req)), SLICE("//")))
+        return slice_none();
+    return slice_str(evhttp_uri_get_path(uri));
+}
+
 static void on_exchange(struct evhttp_request *req, void *arg)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
@@ -276,7 +287,7 @@ static void on_exchange(struct evhttp_request *req, void *arg)
     client_find(s->proxies, server_peer(s->server, req, &x->arena), server_is_tls(s->server, req),
                 evhttp_request_get_input_headers(req), &x->arena, &x->client);
     x->query = slice_str(uri == NULL ? NULL : evhttp_uri_get_query(uri));
-    route_parse(slice_str(uri == NULL ? NULL : evhttp_uri_get_path(uri)), &x->arena, &x->route);
+    route_parse(path_of(req), &x->arena, &x->route);
     atomic_fetch_add_explicit(&s->me->gauges->slots[s->me->gauge].done, 1, memory_order_relaxed);
     exchange_serve(x);
 }

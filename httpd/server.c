@@ -64,6 +64,7 @@ struct connection {
     bool has_peer;               /* it has been asked for, and is counted */
     bool fresh;                  /* no request has come yet: its first one may be on its way */
     bool is_unix, cut;
+    bool refused; /* the last answer is one of evhttp's error pages */
 };
 
 /* evhttp says nothing of the listener that a connection came by, so each kind has an evhttp. */
@@ -238,6 +239,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
     int status = own_page_status(output);
     if (status != 0) {
         connection_phase(c, PHASE_ANSWERING, PAGE_MAX);
+        c->refused = true;
         evbuffer_drain(output, evbuffer_get_length(output));
     }
     evbuffer_freeze(output, 1);
@@ -605,6 +607,12 @@ bool server_peer_is_gone(struct evhttp_request *req)
     return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
 }
 
+/* evhttp keeps a connection after it has refused a CONNECT. */
+static bool is_left_open(const struct connection *c)
+{
+    return c->refused && evbuffer_get_length(bufferevent_get_output(c->bev)) == 0;
+}
+
 static bool is_too_slow(const struct connection *c, uint64_t now_mono_ms)
 {
     switch (c->phase) {
@@ -637,6 +645,8 @@ void server_tick(struct server *s)
             if (!c->cut && is_too_slow(c, now)) {
                 log_info("a client was too slow: cut off after %llu bytes",
                          (unsigned long long)c->bytes);
+                connection_cut(c);
+            } else if (!c->cut && is_left_open(c)) {
                 connection_cut(c);
             } else if (s->leaving && c->fresh && !is_awaited(c, now)) {
                 connection_cut(c); /* its first request never came */
