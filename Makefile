@@ -120,7 +120,7 @@ $(B)/tests/bench/%: tests/bench/%.c $(call archives,$(FUZZ_FOLDERS))
 
 # ---- what people type ----
 # Set-up comes first and in a make of its own: the flags above ask pkg-config, which must be there.
-.PHONY: run test bench lint clean setup-build setup-test
+.PHONY: run test test-ghost bench lint clean setup-build setup-test
 setup-build:
 	@scripts/setup.sh build
 setup-test:
@@ -132,6 +132,10 @@ run: setup-build
 
 test: setup-build setup-test
 	@scripts/test.sh
+
+# A real Ghost, installed under ~/.cache/postern at the first time: about twelve minutes, not part of test.
+test-ghost: setup-build
+	@scripts/ghost.sh
 
 bench: setup-build setup-test
 	@$(MAKE) --no-print-directory build/postern

@@ -5,12 +5,14 @@
 #   scripts/setup.sh build     what it takes to build and run Postern
 #   scripts/setup.sh test      also what the tests take (cmocka, clang, Node.js and the packages of
 #                              tests/package.json)
+#   scripts/setup.sh ghost     also what it takes to build Ghost's SQLite (scripts/ghost.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build_packages=(gcc make pkg-config curl libevent-dev libssl-dev libcurl4-openssl-dev liblmdb-dev
   libmsgpack-dev libcjson-dev libconfuse-dev libgmime-3.0-dev zlib1g-dev libsystemd-dev)
 test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl)
+ghost_packages=(g++ python3)
 
 as_root() {
   if ((EUID == 0)); then
@@ -80,8 +82,13 @@ test)
   install_node
   install_modules
   ;;
+ghost)
+  install_missing "${build_packages[@]}" "${ghost_packages[@]}"
+  install_node
+  install_modules
+  ;;
 *)
-  echo "usage: scripts/setup.sh build|test" >&2
+  echo "usage: scripts/setup.sh build|test|ghost" >&2
   exit 2
   ;;
 esac

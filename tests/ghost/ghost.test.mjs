@@ -1,10 +1,10 @@
 // A real Ghost sends a real newsletter through Postern, and its own database shows what came of it.
 //
-// GHOST_DIR   an installed Ghost 6 (`npm pack ghost`, unpacked, `npm install --omit=dev`, SQLite built)
+// GHOST_DIR   an installed Ghost 6: scripts/ghost.sh (`make test-ghost`) makes one and runs this
 // GHOST_NODE  the node that runs it (default: the one that runs this test)
 // MEMBERS     default 2500
 //
-// It takes about eight minutes: Ghost reads analytics every five.
+// It takes about twelve minutes: Ghost reads analytics every five.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
