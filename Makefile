@@ -171,7 +171,7 @@ install: build/postern man
 	install -D -m 644 build/man/proxy.conf.5 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
 	install -D -m 755 build/postern $(DESTDIR)$(BINDIR)/postern
 	install -d -m 755 $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
-	install -m 644 README.md docs/*.md proxy.conf $(DESTDIR)$(DOCDIR)
+	install -m 644 README.md docs/*.md docs/openapi.yaml proxy.conf $(DESTDIR)$(DOCDIR)
 	sed -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@CONFDIR@|$(CONFDIR)|g' -e 's|@DOCDIR@|$(DOCDIR)|g' \
 	  packaging/postern.service.in >$(DESTDIR)$(UNITDIR)/postern.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/postern.service
