@@ -28,7 +28,8 @@ sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue
 keeper_SRC := keeper
 cli_SRC := backup batches check cli deadletters domains events key options page request status
-sandbox_SRC := cloud_events cloud_publish cloud_ses cloud_sign cloud_sns cloud_sqs sandbox
+sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
+               cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := listen main master notify supervise
 
 FOLDERS := base shm mail aws store httpd sender poller keeper cli sandbox master

@@ -2,13 +2,21 @@
  * sandbox/cloud.h - what the parts of the sandbox share: the process, its options, and who calls
  * whom.
  *
- * SHAPE   sandbox.c       the process: options, the HTTP server, routing, the control endpoint
- *         cloud_sign.c    checks Signature Version 4 (its own code: aws/sign.c must not check
- * itself) cloud_sqs.c     queues: AWS JSON 1.0 cloud_sns.c     topics and subscriptions: Query and
- * XML; hands notifications to queues cloud_ses.c     SES v2: accepts mail, keeps it, counts it
- *         cloud_publish.c the same events to another SNS endpoint
- *         cloud_events.c  what becomes of a mail: delivery, bounce, complaint, open, click, each at
- * its time ENDS    One process, one thread, in memory only: nothing here outlives the process.
+ * SHAPE   sandbox.c           the process: options, the HTTP server, routing, the control endpoint
+ *         cloud_sign.c        checks Signature Version 4 (its own code: aws/sign.c must not check
+ *                             itself)
+ *         cloud_policy.c      reads policies, of queues, topics and users
+ *         cloud_iam.c         users, keys, STS, and who may do what
+ *         cloud_query.c       the Query protocol, for IAM, STS and SNS
+ *         cloud_sqs.c         queues: AWS JSON 1.0
+ *         cloud_sns.c         topics and subscriptions; hands notifications to queues
+ *         cloud_ses.c         SES v2: accepts mail, keeps it, counts it
+ *         cloud_sets.c        its configuration sets: which event goes to which topic
+ *         cloud_identities.c  its identities: in whose name mail may go out
+ *         cloud_events.c      what becomes of a mail: delivery, bounce, complaint, open, click,
+ *                             each at its time
+ *         cloud_publish.c     the same events to another SNS endpoint
+ * ENDS    One process, one thread, in memory only: nothing here outlives the process.
  * MEMORY  Each part owns a struct that cloud_open() makes and cloud_close() frees.
  */
 #ifndef SANDBOX_CLOUD_H
@@ -38,13 +46,27 @@ struct cloud_options {
     unsigned event_repeat_rate;        /* events published twice */
     unsigned garbage_event_rate;       /* a message that is no event, beside an event */
     bool verify_body;                  /* hash bodies when checking signatures */
+    bool any_sender;        /* mail goes out in the name of domains that are no identity, too */
+    bool production_access; /* false: SES's own sandbox, to verified addresses only */
+    bool sending_enabled;   /* of the account */
+    unsigned enforcement;   /* 0 HEALTHY, 1 PROBATION, 2 SHUTDOWN */
+    uint64_t sent_before;   /* counted as sent in the last 24 hours, beside what was */
+    uint64_t queue_deleted_wait_s; /* until a deleted queue's name may be used again */
+    double clock_offset_s;         /* how far ahead the service's clock is */
     bool local_parts; /* bounce…@, complaint…@, softbounce…@, noopen…@ behave so on any domain */
     uint64_t seed;
 };
 
+enum { CLOUD_WORDS_BYTES = 600 }; /* room for a refusal's words */
+
 struct cloud_sqs;
 struct cloud_sns;
 struct cloud_ses;
+struct cloud_sets;
+struct cloud_identities;
+struct cloud_iam;
+struct cloud_user;
+struct cloud_query;
 struct cloud_events;
 struct cloud_publisher;
 
@@ -57,6 +79,9 @@ struct cloud {
     struct cloud_sqs *sqs;
     struct cloud_sns *sns;
     struct cloud_ses *ses;
+    struct cloud_sets *sets;
+    struct cloud_identities *identities;
+    struct cloud_iam *iam;
     struct cloud_events *events;
     char *publish_to,
         *publish_topic; /* another SNS endpoint that gets every event too; NULL = none */
@@ -69,11 +94,28 @@ struct cloud_request {
     struct evhttp_request *http;
     const char *method; /* "POST" */
     struct slice path, query, body;
+    const struct cloud_user *caller; /* whose key signed it; NULL = the sandbox's own */
 };
 
-/* cloud_sign.c. True: signed by our key. False: *status, *code and *message say what AWS would. */
-bool cloud_signature_is_good(const struct cloud_request *r, int *status, const char **code,
+/* cloud_sign.c. True: signed by a key we know; r->caller is filled. False: *status, *code and
+ * *message say what AWS would. */
+bool cloud_signature_is_good(struct cloud_request *r, int *status, const char **code,
                              char message[256]);
+
+/* cloud_iam.c. */
+struct cloud_iam *cloud_iam_create(struct cloud *c);
+void cloud_iam_destroy(struct cloud_iam *iam);
+void cloud_iam_handle(struct cloud_query *q);
+void cloud_sts_handle(struct cloud_query *q);
+/* False: no such key. *user = NULL: the sandbox's own. */
+bool cloud_iam_key(const struct cloud *c, struct slice id, const char **secret,
+                   const struct cloud_user **user);
+/* May r's caller do action ("sqs:SendMessage") to the resource (an ARN or "*")? from_address: of a
+ * mail to be sent, else empty. False: words say so in AWS's. */
+bool cloud_may(const struct cloud_request *r, const char *action, struct slice resource,
+               struct slice from_address, char words[CLOUD_WORDS_BYTES]);
+/* Actions, with wildcards, that are refused whoever asks; replaces those set before. */
+void cloud_iam_deny(struct cloud_iam *iam, const cJSON *actions);
 
 /* cloud_sqs.c. Every request with X-Amz-Target: AmazonSQS.… comes here, its signature checked. */
 struct cloud_sqs *cloud_sqs_create(struct cloud *c);
@@ -81,24 +123,26 @@ void cloud_sqs_destroy(struct cloud_sqs *s);
 void cloud_sqs_handle(struct cloud_request *r, struct slice operation);
 void cloud_sqs_error(struct evhttp_request *http, int status, const char *code,
                      const char *message);
-/* By name or ARN; made if absent. Used by SNS and for the default plumbing. */
-bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn,
-                   struct slice body); /* false: no such queue */
-void cloud_sqs_make(struct cloud_sqs *s, const char *name);
+/* From a topic. False: no such queue, or its policy does not let that topic send. */
+bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn, struct slice topic_arn,
+                   struct slice body);
+/* A queue to which that topic may send. */
+void cloud_sqs_make(struct cloud_sqs *s, const char *name, const char *topic);
 void cloud_sqs_stats(
     struct cloud_sqs *s,
     struct buf *json); /* appends {"name":{"visible":n,"in_flight":n,"deleted":n}} */
 
-/* cloud_sns.c. Form-encoded POST / with Action=…, its signature checked. */
+/* cloud_sns.c. Query calls, their signatures checked. */
 struct cloud_sns *cloud_sns_create(struct cloud *c);
 void cloud_sns_destroy(struct cloud_sns *s);
-void cloud_sns_handle(struct cloud_request *r);
-void cloud_sns_error(struct evhttp_request *http, int status, const char *code,
-                     const char *message);
+void cloud_sns_handle(struct cloud_query *q);
 void cloud_sns_make(struct cloud_sns *s, const char *topic, const char *queue, bool raw);
-/* Wraps (unless raw) and puts into every subscribed queue. subject may be NULL. */
-bool cloud_sns_publish(struct cloud_sns *s, struct slice topic_arn, struct slice message,
-                       const char *subject);
+/* Wraps (unless raw) and puts into every subscribed queue. service: "ses.amazonaws.com", on behalf
+ * of the source with that ARN; NULL: a caller whose permission has been checked. subject may be
+ * NULL. False: no such topic, or its policy does not let the service publish. */
+bool cloud_sns_publish(struct cloud_sns *s, struct slice topic_arn, const char *service,
+                       struct slice source_arn, struct slice message, const char *subject);
+void cloud_sns_stats(const struct cloud_sns *s, struct buf *json);
 
 /* cloud_ses.c. Paths /v2/email/…, signature checked. */
 struct cloud_ses *cloud_ses_create(struct cloud *c);
@@ -106,12 +150,7 @@ void cloud_ses_destroy(struct cloud_ses *s);
 void cloud_ses_handle(struct cloud_request *r);
 void cloud_ses_error(struct evhttp_request *http, int status, const char *code,
                      const char *message);
-void cloud_ses_make_set(struct cloud_ses *s, const char *set,
-                        const char *topic_arn); /* all event types */
-/* The topics that an event of this type and configuration set goes to. */
-typedef void cloud_topic_visitor(void *arg, struct slice topic_arn);
-void cloud_ses_topics(struct cloud_ses *s, struct slice set, const char *event_type,
-                      cloud_topic_visitor *visit, void *arg);
+void cloud_ses_answer(struct evhttp_request *http, struct slice json); /* 200 */
 void cloud_ses_suppress(struct cloud_ses *s, struct slice address,
                         const char *reason); /* BOUNCE, COMPLAINT */
 /* NULL = not on the account's list, else the reason. */
@@ -121,6 +160,30 @@ void cloud_ses_messages(struct cloud_ses *s, struct slice query, struct buf *jso
 void cloud_ses_recipients(struct cloud_ses *s,
                           struct buf *text); /* email-id or batch \t address \t count \n */
 void cloud_ses_reset(struct cloud_ses *s);
+
+/* cloud_sets.c. */
+enum cloud_set_state { CLOUD_SET_ABSENT, CLOUD_SET_PAUSED, CLOUD_SET_SENDS };
+struct cloud_sets *cloud_sets_create(struct cloud *c);
+void cloud_sets_destroy(struct cloud_sets *s);
+void cloud_sets_handle(struct cloud_request *r, const char *name, const char *what,
+                       const char *destination); /* path labels, decoded; "" = none */
+void cloud_sets_make(struct cloud_sets *s, const char *name,
+                     const char *topic_arn); /* all event types */
+enum cloud_set_state cloud_sets_state(struct cloud_sets *s, struct slice name);
+/* To every topic that an event of this type and configuration set goes to. */
+void cloud_sets_publish(struct cloud_sets *s, struct slice name, const char *event_type,
+                        struct slice message, const char *subject);
+
+/* cloud_identities.c. */
+struct cloud_identities *cloud_identities_create(struct cloud *c);
+void cloud_identities_destroy(struct cloud_identities *s);
+void cloud_identities_handle(struct cloud_request *r, const char *name, const char *what);
+/* False: *code and words say why mail from this address to these may not go out. */
+bool cloud_identities_allow(struct cloud_identities *s, struct slice from,
+                            const struct slice *recipients, size_t count, const char **code,
+                            char words[CLOUD_WORDS_BYTES]);
+/* {"identity", "verification"?, "dkim"?, "mail_from"?: "PENDING"|"SUCCESS"|…}; made if absent. */
+bool cloud_identities_settle(struct cloud_identities *s, const cJSON *in);
 
 /* cloud_events.c. A mail accepted by SES; everything is copied. */
 struct cloud_mail {

@@ -238,19 +238,6 @@ static void put_part(struct buf *to, const struct step *s, uint64_t random)
 
 /* -------- publishing -------- */
 
-struct publication {
-    struct cloud_events *e;
-    struct slice message;
-    const char *subject;
-};
-
-static void to_topic(void *arg, struct slice topic)
-{
-    struct publication *p = arg;
-
-    (void)cloud_sns_publish(p->e->cloud->sns, topic, p->message, p->subject);
-}
-
 static uint64_t next_random(struct cloud_events *e)
 {
     e->random = e->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
@@ -274,19 +261,19 @@ static void publish(struct cloud_events *e, const struct step *s)
     put_part(&json, s, next_random(e));
     buf_add_str(&json, "}\n");
 
-    struct publication p = {
-        .e = e, .message = buf_slice(&json), .subject = "Amazon SES Email Event Notification"};
-    cloud_ses_topics(e->cloud->ses, set, name, to_topic, &p);
+    const struct slice message = buf_slice(&json);
+    static const char subject[] = "Amazon SES Email Event Notification";
+    struct cloud *c = e->cloud;
+    cloud_sets_publish(c->sets, set, name, message, subject);
     e->published[s->kind]++;
-    if (chance(e, e->cloud->options.event_repeat_rate)) {
-        cloud_ses_topics(e->cloud->ses, set, name, to_topic, &p);
+    if (chance(e, c->options.event_repeat_rate)) {
+        cloud_sets_publish(c->sets, set, name, message, subject);
         e->repeated++;
     }
-    if (e->cloud->publish_to != NULL)
-        cloud_publish(e->cloud, p.message, p.subject);
-    if (chance(e, e->cloud->options.garbage_event_rate)) {
-        p.message = SLICE("{\"this\": \"is no SES event");
-        cloud_ses_topics(e->cloud->ses, set, name, to_topic, &p);
+    if (c->publish_to != NULL)
+        cloud_publish(c, message, subject);
+    if (chance(e, c->options.garbage_event_rate)) {
+        cloud_sets_publish(c->sets, set, name, SLICE("{\"this\": \"is no SES event"), subject);
         e->garbage++;
     }
     buf_fini(&json);

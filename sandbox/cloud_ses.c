@@ -39,12 +39,6 @@ struct kept {
     uint64_t accepted_ms;
 };
 
-struct config_set {
-    struct config_set *next;
-    char *name, *topic_arn; /* NULL = no destination */
-    cJSON *destinations;    /* as created */
-};
-
 struct suppressed {
     struct suppressed *next;
     char *address;
@@ -58,7 +52,6 @@ struct cloud_ses {
     uint64_t calls, recipients, distinct, duplicates, throttled, refused, lost;
     struct kept kept[KEPT_MESSAGES];
     uint64_t kept_count;
-    struct config_set *sets;
     struct suppressed *suppressed;
     double tokens;
     uint64_t tokens_at_ns, sent_24h, random;
@@ -86,6 +79,11 @@ static void answer(struct evhttp_request *http, int status, struct slice json)
                             "application/json");
     (void)evbuffer_add(evhttp_request_get_output_buffer(http), json.ptr, json.len);
     evhttp_send_reply(http, status, status == 200 ? "OK" : "Error", NULL);
+}
+
+void cloud_ses_answer(struct evhttp_request *http, struct slice json)
+{
+    answer(http, 200, json);
 }
 
 void cloud_ses_error(struct evhttp_request *http, int status, const char *code, const char *message)
@@ -215,7 +213,7 @@ struct sending {
     bool opens, clicks;
     int status;
     const char *code;
-    char words[256];
+    char words[CLOUD_WORDS_BYTES];
 };
 
 static bool refuse(struct sending *m, int status, const char *code, const char *words)
@@ -315,12 +313,58 @@ static bool read_headers(struct sending *m, const cJSON *headers)
     return true;
 }
 
-static struct config_set *set_find(struct cloud_ses *s, struct slice name)
+/* SES checks the action that the content asks for, on the sender's identity and on the set. */
+static bool may_send(struct sending *m)
 {
-    for (struct config_set *c = s->sets; c != NULL; c = c->next)
-        if (slice_eq(slice_str(c->name), name))
-            return c;
-    return NULL;
+    const struct cloud *c = m->s->cloud;
+    const cJSON *content = json_get(m->root, "Content");
+    const char *action = json_get(m->root, "BulkEmailEntries") != NULL
+                             ? "ses:SendBulkTemplatedEmail"
+                         : json_get(content, "Raw") != NULL      ? "ses:SendRawEmail"
+                         : json_get(content, "Template") != NULL ? "ses:SendTemplatedEmail"
+                                                                 : "ses:SendEmail";
+    struct slice from = bare(m->source);
+    size_t at = slice_rfind_byte(from, '@');
+    struct buf arn = {0};
+    bool may;
+
+    buf_printf(&arn, "arn:aws:ses:%s:%s:identity/%.*s", c->region, c->account,
+               SLICE_ARGS(slice_from(from, at == SIZE_MAX ? 0 : at + 1)));
+    may = cloud_may(m->r, action, buf_slice(&arn), from, m->words);
+    if (may && m->set.len > 0) {
+        buf_reset(&arn);
+        buf_printf(&arn, "arn:aws:ses:%s:%s:configuration-set/%.*s", c->region, c->account,
+                   SLICE_ARGS(m->set));
+        may = cloud_may(m->r, action, buf_slice(&arn), from, m->words);
+    }
+    buf_fini(&arn);
+    if (!may) {
+        m->status = 403;
+        m->code = "AccessDeniedException";
+    }
+    return may;
+}
+
+static bool account_sends(struct sending *m)
+{
+    const struct cloud_options *o = &m->s->cloud->options;
+
+    if (o->enforcement == 2)
+        return refuse(m, 400, "AccountSuspendedException",
+                      "The account's permission to send has been revoked.");
+    if (!o->sending_enabled)
+        return refuse(m, 400, "SendingPausedException", "Sending is paused for this account.");
+    return true;
+}
+
+/* Of the mail whose recipients have been read. */
+static bool identities_allow(struct sending *m)
+{
+    if (cloud_identities_allow(m->s->cloud->identities, bare(m->source), m->recipients,
+                               m->recipient_count, &m->code, m->words))
+        return true;
+    m->status = 400;
+    return false;
 }
 
 static bool read_common(struct sending *m)
@@ -333,9 +377,16 @@ static bool read_common(struct sending *m)
     m->source = json_get_text(m->root, "FromEmailAddress");
     m->opens = !slice_eq(opens, SLICE("DISABLED"));
     m->clicks = !slice_eq(clicks, SLICE("DISABLED"));
-    if (m->set.len > 0 && set_find(m->s, m->set) == NULL)
+    switch (m->set.len > 0 ? cloud_sets_state(m->s->cloud->sets, m->set) : CLOUD_SET_SENDS) {
+    case CLOUD_SET_ABSENT:
         return refuse(m, 404, "NotFoundException", "Configuration set does not exist.");
-    return true;
+    case CLOUD_SET_PAUSED:
+        return refuse(m, 400, "SendingPausedException",
+                      "Sending is paused for this configuration set.");
+    case CLOUD_SET_SENDS:
+        break;
+    }
+    return may_send(m) && account_sends(m);
 }
 
 static bool read_send(struct sending *m)
@@ -365,7 +416,8 @@ static bool read_send(struct sending *m)
     put_header(&m->headers, SLICE("From"), m->source);
     put_header(&m->headers, SLICE("To"), m->recipients[0]);
     put_header(&m->headers, SLICE("Subject"), m->subject);
-    return read_headers(m, json_get(simple != NULL ? simple : template, "Headers"));
+    return read_headers(m, json_get(simple != NULL ? simple : template, "Headers")) &&
+           identities_allow(m);
 }
 
 /* -------- accepting -------- */
@@ -437,6 +489,11 @@ static void accept_mail(struct sending *m, char message_id[64])
     cloud_events_mail(s->cloud->events, &mail);
 }
 
+static uint64_t sent_24h(const struct cloud_ses *s)
+{
+    return s->sent_24h + s->cloud->options.sent_before;
+}
+
 static void send_one(struct sending *m, struct buf *out)
 {
     char message_id[64];
@@ -449,12 +506,21 @@ static void send_one(struct sending *m, struct buf *out)
         return;
     }
     if (m->s->cloud->options.max_24h_send >= 0 &&
-        (double)m->s->sent_24h >= m->s->cloud->options.max_24h_send) {
+        (double)sent_24h(m->s) >= m->s->cloud->options.max_24h_send) {
         (void)refuse(m, 400, "LimitExceededException", "Daily message quota exceeded.");
         return;
     }
     accept_mail(m, message_id);
     buf_printf(out, "{\"MessageId\":\"%s\"}", message_id);
+}
+
+static void put_failed(struct sending *m, struct buf *out, const char *status)
+{
+    buf_add_byte(out, '{');
+    json_put_str(out, "Status", slice_str(status));
+    json_put_str(out, "Error", slice_str(m->words));
+    buf_add_byte(out, '}');
+    m->code = NULL;
 }
 
 static void send_bulk(struct sending *m, struct buf *out)
@@ -485,10 +551,13 @@ static void send_bulk(struct sending *m, struct buf *out)
         if (!read_destination(m, json_get(e, "Destination")) ||
             !read_tags(m, json_get(e, "ReplacementTags")) ||
             !read_headers(m, json_get(e, "ReplacementHeaders"))) {
-            buf_add_str(out, "{\"Status\":\"INVALID_PARAMETER\"");
-            json_put_str(out, "Error", slice_str(m->words));
-            buf_add_byte(out, '}');
-            m->code = NULL;
+            put_failed(m, out, "INVALID_PARAMETER");
+            continue;
+        }
+        if (!identities_allow(m)) {
+            put_failed(m, out,
+                       strcmp(m->code, "MessageRejected") == 0 ? "MESSAGE_REJECTED"
+                                                               : "MAIL_FROM_DOMAIN_NOT_VERIFIED");
             continue;
         }
         accept_mail(m, message_id);
@@ -611,19 +680,22 @@ static void handle_send(struct cloud_request *r, bool bulk)
     arena_fini(&m.arena);
 }
 
-/* -------- account, suppression list, sets, identities -------- */
+/* -------- account, suppression list -------- */
 
 static void handle_account(struct cloud_request *r)
 {
+    static const char *const enforcements[] = {"HEALTHY", "PROBATION", "SHUTDOWN"};
+    const struct cloud_options *o = &r->cloud->options;
     struct buf json = {0};
 
     buf_printf(&json,
-               "{\"DedicatedIpAutoWarmupEnabled\":false,\"EnforcementStatus\":\"HEALTHY\","
-               "\"ProductionAccessEnabled\":true,\"SendQuota\":{\"Max24HourSend\":%.1f,"
-               "\"MaxSendRate\":%.1f,\"SentLast24Hours\":%llu.0},\"SendingEnabled\":true,"
+               "{\"DedicatedIpAutoWarmupEnabled\":false,\"EnforcementStatus\":\"%s\","
+               "\"ProductionAccessEnabled\":%s,\"SendQuota\":{\"Max24HourSend\":%.1f,"
+               "\"MaxSendRate\":%.1f,\"SentLast24Hours\":%llu.0},\"SendingEnabled\":%s,"
                "\"SuppressionAttributes\":{\"SuppressedReasons\":[\"BOUNCE\",\"COMPLAINT\"]}}",
-               r->cloud->options.max_24h_send, r->cloud->options.max_send_rate,
-               (unsigned long long)r->cloud->ses->sent_24h);
+               enforcements[o->enforcement % 3], o->production_access ? "true" : "false",
+               o->max_24h_send, o->max_send_rate, (unsigned long long)sent_24h(r->cloud->ses),
+               o->sending_enabled && o->enforcement != 2 ? "true" : "false");
     answer(r->http, 200, buf_slice(&json));
     buf_fini(&json);
 }
@@ -666,12 +738,12 @@ static void put_suppressed(struct buf *json, const struct suppressed *u)
                (unsigned)(u->since_ms % 1000));
 }
 
-static void handle_suppression(struct cloud_request *r, struct slice label)
+static void handle_suppression(struct cloud_request *r, struct slice address)
 {
     struct cloud_ses *s = r->cloud->ses;
-    struct buf json = {0}, address = {0};
+    struct buf json = {0};
 
-    if (label.len == 0 && strcmp(r->method, "PUT") == 0) {
+    if (address.len == 0 && strcmp(r->method, "PUT") == 0) {
         cJSON *tree = json_parse(r->body);
         struct slice given = json_get_text(tree, "EmailAddress");
         if (is_address(given)) {
@@ -684,7 +756,7 @@ static void handle_suppression(struct cloud_request *r, struct slice label)
             cloud_ses_error(r->http, 400, "BadRequestException", "EmailAddress is not valid.");
         }
         json_free(tree);
-    } else if (label.len == 0) {
+    } else if (address.len == 0) {
         buf_add_str(&json, "{\"SuppressedDestinationSummaries\":[");
         for (const struct suppressed *u = s->suppressed; u != NULL; u = u->next) {
             if (json.ptr[json.len - 1] == '}')
@@ -694,8 +766,7 @@ static void handle_suppression(struct cloud_request *r, struct slice label)
         buf_add_str(&json, "]}");
         answer(r->http, 200, buf_slice(&json));
     } else {
-        (void)text_percent_decode(&address, label, false);
-        struct suppressed **at = suppressed_at(s, buf_slice(&address)), *found = *at;
+        struct suppressed **at = suppressed_at(s, address), *found = *at;
         if (found == NULL) {
             cloud_ses_error(r->http, 404, "NotFoundException",
                             "Email address does not exist on your suppression list.");
@@ -712,145 +783,133 @@ static void handle_suppression(struct cloud_request *r, struct slice label)
         }
     }
     buf_fini(&json);
-    buf_fini(&address);
 }
 
-static struct config_set *set_make(struct cloud_ses *s, struct slice name)
+/* -------- which call it is -------- */
+
+/* A path label behind "/v2/email/" may be any; what a call may do is asked of its action. */
+enum about { SENDING, BULK_SENDING, ACCOUNT, SUPPRESSION, SETS, IDENTITIES };
+
+static const struct {
+    const char *method, *path, *action; /* '*' stands for one label; action NULL: asked later */
+    enum about about;
+} routes[] = {
+    {"POST", "outbound-emails", NULL, SENDING},
+    {"POST", "outbound-bulk-emails", NULL, BULK_SENDING},
+    {"GET", "account", "ses:GetAccount", ACCOUNT},
+    {"GET", "suppression/addresses", "ses:ListSuppressedDestinations", SUPPRESSION},
+    {"PUT", "suppression/addresses", "ses:PutSuppressedDestination", SUPPRESSION},
+    {"GET", "suppression/addresses/*", "ses:GetSuppressedDestination", SUPPRESSION},
+    {"DELETE", "suppression/addresses/*", "ses:DeleteSuppressedDestination", SUPPRESSION},
+    {"GET", "configuration-sets", "ses:ListConfigurationSets", SETS},
+    {"POST", "configuration-sets", "ses:CreateConfigurationSet", SETS},
+    {"GET", "configuration-sets/*", "ses:GetConfigurationSet", SETS},
+    {"DELETE", "configuration-sets/*", "ses:DeleteConfigurationSet", SETS},
+    {"PUT", "configuration-sets/*/sending", "ses:PutConfigurationSetSendingOptions", SETS},
+    {"PUT", "configuration-sets/*/delivery-options", "ses:PutConfigurationSetDeliveryOptions",
+     SETS},
+    {"PUT", "configuration-sets/*/reputation-options", "ses:PutConfigurationSetReputationOptions",
+     SETS},
+    {"PUT", "configuration-sets/*/suppression-options", "ses:PutConfigurationSetSuppressionOptions",
+     SETS},
+    {"PUT", "configuration-sets/*/tracking-options", "ses:PutConfigurationSetTrackingOptions",
+     SETS},
+    {"PUT", "configuration-sets/*/vdm-options", "ses:PutConfigurationSetVdmOptions", SETS},
+    {"GET", "configuration-sets/*/event-destinations", "ses:GetConfigurationSetEventDestinations",
+     SETS},
+    {"POST", "configuration-sets/*/event-destinations",
+     "ses:CreateConfigurationSetEventDestination", SETS},
+    {"PUT", "configuration-sets/*/event-destinations/*",
+     "ses:UpdateConfigurationSetEventDestination", SETS},
+    {"DELETE", "configuration-sets/*/event-destinations/*",
+     "ses:DeleteConfigurationSetEventDestination", SETS},
+    {"GET", "identities", "ses:ListEmailIdentities", IDENTITIES},
+    {"POST", "identities", "ses:CreateEmailIdentity", IDENTITIES},
+    {"GET", "identities/*", "ses:GetEmailIdentity", IDENTITIES},
+    {"DELETE", "identities/*", "ses:DeleteEmailIdentity", IDENTITIES},
+    {"PUT", "identities/*/mail-from", "ses:PutEmailIdentityMailFromAttributes", IDENTITIES},
+    {"PUT", "identities/*/dkim", "ses:PutEmailIdentityDkimAttributes", IDENTITIES},
+    {"PUT", "identities/*/feedback", "ses:PutEmailIdentityFeedbackAttributes", IDENTITIES},
+    {"PUT", "identities/*/configuration-set", "ses:PutEmailIdentityConfigurationSetAttributes",
+     IDENTITIES},
+};
+
+enum { ROUTES = sizeof routes / sizeof routes[0], LABELS = 4 };
+
+static bool path_is(struct slice path, const char *pattern)
 {
-    struct config_set *c = set_find(s, name);
+    struct slice wanted = slice_str(pattern), a, b;
 
-    if (c != NULL)
-        return c;
-    c = mem_zero(1, sizeof *c);
-    c->name = mem_dup(name.ptr, name.len + 1);
-    c->name[name.len] = '\0';
-    c->destinations = cJSON_CreateArray();
-    c->next = s->sets;
-    s->sets = c;
-    return c;
-}
-
-void cloud_ses_make_set(struct cloud_ses *s, const char *set, const char *topic_arn)
-{
-    struct config_set *c = set_make(s, slice_str(set));
-
-    free(c->topic_arn);
-    c->topic_arn = mem_strdup(topic_arn);
-}
-
-/* SES's names of event types in destinations. */
-static const char *destination_type(const char *event_type)
-{
-    static const char *const names[][2] = {
-        {"Send", "SEND"},
-        {"Delivery", "DELIVERY"},
-        {"Bounce", "BOUNCE"},
-        {"Complaint", "COMPLAINT"},
-        {"Reject", "REJECT"},
-        {"Open", "OPEN"},
-        {"Click", "CLICK"},
-        {"DeliveryDelay", "DELIVERY_DELAY"},
-        {"Rendering Failure", "RENDERING_FAILURE"},
-        {"Subscription", "SUBSCRIPTION"},
-    };
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(names[i][0], event_type) == 0)
-            return names[i][1];
-    return "";
-}
-
-void cloud_ses_topics(struct cloud_ses *s, struct slice set, const char *event_type,
-                      cloud_topic_visitor *visit, void *arg)
-{
-    struct config_set *c = set_find(s, set);
-
-    if (c == NULL)
-        return;
-    if (c->topic_arn != NULL)
-        visit(arg, slice_str(c->topic_arn));
-    for (const cJSON *d = json_first(c->destinations); d != NULL; d = d->next) {
-        const cJSON *e = json_get(d, "EventDestination");
-        struct slice topic = json_get_text(json_get(e, "SnsDestination"), "TopicArn");
-        if (topic.len == 0 || !json_get_bool(e, "Enabled", false))
-            continue;
-        for (const cJSON *t = json_first(json_get(e, "MatchingEventTypes")); t != NULL; t = t->next)
-            if (slice_eq(json_text(t), slice_str(destination_type(event_type))))
-                visit(arg, topic);
+    while (wanted.len > 0 && path.len > 0) {
+        (void)slice_cut(path, '/', &a, &path);
+        (void)slice_cut(wanted, '/', &b, &wanted);
+        if (!slice_eq(a, b) && (!slice_eq(b, SLICE("*")) || a.len == 0))
+            return false;
     }
+    return wanted.len == 0 && path.len == 0;
 }
 
-static void handle_sets(struct cloud_request *r, struct slice rest)
+/* What the permission is asked for. */
+static void put_resource(struct buf *to, const struct cloud *c, enum about about, const char *label)
 {
-    struct cloud_ses *s = r->cloud->ses;
-    struct slice name, behind;
-    cJSON *tree = json_parse(r->body);
+    const char *kind = about == SETS ? "configuration-set" : "identity";
 
-    (void)slice_cut(rest, '/', &name, &behind);
-    struct config_set *c = set_find(s, name);
-    if (name.len == 0 && strcmp(r->method, "POST") == 0) {
-        struct slice wanted = json_get_text(tree, "ConfigurationSetName");
-        if (!is_tag_text(wanted)) {
-            cloud_ses_error(r->http, 400, "BadRequestException",
-                            "ConfigurationSetName is not valid.");
-        } else if (set_find(s, wanted) != NULL) {
-            cloud_ses_error(r->http, 400, "AlreadyExistsException", "The set exists already.");
-        } else {
-            (void)set_make(s, wanted);
-            answer(r->http, 200, SLICE("{}"));
-        }
-    } else if (c == NULL) {
-        cloud_ses_error(r->http, 404, "NotFoundException", "Configuration set does not exist.");
-    } else if (slice_eq(behind, SLICE("event-destinations")) && strcmp(r->method, "POST") == 0) {
-        (void)cJSON_AddItemToArray(c->destinations, tree);
-        tree = NULL;
-        const cJSON *topic = json_get(
-            json_get(json_get(c->destinations->child, "EventDestination"), "SnsDestination"),
-            "TopicArn");
-        (void)cloud_sns_publish(
-            s->cloud->sns, json_text(topic),
-            SLICE("Successfully validated SNS topic for Amazon SES event publishing."), NULL);
-        answer(r->http, 200, SLICE("{}"));
-    } else if (slice_eq(behind, SLICE("event-destinations"))) {
-        char *text = cJSON_PrintUnformatted(c->destinations);
-        struct buf json = {0};
-        buf_printf(&json, "{\"EventDestinations\":%s}", text != NULL ? text : "[]");
-        answer(r->http, 200, buf_slice(&json));
-        buf_fini(&json);
-        cJSON_free(text);
+    if ((about == SETS || about == IDENTITIES) && label[0] != '\0')
+        buf_printf(to, "arn:aws:ses:%s:%s:%s/%s", c->region, c->account, kind, label);
+    else
+        buf_add_byte(to, '*');
+}
+
+static void handle_route(struct cloud_request *r, size_t route, struct slice path)
+{
+    struct buf labels[LABELS] = {{0}}, resource = {0};
+    char words[CLOUD_WORDS_BYTES];
+    struct slice label;
+
+    for (size_t i = 0; i < LABELS && path.len > 0; i++) {
+        (void)slice_cut(path, '/', &label, &path);
+        (void)text_percent_decode(&labels[i], label, false);
+    }
+    put_resource(&resource, r->cloud, routes[route].about, buf_cstr(&labels[1]));
+    if (routes[route].action != NULL &&
+        !cloud_may(r, routes[route].action, buf_slice(&resource), slice_none(), words)) {
+        cloud_ses_error(r->http, 403, "AccessDeniedException", words);
     } else {
-        struct buf json = {0};
-        buf_add_byte(&json, '{');
-        json_put_str(&json, "ConfigurationSetName", slice_str(c->name));
-        buf_add_byte(&json, '}');
-        answer(r->http, 200, buf_slice(&json));
-        buf_fini(&json);
+        switch (routes[route].about) {
+        case SENDING:
+        case BULK_SENDING:
+            handle_send(r, routes[route].about == BULK_SENDING);
+            break;
+        case ACCOUNT:
+            handle_account(r);
+            break;
+        case SUPPRESSION:
+            handle_suppression(r, buf_slice(&labels[2]));
+            break;
+        case SETS:
+            cloud_sets_handle(r, buf_cstr(&labels[1]), buf_cstr(&labels[2]), buf_cstr(&labels[3]));
+            break;
+        case IDENTITIES:
+            cloud_identities_handle(r, buf_cstr(&labels[1]), buf_cstr(&labels[2]));
+            break;
+        }
     }
-    json_free(tree);
+    for (size_t i = 0; i < LABELS; i++)
+        buf_fini(&labels[i]);
+    buf_fini(&resource);
 }
 
 void cloud_ses_handle(struct cloud_request *r)
 {
     const struct slice base = SLICE("/v2/email/");
-    const struct slice list = SLICE("suppression/addresses"), sets = SLICE("configuration-sets");
-    struct slice rest = slice_from(r->path, base.len);
+    struct slice path = slice_from(r->path, base.len);
 
-    if (slice_eq(rest, SLICE("outbound-emails")) && strcmp(r->method, "POST") == 0)
-        handle_send(r, false);
-    else if (slice_eq(rest, SLICE("outbound-bulk-emails")) && strcmp(r->method, "POST") == 0)
-        handle_send(r, true);
-    else if (slice_eq(rest, SLICE("account")))
-        handle_account(r);
-    else if (slice_starts(rest, list))
-        handle_suppression(r, slice_from(rest, list.len + 1));
-    else if (slice_starts(rest, sets))
-        handle_sets(r, slice_from(rest, sets.len + 1));
-    else if (slice_starts(rest, SLICE("identities")))
-        answer(r->http, 200,
-               SLICE("{\"IdentityType\":\"DOMAIN\",\"VerifiedForSendingStatus\":true,"
-                     "\"VerificationStatus\":\"SUCCESS\"}"));
-    else
-        cloud_ses_error(r->http, 404, "NotFoundException", "The sandbox does not know that path.");
+    for (size_t i = 0; i < ROUTES; i++)
+        if (strcmp(r->method, routes[i].method) == 0 && path_is(path, routes[i].path)) {
+            handle_route(r, i, path);
+            return;
+        }
+    cloud_ses_error(r->http, 404, "NotFoundException", "The sandbox does not know that call.");
 }
 
 /* -------- the control endpoint's parts -------- */
@@ -942,14 +1001,6 @@ struct cloud_ses *cloud_ses_create(struct cloud *c)
 void cloud_ses_destroy(struct cloud_ses *s)
 {
     cloud_ses_reset(s);
-    while (s->sets != NULL) {
-        struct config_set *gone = s->sets;
-        s->sets = gone->next;
-        free(gone->name);
-        free(gone->topic_arn);
-        cJSON_Delete(gone->destinations);
-        free(gone);
-    }
     free(s->tallies);
     free(s);
 }

@@ -128,13 +128,14 @@ static bool refuse(int *status, const char **code, char message[256], int s, con
     return false;
 }
 
-bool cloud_signature_is_good(const struct cloud_request *r, int *status, const char **code,
+bool cloud_signature_is_good(struct cloud_request *r, int *status, const char **code,
                              char message[256])
 {
     const struct cloud *c = r->cloud;
     struct slice authorization = header(r, "Authorization"), date = header(r, "X-Amz-Date");
     struct slice key, day, region, service, rest;
-    time_t when, now = (time_t)(clock_wall_ms() / 1000);
+    time_t when, now = (time_t)(clock_wall_ms() / 1000) + (time_t)c->options.clock_offset_s;
+    const char *secret_key;
 
     if (!slice_starts(authorization, SLICE("AWS4-HMAC-SHA256 ")))
         return refuse(status, code, message, 403, "MissingAuthenticationTokenException",
@@ -149,9 +150,16 @@ bool cloud_signature_is_good(const struct cloud_request *r, int *status, const c
         return refuse(status, code, message, 400, "IncompleteSignature",
                       "Authorization header requires a Credential, SignedHeaders, Signature and an "
                       "X-Amz-Date of the same day.");
-    if (!slice_eq(key, slice_str(c->access_key)))
+    if (!cloud_iam_key(c, key, &secret_key, &r->caller))
         return refuse(status, code, message, 403, "UnrecognizedClientException",
                       "The security token included in the request is invalid.");
+    if (!slice_eq(region, slice_str(c->region)) && !slice_eq(service, SLICE("iam"))) {
+        *status = 403;
+        *code = "SignatureDoesNotMatch";
+        (void)snprintf(message, 256, "Credential should be scoped to a valid region, not '%.*s'.",
+                       SLICE_ARGS(region));
+        return false;
+    }
     if (llabs((long long)(now - when)) > SKEW_S) {
         *status = 403;
         *code = "InvalidSignatureException";
@@ -173,7 +181,7 @@ bool cloud_signature_is_good(const struct cloud_request *r, int *status, const c
     buf_printf(&text, "AWS4-HMAC-SHA256\n%.*s\n%.*s/%.*s/%.*s/aws4_request\n", SLICE_ARGS(date),
                SLICE_ARGS(day), SLICE_ARGS(region), SLICE_ARGS(service));
     text_hex(&text, slice_of(hash, sizeof hash));
-    buf_printf(&secret, "AWS4%s", c->secret_key);
+    buf_printf(&secret, "AWS4%s", secret_key);
     digest_hmac_sha256(buf_slice(&secret), day, k);
     digest_hmac_sha256(slice_of(k, sizeof k), region, k);
     digest_hmac_sha256(slice_of(k, sizeof k), service, k);

@@ -1,26 +1,38 @@
 /*
- * SNS in memory: topics, their subscribed queues, and the envelope that a notification travels in.
+ * SNS in memory: topics, and queues subscribed to them, raw or wrapped. Query protocol, XML answers.
+ *
+ * A notification reaches a queue only if the topic's policy lets the publisher publish and the
+ * queue's policy lets this topic send; else it goes to the subscription's dead-letter queue, or is
+ * lost, as at AWS.
  */
-#include <event2/buffer.h>
-#include <event2/keyvalq_struct.h>
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/digest.h"
 #include "base/mem.h"
 #include "mail/date.h"
-#include "sandbox/cloud.h"
+#include "sandbox/cloud_policy.h"
+#include "sandbox/cloud_query.h"
+
+enum { NAME_MAX_CHARS = 256 };
 
 struct subscription {
     struct subscription *next;
     char *arn, *queue_arn;
     bool raw;
+    cJSON *attributes; /* as set; RawMessageDelivery among them */
+    cJSON *filter;     /* FilterPolicy, parsed; NULL = none */
+    char *dead_letter_arn;
 };
 
 struct topic {
     struct topic *next;
-    char *name, *arn, *policy;
+    char *name, *arn;
+    cJSON *attributes, *tags; /* of strings */
+    cJSON *policy;            /* the attribute Policy, parsed */
     struct subscription *subscriptions;
+    uint64_t undelivered;
 };
 
 struct cloud_sns {
@@ -29,59 +41,160 @@ struct cloud_sns {
     uint64_t last_id;
 };
 
-static struct topic *topic_find(struct cloud_sns *s, struct slice arn)
+/* -------- topics -------- */
+
+static struct topic **topic_at(struct cloud_sns *s, struct slice arn)
 {
-    for (struct topic *t = s->topics; t != NULL; t = t->next)
-        if (slice_eq(slice_str(t->arn), arn))
-            return t;
-    return NULL;
+    struct topic **at = &s->topics;
+
+    while (*at != NULL && !slice_eq(slice_str((*at)->arn), arn))
+        at = &(*at)->next;
+    return at;
 }
 
-static char *format(const char *a, const char *b, const char *c)
+static void set_text(cJSON *object, const char *name, const char *value)
 {
-    struct buf text = {0};
+    cJSON_DeleteItemFromObjectCaseSensitive(object, name);
+    (void)cJSON_AddStringToObject(object, name, value);
+}
 
-    buf_printf(&text, "%s%s%s", a, b, c);
-    char *copy = mem_strdup(buf_cstr(&text));
-    buf_fini(&text);
-    return copy;
+/* The policy of a topic that has been given none: the owner's account may do everything, and SES
+ * publishes as the owner. */
+static void put_default_policy(struct buf *to, const struct cloud *c, const char *arn)
+{
+    buf_printf(to,
+               "{\"Version\":\"2008-10-17\",\"Id\":\"__default_policy_ID\",\"Statement\":[{"
+               "\"Sid\":\"__default_statement_ID\",\"Effect\":\"Allow\",\"Principal\":{\"AWS\":"
+               "\"*\"},\"Action\":[\"SNS:GetTopicAttributes\",\"SNS:SetTopicAttributes\","
+               "\"SNS:AddPermission\",\"SNS:RemovePermission\",\"SNS:DeleteTopic\","
+               "\"SNS:Subscribe\",\"SNS:ListSubscriptionsByTopic\",\"SNS:Publish\"],"
+               "\"Resource\":\"%s\",\"Condition\":{\"StringEquals\":{\"AWS:SourceOwner\":"
+               "\"%s\"}}}]}",
+               arn, c->account);
+}
+
+/* False: a Policy that is none. */
+static bool set_topic_attribute(struct topic *t, const char *name, const char *value)
+{
+    if (strcmp(name, "Policy") == 0) {
+        cJSON *policy = json_parse(slice_str(value));
+        if (!cloud_policy_is_good(policy)) {
+            json_free(policy);
+            return false;
+        }
+        json_free(t->policy);
+        t->policy = policy;
+    }
+    set_text(t->attributes, name, value);
+    return true;
 }
 
 static struct topic *topic_make(struct cloud_sns *s, const char *name)
 {
-    struct buf arn = {0};
+    struct buf arn = {0}, policy = {0};
 
     buf_printf(&arn, "arn:aws:sns:%s:%s:%s", s->cloud->region, s->cloud->account, name);
-    struct topic *t = topic_find(s, buf_slice(&arn));
+    struct topic *t = *topic_at(s, buf_slice(&arn));
     if (t == NULL) {
         t = mem_zero(1, sizeof *t);
         t->name = mem_strdup(name);
         t->arn = mem_strdup(buf_cstr(&arn));
-        t->policy = mem_strdup("{}");
+        t->attributes = cJSON_CreateObject();
+        t->tags = cJSON_CreateObject();
+        put_default_policy(&policy, s->cloud, t->arn);
+        (void)set_topic_attribute(t, "Policy", buf_cstr(&policy));
         t->next = s->topics;
         s->topics = t;
     }
     buf_fini(&arn);
+    buf_fini(&policy);
     return t;
 }
 
-static struct subscription *subscribe(struct cloud_sns *s, struct topic *t, const char *queue_arn,
-                                      bool raw)
-{
-    char id[64];
+/* -------- subscriptions -------- */
 
-    for (struct subscription *u = t->subscriptions; u != NULL; u = u->next)
-        if (strcmp(u->queue_arn, queue_arn) == 0)
-            return u;
+/* NULL = good, else why not. */
+static const char *set_subscription_attribute(struct subscription *u, const char *name,
+                                              const char *value)
+{
+    cJSON *tree = json_parse(slice_str(value));
+    const char *wrong = NULL;
+
+    if (strcmp(name, "RawMessageDelivery") == 0) {
+        if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
+            wrong = "Invalid parameter: Attributes Reason: RawMessageDelivery: Invalid value. Must "
+                    "be true or false.";
+        else
+            u->raw = strcmp(value, "true") == 0;
+    } else if (strcmp(name, "RedrivePolicy") == 0) {
+        struct slice arn = json_get_text(tree, "deadLetterTargetArn");
+        free(u->dead_letter_arn);
+        u->dead_letter_arn = arn.len > 0 ? mem_strdup((const char *)arn.ptr) : NULL;
+        if (value[0] != '\0' && arn.len == 0)
+            wrong = "Invalid parameter: RedrivePolicy: deadLetterTargetArn is missing";
+    } else if (strcmp(name, "FilterPolicy") == 0) {
+        json_free(u->filter);
+        u->filter = tree != NULL && json_first(tree) != NULL ? tree : NULL;
+        if (u->filter != NULL)
+            tree = NULL;
+    } else if (strcmp(name, "FilterPolicyScope") != 0 && strcmp(name, "DeliveryPolicy") != 0) {
+        wrong = "Invalid parameter: AttributeName";
+    }
+    if (wrong == NULL)
+        set_text(u->attributes, name, value);
+    json_free(tree);
+    return wrong;
+}
+
+static struct subscription *subscribe(struct cloud_sns *s, struct topic *t, const char *queue_arn)
+{
     struct subscription *u = mem_zero(1, sizeof *u);
-    (void)snprintf(id, sizeof id, ":%08llx-0000-4000-8000-000000000000",
-                   (unsigned long long)++s->last_id);
-    u->arn = format(t->arn, id, "");
+    struct buf arn = {0};
+
+    buf_printf(&arn, "%s:%08llx-0000-4000-8000-000000000000", t->arn,
+               (unsigned long long)++s->last_id);
+    u->arn = mem_strdup(buf_cstr(&arn));
+    buf_fini(&arn);
     u->queue_arn = mem_strdup(queue_arn);
-    u->raw = raw;
+    u->attributes = cJSON_CreateObject();
     u->next = t->subscriptions;
     t->subscriptions = u;
     return u;
+}
+
+static void subscription_free(struct subscription *u)
+{
+    free(u->arn);
+    free(u->queue_arn);
+    free(u->dead_letter_arn);
+    cJSON_Delete(u->attributes);
+    json_free(u->filter);
+    free(u);
+}
+
+static void topic_free(struct topic *t)
+{
+    while (t->subscriptions != NULL) {
+        struct subscription *gone = t->subscriptions;
+        t->subscriptions = gone->next;
+        subscription_free(gone);
+    }
+    free(t->name);
+    free(t->arn);
+    cJSON_Delete(t->attributes);
+    cJSON_Delete(t->tags);
+    json_free(t->policy);
+    free(t);
+}
+
+static struct subscription **subscription_at(struct cloud_sns *s, struct slice arn,
+                                             struct topic **of)
+{
+    for (*of = s->topics; *of != NULL; *of = (*of)->next)
+        for (struct subscription **at = &(*of)->subscriptions; *at != NULL; at = &(*at)->next)
+            if (slice_eq(slice_str((*at)->arn), arn))
+                return at;
+    return NULL;
 }
 
 void cloud_sns_make(struct cloud_sns *s, const char *topic, const char *queue, bool raw)
@@ -89,21 +202,74 @@ void cloud_sns_make(struct cloud_sns *s, const char *topic, const char *queue, b
     struct buf arn = {0};
 
     buf_printf(&arn, "arn:aws:sqs:%s:%s:%s", s->cloud->region, s->cloud->account, queue);
-    (void)subscribe(s, topic_make(s, topic), buf_cstr(&arn), raw);
+    struct subscription *u = subscribe(s, topic_make(s, topic), buf_cstr(&arn));
+    (void)set_subscription_attribute(u, "RawMessageDelivery", raw ? "true" : "false");
     buf_fini(&arn);
 }
 
-bool cloud_sns_publish(struct cloud_sns *s, struct slice topic_arn, struct slice message,
-                       const char *subject)
+/* -------- publishing -------- */
+
+/* On attributes (which SES sends none of), or on the body's first level, by equal text. */
+static bool filter_passes(const struct subscription *u, struct slice message)
 {
-    struct topic *t = topic_find(s, topic_arn);
+    bool on_body =
+        slice_eq(json_get_text(u->attributes, "FilterPolicyScope"), SLICE("MessageBody"));
+    bool passes = on_body;
+
+    if (u->filter == NULL)
+        return true;
+    cJSON *tree = on_body ? json_parse(message) : NULL;
+    for (const cJSON *f = json_first(u->filter); f != NULL && passes; f = f->next) {
+        passes = false;
+        for (const cJSON *v = json_first(f); v != NULL && !passes; v = v->next)
+            passes = cJSON_IsString(v) && slice_eq(json_text(v), json_get_text(tree, f->string));
+    }
+    json_free(tree);
+    return passes;
+}
+
+static void deliver(struct cloud_sns *s, struct topic *t, const struct subscription *u,
+                    struct slice body)
+{
+    struct slice topic_arn = slice_str(t->arn);
+
+    if (cloud_sqs_put(s->cloud->sqs, slice_str(u->queue_arn), topic_arn, body))
+        return;
+    if (u->dead_letter_arn == NULL ||
+        !cloud_sqs_put(s->cloud->sqs, slice_str(u->dead_letter_arn), topic_arn, body))
+        t->undelivered++;
+}
+
+static bool may_publish(const struct cloud_sns *s, const struct topic *t, const char *service,
+                        struct slice source_arn)
+{
+    const struct slice account = slice_str(s->cloud->account);
+    const struct cloud_ask ask = {
+        .service = service,
+        .action = "sns:Publish",
+        .resource = slice_str(t->arn),
+        .facts = {{"aws:SourceArn", source_arn},
+                  {"aws:SourceAccount", account},
+                  {"aws:SourceOwner", account},
+                  {"aws:SecureTransport", SLICE("true")}},
+    };
+
+    return service == NULL || cloud_policy_verdict(t->policy, true, &ask) == CLOUD_ALLOWS;
+}
+
+bool cloud_sns_publish(struct cloud_sns *s, struct slice topic_arn, const char *service,
+                       struct slice source_arn, struct slice message, const char *subject)
+{
+    struct topic *t = *topic_at(s, topic_arn);
     struct buf envelope = {0};
 
-    if (t == NULL)
+    if (t == NULL || !may_publish(s, t, service, source_arn))
         return false;
     for (struct subscription *u = t->subscriptions; u != NULL; u = u->next) {
+        if (!filter_passes(u, message))
+            continue;
         if (u->raw) {
-            (void)cloud_sqs_put(s->cloud->sqs, slice_str(u->queue_arn), message);
+            deliver(s, t, u, message);
             continue;
         }
         buf_reset(&envelope);
@@ -125,246 +291,354 @@ bool cloud_sns_publish(struct cloud_sns *s, struct slice topic_arn, struct slice
         json_put_str(&envelope, "UnsubscribeURL",
                      SLICE("https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe"));
         buf_add_byte(&envelope, '}');
-        (void)cloud_sqs_put(s->cloud->sqs, slice_str(u->queue_arn), buf_slice(&envelope));
+        deliver(s, t, u, buf_slice(&envelope));
     }
     buf_fini(&envelope);
     return true;
 }
 
-/* -------- the Query protocol -------- */
+/* -------- operations -------- */
 
 struct call {
     struct cloud_sns *s;
-    struct evhttp_request *http;
-    struct evkeyvalq *form;
-    const char *action;
-    struct buf out;
+    struct cloud_query *q;
+    struct topic *t;        /* TopicArn or ResourceArn; NULL = none such */
+    struct subscription *u; /* SubscriptionArn */
 };
 
-static void add_headers(struct evhttp_request *http)
+static void invalid(struct call *c, const char *words)
 {
-    (void)evhttp_add_header(evhttp_request_get_output_headers(http), "Content-Type", "text/xml");
+    cloud_query_refuse(c->q, 400, "InvalidParameter", words);
 }
 
-void cloud_sns_error(struct evhttp_request *http, int status, const char *code, const char *message)
+static bool is_name(const char *name)
 {
-    struct evbuffer *out = evhttp_request_get_output_buffer(http);
+    size_t len = strlen(name);
 
-    add_headers(http);
-    (void)evbuffer_add_printf(
-        out,
-        "<ErrorResponse "
-        "xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><Error><Type>Sender</Type>"
-        "<Code>%s</Code><Message>%s</Message></Error><RequestId>sandbox</RequestId></"
-        "ErrorResponse>",
-        code, message);
-    evhttp_send_reply(http, status, "Error", NULL);
+    for (size_t i = 0; i < len; i++)
+        if (!isalnum((unsigned char)name[i]) && name[i] != '-' && name[i] != '_')
+            return false;
+    return len > 0 && len <= NAME_MAX_CHARS;
 }
 
-static const char *get(const struct call *c, const char *name)
+static bool take_tags(struct call *c, struct topic *t)
 {
-    const char *value = evhttp_find_header(c->form, name);
+    const char *key;
 
-    return value != NULL ? value : "";
+    for (int i = 1; (key = cloud_query_nth(c->q, "Tags.member", i, ".Key"))[0] != '\0'; i++)
+        set_text(t->tags, key, cloud_query_nth(c->q, "Tags.member", i, ".Value"));
+    return true;
 }
 
-static void put_xml(struct buf *to, const char *text)
+/* Of an existing topic: the attributes given must be the ones it has. */
+static bool same_attributes(const struct call *c, const struct topic *t)
 {
-    for (; *text != '\0'; text++)
-        if (*text == '<')
-            buf_add_str(to, "&lt;");
-        else if (*text == '&')
-            buf_add_str(to, "&amp;");
-        else if (*text == '"')
-            buf_add_str(to, "&quot;");
-        else
-            buf_add_byte(to, (uint8_t)*text);
+    const char *key;
+
+    for (int i = 1; (key = cloud_query_nth(c->q, "Attributes.entry", i, ".key"))[0] != '\0'; i++)
+        if (!slice_eq(json_get_text(t->attributes, key),
+                      slice_str(cloud_query_nth(c->q, "Attributes.entry", i, ".value"))))
+            return false;
+    return true;
 }
 
-static void put_element(struct buf *to, const char *name, const char *text)
+static void create_topic(struct call *c)
 {
-    buf_printf(to, "<%s>", name);
-    put_xml(to, text);
-    buf_printf(to, "</%s>", name);
-}
+    const char *name = cloud_query_get(c->q, "Name"), *key;
+    struct buf arn = {0};
 
-/* <XResponse><XResult>…</XResult><ResponseMetadata>…</XResponse> around what c->out holds. */
-static void answer(struct call *c)
-{
-    struct evbuffer *out = evhttp_request_get_output_buffer(c->http);
-
-    add_headers(c->http);
-    (void)evbuffer_add_printf(
-        out, "<%sResponse xmlns=\"http://sns.amazonaws.com/doc/2010-03-31/\"><%sResult>", c->action,
-        c->action);
-    (void)evbuffer_add(out, c->out.ptr, c->out.len);
-    (void)evbuffer_add_printf(out,
-                              "</%sResult><ResponseMetadata><RequestId>sandbox</RequestId></"
-                              "ResponseMetadata></%sResponse>",
-                              c->action, c->action);
-    evhttp_send_reply(c->http, 200, "OK", NULL);
-}
-
-static struct subscription *subscription_find(struct cloud_sns *s, struct slice arn,
-                                              struct topic **of)
-{
-    for (*of = s->topics; *of != NULL; *of = (*of)->next)
-        for (struct subscription *u = (*of)->subscriptions; u != NULL; u = u->next)
-            if (slice_eq(slice_str(u->arn), arn))
-                return u;
-    return NULL;
-}
-
-static void do_create(struct call *c)
-{
-    const char *name = get(c, "Name");
-
-    if (name[0] == '\0') {
-        cloud_sns_error(c->http, 400, "InvalidParameter", "Invalid parameter: Topic Name");
+    if (!is_name(name)) {
+        invalid(c, "Invalid parameter: Topic Name");
         return;
     }
-    put_element(&c->out, "TopicArn", topic_make(c->s, name)->arn);
-    answer(c);
-}
-
-/* Attributes.entry.N.key / .value, for the one attribute we know. */
-static bool wants_raw(const struct call *c)
-{
-    for (int i = 1; i <= 10; i++) {
-        char name[48];
-        (void)snprintf(name, sizeof name, "Attributes.entry.%d.key", i);
-        if (strcmp(get(c, name), "RawMessageDelivery") != 0)
-            continue;
-        (void)snprintf(name, sizeof name, "Attributes.entry.%d.value", i);
-        return strcmp(get(c, name), "true") == 0;
-    }
-    return false;
-}
-
-static void do_subscribe(struct call *c, struct topic *t)
-{
-    if (strcmp(get(c, "Protocol"), "sqs") != 0) {
-        cloud_sns_error(c->http, 400, "InvalidParameter",
-                        "Invalid parameter: Protocol: only sqs here");
+    buf_printf(&arn, "arn:aws:sns:%s:%s:%s", c->s->cloud->region, c->s->cloud->account, name);
+    struct topic *t = *topic_at(c->s, buf_slice(&arn));
+    buf_fini(&arn);
+    if (t != NULL && !same_attributes(c, t)) {
+        invalid(c, "Invalid parameter: Attributes Reason: Topic already exists with different "
+                   "attributes");
         return;
     }
-    put_element(&c->out, "SubscriptionArn",
-                subscribe(c->s, t, get(c, "Endpoint"), wants_raw(c))->arn);
-    answer(c);
+    if (t == NULL) {
+        t = topic_make(c->s, name);
+        for (int i = 1; (key = cloud_query_nth(c->q, "Attributes.entry", i, ".key"))[0] != '\0';
+             i++)
+            (void)set_topic_attribute(t, key,
+                                      cloud_query_nth(c->q, "Attributes.entry", i, ".value"));
+        (void)take_tags(c, t);
+    }
+    cloud_query_put(c->q, "TopicArn", t->arn);
+    cloud_query_answer(c->q);
 }
 
-static void do_publish(struct call *c, struct topic *t)
+static void list_topics(struct call *c)
 {
-    const char *subject = get(c, "Subject");
+    buf_add_str(&c->q->out, "<Topics>");
+    for (const struct topic *t = c->s->topics; t != NULL; t = t->next) {
+        buf_add_str(&c->q->out, "<member>");
+        cloud_query_put(c->q, "TopicArn", t->arn);
+        buf_add_str(&c->q->out, "</member>");
+    }
+    buf_add_str(&c->q->out, "</Topics>");
+    cloud_query_answer(c->q);
+}
 
-    (void)cloud_sns_publish(c->s, slice_str(t->arn), slice_str(get(c, "Message")),
+static void delete_topic(struct call *c)
+{
+    if (c->t != NULL) { /* deleting what is not there is no error */
+        *topic_at(c->s, slice_str(c->t->arn)) = c->t->next;
+        topic_free(c->t);
+    }
+    cloud_query_answer(c->q);
+}
+
+static void get_topic_attributes(struct call *c)
+{
+    char count[24];
+    size_t n = 0;
+
+    for (const struct subscription *u = c->t->subscriptions; u != NULL; u = u->next)
+        n++;
+    (void)snprintf(count, sizeof count, "%zu", n);
+    buf_add_str(&c->q->out, "<Attributes>");
+    cloud_query_put_entry(c->q, "TopicArn", c->t->arn);
+    cloud_query_put_entry(c->q, "Owner", c->s->cloud->account);
+    cloud_query_put_entry(c->q, "SubscriptionsConfirmed", count);
+    cloud_query_put_entry(c->q, "SubscriptionsPending", "0");
+    cloud_query_put_entry(c->q, "SubscriptionsDeleted", "0");
+    for (const cJSON *a = json_first(c->t->attributes); a != NULL; a = a->next)
+        cloud_query_put_entry(c->q, a->string, a->valuestring);
+    buf_add_str(&c->q->out, "</Attributes>");
+    cloud_query_answer(c->q);
+}
+
+static void set_topic_attributes(struct call *c)
+{
+    static const char *const known[] = {"Policy",           "DisplayName",   "DeliveryPolicy",
+                                        "SignatureVersion", "TracingConfig", "KmsMasterKeyId"};
+    const char *name = cloud_query_get(c->q, "AttributeName");
+    size_t at = 0;
+
+    while (at < sizeof known / sizeof known[0] && strcmp(known[at], name) != 0)
+        at++;
+    if (at == sizeof known / sizeof known[0])
+        invalid(c, "Invalid parameter: AttributeName");
+    else if (!set_topic_attribute(c->t, name, cloud_query_get(c->q, "AttributeValue")))
+        invalid(c, "Invalid parameter: Policy Error: null");
+    else
+        cloud_query_answer(c->q);
+}
+
+static void tag_resource(struct call *c)
+{
+    (void)take_tags(c, c->t);
+    cloud_query_answer(c->q);
+}
+
+static void list_tags(struct call *c)
+{
+    buf_add_str(&c->q->out, "<Tags>");
+    for (const cJSON *t = json_first(c->t->tags); t != NULL; t = t->next) {
+        buf_add_str(&c->q->out, "<member>");
+        cloud_query_put(c->q, "Key", t->string);
+        cloud_query_put(c->q, "Value", t->valuestring);
+        buf_add_str(&c->q->out, "</member>");
+    }
+    buf_add_str(&c->q->out, "</Tags>");
+    cloud_query_answer(c->q);
+}
+
+/* Subscribing again with the same attributes gives the same ARN; with others it is an error. */
+static void do_subscribe(struct call *c)
+{
+    const char *queue = cloud_query_get(c->q, "Endpoint"), *key, *wrong = NULL;
+    struct subscription *u = c->t->subscriptions;
+
+    if (strcmp(cloud_query_get(c->q, "Protocol"), "sqs") != 0) {
+        invalid(c, "Invalid parameter: Protocol: only sqs here");
+        return;
+    }
+    if (!slice_starts(slice_str(queue), SLICE("arn:aws:sqs:"))) {
+        invalid(c, "Invalid parameter: SQS endpoint ARN");
+        return;
+    }
+    while (u != NULL && strcmp(u->queue_arn, queue) != 0)
+        u = u->next;
+    if (u != NULL) {
+        for (int i = 1; (key = cloud_query_nth(c->q, "Attributes.entry", i, ".key"))[0] != '\0';
+             i++)
+            if (!slice_eq(json_get_text(u->attributes, key),
+                          slice_str(cloud_query_nth(c->q, "Attributes.entry", i, ".value"))))
+                wrong = "Invalid parameter: Attributes Reason: Subscription already exists with "
+                        "different attributes";
+    } else {
+        u = subscribe(c->s, c->t, queue);
+        for (int i = 1; (key = cloud_query_nth(c->q, "Attributes.entry", i, ".key"))[0] != '\0' &&
+                        wrong == NULL;
+             i++)
+            wrong = set_subscription_attribute(
+                u, key, cloud_query_nth(c->q, "Attributes.entry", i, ".value"));
+        if (wrong != NULL) {
+            c->t->subscriptions = u->next;
+            subscription_free(u);
+        }
+    }
+    if (wrong != NULL) {
+        invalid(c, wrong);
+        return;
+    }
+    cloud_query_put(c->q, "SubscriptionArn", u->arn);
+    cloud_query_answer(c->q);
+}
+
+static void unsubscribe(struct call *c)
+{
+    struct topic *of;
+    struct subscription **at =
+        subscription_at(c->s, slice_str(cloud_query_get(c->q, "SubscriptionArn")), &of);
+
+    if (at != NULL) {
+        struct subscription *gone = *at;
+        *at = gone->next;
+        subscription_free(gone);
+    }
+    cloud_query_answer(c->q);
+}
+
+static void list_subscriptions(struct call *c)
+{
+    buf_add_str(&c->q->out, "<Subscriptions>");
+    for (const struct subscription *u = c->t->subscriptions; u != NULL; u = u->next) {
+        buf_add_str(&c->q->out, "<member>");
+        cloud_query_put(c->q, "TopicArn", c->t->arn);
+        cloud_query_put(c->q, "Protocol", "sqs");
+        cloud_query_put(c->q, "SubscriptionArn", u->arn);
+        cloud_query_put(c->q, "Owner", c->s->cloud->account);
+        cloud_query_put(c->q, "Endpoint", u->queue_arn);
+        buf_add_str(&c->q->out, "</member>");
+    }
+    buf_add_str(&c->q->out, "</Subscriptions>");
+    cloud_query_answer(c->q);
+}
+
+static void get_subscription_attributes(struct call *c)
+{
+    struct topic *of;
+
+    (void)subscription_at(c->s, slice_str(c->u->arn), &of);
+    buf_add_str(&c->q->out, "<Attributes>");
+    cloud_query_put_entry(c->q, "SubscriptionArn", c->u->arn);
+    cloud_query_put_entry(c->q, "TopicArn", of->arn);
+    cloud_query_put_entry(c->q, "Protocol", "sqs");
+    cloud_query_put_entry(c->q, "Endpoint", c->u->queue_arn);
+    cloud_query_put_entry(c->q, "Owner", c->s->cloud->account);
+    cloud_query_put_entry(c->q, "PendingConfirmation", "false");
+    cloud_query_put_entry(c->q, "ConfirmationWasAuthenticated", "true");
+    if (json_get(c->u->attributes, "RawMessageDelivery") == NULL)
+        cloud_query_put_entry(c->q, "RawMessageDelivery", "false");
+    for (const cJSON *a = json_first(c->u->attributes); a != NULL; a = a->next)
+        cloud_query_put_entry(c->q, a->string, a->valuestring);
+    buf_add_str(&c->q->out, "</Attributes>");
+    cloud_query_answer(c->q);
+}
+
+static void set_subscription_attributes(struct call *c)
+{
+    const char *wrong = set_subscription_attribute(c->u, cloud_query_get(c->q, "AttributeName"),
+                                                   cloud_query_get(c->q, "AttributeValue"));
+
+    if (wrong != NULL)
+        invalid(c, wrong);
+    else
+        cloud_query_answer(c->q);
+}
+
+static void publish(struct call *c)
+{
+    const char *subject = cloud_query_get(c->q, "Subject");
+
+    (void)cloud_sns_publish(c->s, slice_str(c->t->arn), NULL, slice_none(),
+                            slice_str(cloud_query_get(c->q, "Message")),
                             subject[0] != '\0' ? subject : NULL);
-    put_element(&c->out, "MessageId", "00000000-0000-4000-8000-000000000000");
-    answer(c);
+    cloud_query_put(c->q, "MessageId", "00000000-0000-4000-8000-000000000000");
+    cloud_query_answer(c->q);
 }
 
-static void put_entry(struct call *c, const char *key, const char *value)
+enum need { NOTHING, TOPIC, SUBSCRIPTION };
+
+static const struct {
+    const char *name;
+    void (*run)(struct call *c);
+    enum need need;
+} operations[] = {
+    {"CreateTopic", create_topic, NOTHING},
+    {"ListTopics", list_topics, NOTHING},
+    {"DeleteTopic", delete_topic, NOTHING},
+    {"GetTopicAttributes", get_topic_attributes, TOPIC},
+    {"SetTopicAttributes", set_topic_attributes, TOPIC},
+    {"TagResource", tag_resource, TOPIC},
+    {"ListTagsForResource", list_tags, TOPIC},
+    {"Subscribe", do_subscribe, TOPIC},
+    {"Unsubscribe", unsubscribe, NOTHING},
+    {"ListSubscriptionsByTopic", list_subscriptions, TOPIC},
+    {"GetSubscriptionAttributes", get_subscription_attributes, SUBSCRIPTION},
+    {"SetSubscriptionAttributes", set_subscription_attributes, SUBSCRIPTION},
+    {"Publish", publish, TOPIC},
+};
+
+/* What the permission is asked for: the topic, of a subscription too. */
+static void put_resource(struct buf *to, const struct call *c)
 {
-    buf_add_str(&c->out, "<entry>");
-    put_element(&c->out, "key", key);
-    put_element(&c->out, "value", value);
-    buf_add_str(&c->out, "</entry>");
+    const char *topic = cloud_query_get(c->q, "TopicArn");
+    const char *resource = cloud_query_get(c->q, "ResourceArn");
+    const char *name = cloud_query_get(c->q, "Name");
+    struct slice subscription = slice_str(cloud_query_get(c->q, "SubscriptionArn"));
+
+    if (topic[0] != '\0' || resource[0] != '\0')
+        buf_add_str(to, topic[0] != '\0' ? topic : resource);
+    else if (subscription.len > 0)
+        buf_add_slice(to, slice_head(subscription, slice_rfind_byte(subscription, ':')));
+    else if (name[0] != '\0')
+        buf_printf(to, "arn:aws:sns:%s:%s:%s", c->s->cloud->region, c->s->cloud->account, name);
+    else
+        buf_add_byte(to, '*');
 }
 
-static void do_topic_attributes(struct call *c, struct topic *t)
+void cloud_sns_handle(struct cloud_query *q)
 {
-    buf_add_str(&c->out, "<Attributes>");
-    put_entry(c, "TopicArn", t->arn);
-    put_entry(c, "Owner", c->s->cloud->account);
-    put_entry(c, "Policy", t->policy);
-    buf_add_str(&c->out, "</Attributes>");
-    answer(c);
-}
+    const char *arn = cloud_query_get(q, "TopicArn");
+    struct topic *of;
+    struct call c = {.s = q->r->cloud->sns, .q = q};
+    char action[80], words[CLOUD_WORDS_BYTES];
+    struct buf resource = {0};
+    size_t at = 0;
 
-static void do_list(struct call *c, struct topic *t)
-{
-    buf_add_str(&c->out, "<Subscriptions>");
-    for (struct subscription *u = t->subscriptions; u != NULL; u = u->next) {
-        buf_add_str(&c->out, "<member>");
-        put_element(&c->out, "TopicArn", t->arn);
-        put_element(&c->out, "Protocol", "sqs");
-        put_element(&c->out, "SubscriptionArn", u->arn);
-        put_element(&c->out, "Owner", c->s->cloud->account);
-        put_element(&c->out, "Endpoint", u->queue_arn);
-        buf_add_str(&c->out, "</member>");
+    c.t = *topic_at(c.s, slice_str(arn[0] != '\0' ? arn : cloud_query_get(q, "ResourceArn")));
+    struct subscription **u =
+        subscription_at(c.s, slice_str(cloud_query_get(q, "SubscriptionArn")), &of);
+    c.u = u != NULL ? *u : NULL;
+    while (at < sizeof operations / sizeof operations[0] &&
+           strcmp(q->action, operations[at].name) != 0)
+        at++;
+    if (at == sizeof operations / sizeof operations[0]) {
+        cloud_query_refuse(q, 400, "InvalidAction", "The sandbox does not know that SNS call");
+        return;
     }
-    buf_add_str(&c->out, "</Subscriptions>");
-    answer(c);
+    (void)snprintf(action, sizeof action, "SNS:%s", q->action);
+    put_resource(&resource, &c);
+    if (!cloud_may(q->r, action, buf_slice(&resource), slice_none(), words))
+        cloud_query_refuse(q, 403, "AuthorizationError", words);
+    else if (operations[at].need == TOPIC && c.t == NULL)
+        cloud_query_refuse(q, 404, strstr(action, "Tag") != NULL ? "ResourceNotFound" : "NotFound",
+                           "Topic does not exist");
+    else if (operations[at].need == SUBSCRIPTION && c.u == NULL)
+        cloud_query_refuse(q, 404, "NotFound", "Subscription does not exist");
+    else
+        operations[at].run(&c);
+    buf_fini(&resource);
 }
 
-static void do_subscription(struct call *c, struct subscription *u)
-{
-    if (strcmp(c->action, "SetSubscriptionAttributes") == 0) {
-        if (strcmp(get(c, "AttributeName"), "RawMessageDelivery") == 0)
-            u->raw = strcmp(get(c, "AttributeValue"), "true") == 0;
-    } else {
-        buf_add_str(&c->out, "<Attributes>");
-        put_entry(c, "SubscriptionArn", u->arn);
-        put_entry(c, "RawMessageDelivery", u->raw ? "true" : "false");
-        put_entry(c, "Endpoint", u->queue_arn);
-        put_entry(c, "PendingConfirmation", "false");
-        buf_add_str(&c->out, "</Attributes>");
-    }
-    answer(c);
-}
-
-static void dispatch(struct call *c)
-{
-    struct topic *of, *t = topic_find(c->s, slice_str(get(c, "TopicArn")));
-    struct subscription *u = subscription_find(c->s, slice_str(get(c, "SubscriptionArn")), &of);
-    const char *a = c->action;
-
-    if (strcmp(a, "CreateTopic") == 0) {
-        do_create(c);
-    } else if (strcmp(a, "GetSubscriptionAttributes") == 0 ||
-               strcmp(a, "SetSubscriptionAttributes") == 0) {
-        if (u != NULL)
-            do_subscription(c, u);
-        else
-            cloud_sns_error(c->http, 404, "NotFound", "Subscription does not exist");
-    } else if (t == NULL) {
-        cloud_sns_error(c->http, 404, "NotFound", "Topic does not exist");
-    } else if (strcmp(a, "Subscribe") == 0) {
-        do_subscribe(c, t);
-    } else if (strcmp(a, "Publish") == 0) {
-        do_publish(c, t);
-    } else if (strcmp(a, "GetTopicAttributes") == 0) {
-        do_topic_attributes(c, t);
-    } else if (strcmp(a, "SetTopicAttributes") == 0) {
-        free(t->policy);
-        t->policy = mem_strdup(get(c, "AttributeValue"));
-        answer(c);
-    } else if (strcmp(a, "ListSubscriptionsByTopic") == 0) {
-        do_list(c, t);
-    } else {
-        cloud_sns_error(c->http, 400, "InvalidAction", "The sandbox does not know that action");
-    }
-}
-
-void cloud_sns_handle(struct cloud_request *r)
-{
-    struct evkeyvalq form;
-    char *body = mem_alloc(r->body.len + 1);
-
-    if (r->body.len > 0)
-        memcpy(body, r->body.ptr, r->body.len);
-    body[r->body.len] = '\0';
-    if (evhttp_parse_query_str(body, &form) != 0) {
-        cloud_sns_error(r->http, 400, "InvalidParameter", "The body is no form");
-    } else {
-        struct call c = {.s = r->cloud->sns, .http = r->http, .form = &form};
-        c.action = get(&c, "Action");
-        dispatch(&c);
-        buf_fini(&c.out);
-        evhttp_clear_headers(&form);
-    }
-    free(body);
-}
+/* -------- life -------- */
 
 struct cloud_sns *cloud_sns_create(struct cloud *c)
 {
@@ -377,19 +651,19 @@ struct cloud_sns *cloud_sns_create(struct cloud *c)
 void cloud_sns_destroy(struct cloud_sns *s)
 {
     while (s->topics != NULL) {
-        struct topic *t = s->topics;
-        s->topics = t->next;
-        while (t->subscriptions != NULL) {
-            struct subscription *u = t->subscriptions;
-            t->subscriptions = u->next;
-            free(u->arn);
-            free(u->queue_arn);
-            free(u);
-        }
-        free(t->name);
-        free(t->arn);
-        free(t->policy);
-        free(t);
+        struct topic *gone = s->topics;
+        s->topics = gone->next;
+        topic_free(gone);
     }
     free(s);
+}
+
+void cloud_sns_stats(const struct cloud_sns *s, struct buf *json)
+{
+    buf_add_byte(json, '{');
+    for (const struct topic *t = s->topics; t != NULL; t = t->next) {
+        json_put_name(json, t->name);
+        buf_printf(json, "{\"undelivered\":%llu}", (unsigned long long)t->undelivered);
+    }
+    buf_add_byte(json, '}');
 }

@@ -2,7 +2,12 @@
  * SQS in memory. A message is in one of two lists of its queue: visible (in the order of arrival)
  * or in flight (in the order in which they will be visible again). A receipt handle names the
  * message and the receive it was given for: an older one deletes nothing.
+ *
+ * What a topic sends is taken only if the queue's policy lets that topic send. A message received
+ * more often than the queue's RedrivePolicy allows moves to its dead-letter queue, and remembers
+ * where it came from, so that StartMessageMoveTask can take it back.
  */
+#include <ctype.h>
 #include <event2/buffer.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +16,7 @@
 #include "base/digest.h"
 #include "base/mem.h"
 #include "sandbox/cloud.h"
+#include "sandbox/cloud_policy.h"
 
 enum {
     BUCKETS = 1 << 16,
@@ -19,12 +25,14 @@ enum {
     VISIBILITY_S = 30,
     LOOK_MS = 100, /* for messages whose time in flight is over */
     BODY_MAX = 1048576,
+    NAME_CHARS_MAX = 80,
 };
 
 struct message {
     struct message *prev, *next; /* in its list */
     struct message *bucket_next;
     struct sqs_queue *queue;
+    char *came_from; /* ARN of the queue that gave it up as dead; NULL = none did */
     uint64_t id, received, sent_ms, first_received_ms, visible_at_ms;
     bool in_flight;
     size_t len;
@@ -52,15 +60,34 @@ struct sqs_queue {
     char *name, *arn;
     struct list visible, in_flight;
     struct waiter *waiters;
-    uint64_t visibility_ms, deleted;
+    uint64_t visibility_ms, deleted, created_ms, changed_ms;
     char *dead_letter_arn;
     uint64_t receive_most; /* 0 = no dead-letter queue */
     cJSON *attributes;     /* as set, for GetQueueAttributes */
+    cJSON *tags;
+    cJSON *policy; /* the attribute Policy, parsed; NULL = none */
+};
+
+/* A name that may not be used again yet. */
+struct grave {
+    struct grave *next;
+    char *name;
+    uint64_t deleted_ms;
+};
+
+/* StartMessageMoveTask, done at once. */
+struct move_task {
+    struct move_task *next;
+    char *source_arn, *destination_arn; /* NULL: to where each came from */
+    uint64_t moved, started_ms;
+    bool failed;
 };
 
 struct cloud_sqs {
     struct cloud *cloud;
     struct sqs_queue *queues;
+    struct grave *graves;
+    struct move_task *tasks; /* the latest first */
     struct message *buckets[BUCKETS];
     uint64_t last_id;
     struct event *look;
@@ -127,6 +154,7 @@ static void message_drop(struct cloud_sqs *s, struct message *m)
             *at = m->bucket_next;
             break;
         }
+    free(m->came_from);
     free(m);
 }
 
@@ -159,16 +187,12 @@ static struct sqs_queue *queue_make(struct cloud_sqs *s, struct slice name)
     q->arn = mem_strdup(buf_cstr(&arn));
     buf_fini(&arn);
     q->visibility_ms = VISIBILITY_S * 1000;
+    q->created_ms = q->changed_ms = clock_wall_ms();
     q->attributes = cJSON_CreateObject();
+    q->tags = cJSON_CreateObject();
     q->next = s->queues;
     s->queues = q;
     return q;
-}
-
-void cloud_sqs_make(struct cloud_sqs *s, const char *name)
-{
-    if (queue_find(s, slice_str(name)) == NULL)
-        (void)queue_make(s, slice_str(name));
 }
 
 static void queue_empty(struct cloud_sqs *s, struct sqs_queue *q)
@@ -256,11 +280,21 @@ static uint64_t put_message(struct cloud_sqs *s, struct sqs_queue *q, struct sli
     return m->id;
 }
 
-bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn, struct slice body)
+bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn, struct slice topic_arn,
+                   struct slice body)
 {
     struct sqs_queue *q = queue_find(s, queue_arn);
+    const struct cloud_ask ask = {
+        .service = "sns.amazonaws.com",
+        .action = "sqs:SendMessage",
+        .resource = queue_arn,
+        .facts = {{"aws:SourceArn", topic_arn},
+                  {"aws:SourceAccount", slice_str(s->cloud->account)},
+                  {"aws:SecureTransport", SLICE("true")}},
+    };
 
-    if (q == NULL)
+    if (q == NULL || !slice_eq(slice_str(q->arn), queue_arn) ||
+        cloud_policy_verdict(q->policy, true, &ask) != CLOUD_ALLOWS)
         return false;
     (void)put_message(s, q, body);
     give_to_waiters(s, q);
@@ -282,9 +316,12 @@ static unsigned take(struct cloud_sqs *s, struct sqs_queue *q, unsigned most,
                                      ? queue_find(s, slice_str(q->dead_letter_arn))
                                      : NULL;
         if (dead != NULL) {
+            if (m->came_from == NULL)
+                m->came_from = mem_strdup(q->arn);
             m->queue = dead;
             m->received = 0;
             land(m);
+            give_to_waiters(s, dead);
             continue;
         }
         if (m->first_received_ms == 0)
@@ -395,30 +432,149 @@ static int64_t number(const cJSON *object, const char *name, int64_t absent)
     return json_get_i64(object, name, &value) ? value : absent;
 }
 
-static void set_attributes(struct sqs_queue *q, const cJSON *attributes)
+/* Attributes that can be set: their ranges where they are numbers, and what they are until then. */
+static const struct {
+    const char *name, *absent;
+    uint64_t least, most; /* 0, 0: no number */
+} known_attributes[] = {
+    {"VisibilityTimeout", "30", 0, 43200},
+    {"MessageRetentionPeriod", "345600", 60, 1209600},
+    {"DelaySeconds", "0", 0, 900},
+    {"ReceiveMessageWaitTimeSeconds", "0", 0, 20},
+    {"MaximumMessageSize", "1048576", 1024, 1048576},
+    {"SqsManagedSseEnabled", "true", 0, 0},
+    {"Policy", NULL, 0, 0},
+    {"RedrivePolicy", NULL, 0, 0},
+    {"RedriveAllowPolicy", NULL, 0, 0},
+    {"KmsMasterKeyId", NULL, 0, 0},
+    {"KmsDataKeyReusePeriodSeconds", NULL, 60, 86400},
+};
+
+enum { KNOWN_ATTRIBUTES = sizeof known_attributes / sizeof known_attributes[0] };
+
+static const char *absent_value(const char *name)
 {
-    for (const cJSON *a = json_first(attributes); a != NULL; a = a->next) {
-        uint64_t seconds;
-        cJSON_DeleteItemFromObjectCaseSensitive(q->attributes, a->string);
-        (void)cJSON_AddStringToObject(q->attributes, a->string,
-                                      cJSON_IsString(a) ? a->valuestring : "");
-        if (strcmp(a->string, "VisibilityTimeout") == 0 && slice_to_u64(json_text(a), &seconds))
-            q->visibility_ms = seconds * 1000;
-        if (strcmp(a->string, "RedrivePolicy") == 0) {
-            cJSON *policy = json_parse(json_text(a));
-            struct slice arn = json_get_text(policy, "deadLetterTargetArn");
-            const cJSON *most = json_get(policy, "maxReceiveCount");
-            uint64_t count = 0;
-            if (cJSON_IsNumber(most))
-                count = (uint64_t)most->valuedouble;
-            else
-                (void)slice_to_u64(json_text(most), &count);
-            free(q->dead_letter_arn);
-            q->dead_letter_arn = arn.len > 0 ? mem_strdup((const char *)arn.ptr) : NULL;
-            q->receive_most = arn.len > 0 ? count : 0;
-            json_free(policy);
-        }
+    for (size_t i = 0; i < KNOWN_ATTRIBUTES; i++)
+        if (strcmp(known_attributes[i].name, name) == 0)
+            return known_attributes[i].absent != NULL ? known_attributes[i].absent : "";
+    return "";
+}
+
+/* maxReceiveCount is a number or a string. */
+static uint64_t redrive_count(const cJSON *redrive)
+{
+    const cJSON *most = json_get(redrive, "maxReceiveCount");
+    uint64_t count = 0;
+
+    if (cJSON_IsNumber(most) && most->valuedouble >= 1)
+        return (uint64_t)most->valuedouble;
+    (void)slice_to_u64(json_text(most), &count);
+    return count;
+}
+
+/* NULL = good; else the name AWS gives to what is wrong, and words. */
+static const char *wrong_attribute(struct cloud_sqs *s, const cJSON *a,
+                                   char words[CLOUD_WORDS_BYTES])
+{
+    struct slice value = json_text(a);
+    cJSON *tree = json_parse(value);
+    uint64_t number_value;
+    bool good = true;
+    size_t at = 0;
+
+    while (at < KNOWN_ATTRIBUTES && strcmp(known_attributes[at].name, a->string) != 0)
+        at++;
+    if (at == KNOWN_ATTRIBUTES) {
+        json_free(tree);
+        (void)snprintf(words, CLOUD_WORDS_BYTES, "Unknown Attribute %s.", a->string);
+        return "InvalidAttributeName";
     }
+    if (known_attributes[at].most > 0)
+        good = slice_to_u64(value, &number_value) && number_value >= known_attributes[at].least &&
+               number_value <= known_attributes[at].most;
+    else if (strcmp(a->string, "Policy") == 0)
+        good = value.len == 0 || cloud_policy_is_good(tree);
+    else if (strcmp(a->string, "RedrivePolicy") == 0 && value.len > 0)
+        good = redrive_count(tree) >= 1 && redrive_count(tree) <= 1000 &&
+               queue_find(s, json_get_text(tree, "deadLetterTargetArn")) != NULL;
+    json_free(tree);
+    if (good)
+        return NULL;
+    (void)snprintf(words, CLOUD_WORDS_BYTES, "Invalid value for the parameter %s.", a->string);
+    return strcmp(a->string, "RedrivePolicy") == 0 ? "InvalidParameterValue"
+                                                   : "InvalidAttributeValue";
+}
+
+static void set_attribute(struct sqs_queue *q, const char *name, struct slice value)
+{
+    cJSON *tree = json_parse(value);
+    uint64_t seconds;
+
+    cJSON_DeleteItemFromObjectCaseSensitive(q->attributes, name);
+    if (value.len > 0)
+        (void)cJSON_AddStringToObject(q->attributes, name, (const char *)value.ptr);
+    if (strcmp(name, "VisibilityTimeout") == 0 && slice_to_u64(value, &seconds)) {
+        q->visibility_ms = seconds * 1000;
+    } else if (strcmp(name, "Policy") == 0) {
+        json_free(q->policy);
+        q->policy = tree;
+        tree = NULL;
+    } else if (strcmp(name, "RedrivePolicy") == 0) {
+        struct slice arn = json_get_text(tree, "deadLetterTargetArn");
+        free(q->dead_letter_arn);
+        q->dead_letter_arn = arn.len > 0 ? mem_strdup((const char *)arn.ptr) : NULL;
+        q->receive_most = arn.len > 0 ? redrive_count(tree) : 0;
+    }
+    json_free(tree);
+}
+
+/* False, and nothing set, after a refusal. */
+static bool set_attributes(struct op *o, struct sqs_queue *q)
+{
+    const cJSON *attributes = json_get(o->in, "Attributes");
+    char words[CLOUD_WORDS_BYTES];
+
+    for (const cJSON *a = json_first(attributes); a != NULL; a = a->next) {
+        const char *code = wrong_attribute(o->s, a, words);
+        if (code == NULL)
+            continue;
+        cloud_sqs_error(o->http, 400, code, words);
+        return false;
+    }
+    for (const cJSON *a = json_first(attributes); a != NULL; a = a->next)
+        set_attribute(q, a->string, json_text(a));
+    q->changed_ms = clock_wall_ms();
+    return true;
+}
+
+void cloud_sqs_make(struct cloud_sqs *s, const char *name, const char *topic)
+{
+    struct sqs_queue *q = queue_make(s, slice_str(name));
+    struct buf policy = {0};
+
+    buf_printf(&policy,
+               "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Sid\":\"topic\",\"Effect\":\"Allow\","
+               "\"Principal\":{\"Service\":\"sns.amazonaws.com\"},\"Action\":\"sqs:SendMessage\","
+               "\"Resource\":\"%s\",\"Condition\":{\"ArnEquals\":{\"aws:SourceArn\":"
+               "\"arn:aws:sns:%s:%s:%s\"}}}]}",
+               q->arn, s->cloud->region, s->cloud->account, topic);
+    (void)buf_cstr(&policy);
+    set_attribute(q, "Policy", buf_slice(&policy));
+    buf_fini(&policy);
+}
+
+static void queue_free(struct cloud_sqs *s, struct sqs_queue *q)
+{
+    while (q->waiters != NULL)
+        waiter_free(q->waiters);
+    queue_empty(s, q);
+    free(q->name);
+    free(q->arn);
+    free(q->dead_letter_arn);
+    cJSON_Delete(q->attributes);
+    cJSON_Delete(q->tags);
+    json_free(q->policy);
+    free(q);
 }
 
 static void put_url(struct op *o, const struct sqs_queue *q)
@@ -426,22 +582,235 @@ static void put_url(struct op *o, const struct sqs_queue *q)
     buf_printf(&o->out, "%s/%s/%s", o->s->cloud->url, o->s->cloud->account, q->name);
 }
 
+static bool is_name(struct slice name)
+{
+    for (size_t i = 0; i < name.len; i++)
+        if (!isalnum(name.ptr[i]) && name.ptr[i] != '-' && name.ptr[i] != '_')
+            return false;
+    return name.len > 0 && name.len <= NAME_CHARS_MAX;
+}
+
+static bool died_lately(struct cloud_sqs *s, struct slice name)
+{
+    uint64_t wait_ms = s->cloud->options.queue_deleted_wait_s * 1000, now_ms = clock_wall_ms();
+
+    for (struct grave **at = &s->graves; *at != NULL;) {
+        struct grave *g = *at;
+        if (g->deleted_ms + wait_ms > now_ms) {
+            if (slice_eq(slice_str(g->name), name))
+                return true;
+            at = &g->next;
+            continue;
+        }
+        *at = g->next;
+        free(g->name);
+        free(g);
+    }
+    return false;
+}
+
+/* The name of an attribute given that the existing queue has otherwise; NULL = none. */
+static const char *other_attribute(const struct op *o, const struct sqs_queue *q)
+{
+    for (const cJSON *a = json_first(json_get(o->in, "Attributes")); a != NULL; a = a->next) {
+        const cJSON *has = json_get(q->attributes, a->string);
+        struct slice value = has != NULL ? json_text(has) : slice_str(absent_value(a->string));
+        if (!slice_eq(value, json_text(a)))
+            return a->string;
+    }
+    return NULL;
+}
+
+static void set_tags(struct op *o, struct sqs_queue *q, const char *member)
+{
+    for (const cJSON *t = json_first(json_get(o->in, member)); t != NULL; t = t->next) {
+        cJSON_DeleteItemFromObjectCaseSensitive(q->tags, t->string);
+        (void)cJSON_AddStringToObject(q->tags, t->string, cJSON_IsString(t) ? t->valuestring : "");
+    }
+}
+
 static void op_create(struct op *o)
 {
     struct slice name = json_get_text(o->in, "QueueName");
     struct sqs_queue *q = queue_find(o->s, name);
+    const char *other = q != NULL ? other_attribute(o, q) : NULL;
 
-    if (name.len == 0 || name.len > 80) {
+    if (!is_name(name)) {
         cloud_sqs_error(o->http, 400, "InvalidParameterValue",
-                        "Queue names are 1 to 80 characters.");
+                        "Can only include alphanumeric characters, hyphens, or underscores. 1 to "
+                        "80 in length");
         return;
     }
-    if (q == NULL)
+    if (other != NULL) {
+        struct buf words = {0};
+        buf_printf(&words,
+                   "A queue already exists with the same name and a different value for attribute "
+                   "%s",
+                   other);
+        cloud_sqs_error(o->http, 400, "QueueNameExists", buf_cstr(&words));
+        buf_fini(&words);
+        return;
+    }
+    if (q == NULL && died_lately(o->s, name)) {
+        cloud_sqs_error(o->http, 400, "QueueDeletedRecently",
+                        "You must wait 60 seconds after deleting a queue before you can create "
+                        "another with the same name.");
+        return;
+    }
+    if (q == NULL) {
         q = queue_make(o->s, name);
-    set_attributes(q, json_get(o->in, "Attributes"));
+        if (!set_attributes(o, q)) {
+            o->s->queues = q->next;
+            queue_free(o->s, q);
+            return;
+        }
+        set_tags(o, q, "tags");
+    }
     buf_add_str(&o->out, "{\"QueueUrl\":\"");
     put_url(o, q);
     buf_add_str(&o->out, "\"}");
+    answer(o->http, 200, buf_slice(&o->out));
+}
+
+static void op_delete_queue(struct op *o)
+{
+    struct sqs_queue **at = &o->s->queues;
+    struct grave *g = mem_zero(1, sizeof *g);
+
+    while (*at != o->q)
+        at = &(*at)->next;
+    *at = o->q->next;
+    g->name = mem_strdup(o->q->name);
+    g->deleted_ms = clock_wall_ms();
+    g->next = o->s->graves;
+    o->s->graves = g;
+    while (o->q->waiters != NULL) {
+        struct evhttp_request *waiting = o->q->waiters->http;
+        waiter_free(o->q->waiters);
+        cloud_sqs_error(waiting, 400, "QueueDoesNotExist", "The specified queue does not exist.");
+    }
+    queue_free(o->s, o->q);
+    answer(o->http, 200, SLICE("{}"));
+}
+
+static void op_tag(struct op *o)
+{
+    set_tags(o, o->q, "Tags");
+    answer(o->http, 200, SLICE("{}"));
+}
+
+static void op_list_tags(struct op *o)
+{
+    buf_add_str(&o->out, "{\"Tags\":");
+    json_put_tree(&o->out, o->q->tags);
+    buf_add_byte(&o->out, '}');
+    answer(o->http, 200, buf_slice(&o->out));
+}
+
+/* -------- dead-letter queues -------- */
+
+static bool is_source_of(const struct sqs_queue *source, const struct sqs_queue *dead)
+{
+    return source->dead_letter_arn != NULL && strcmp(source->dead_letter_arn, dead->arn) == 0;
+}
+
+static void op_dead_letter_sources(struct op *o)
+{
+    buf_add_str(&o->out, "{\"queueUrls\":[");
+    for (const struct sqs_queue *q = o->s->queues; q != NULL; q = q->next) {
+        if (!is_source_of(q, o->q))
+            continue;
+        buf_add_str(&o->out, o->out.ptr[o->out.len - 1] == '[' ? "\"" : ",\"");
+        put_url(o, q);
+        buf_add_byte(&o->out, '"');
+    }
+    buf_add_str(&o->out, "]}");
+    answer(o->http, 200, buf_slice(&o->out));
+}
+
+/* To the destination, or each message to the queue it came from; one without stays. */
+static uint64_t move_messages(struct op *o, struct sqs_queue *from, struct sqs_queue *to,
+                              bool *failed)
+{
+    struct message *m = from->visible.first, *next;
+    uint64_t moved = 0;
+
+    for (; m != NULL; m = next) {
+        struct sqs_queue *home = to != NULL             ? to
+                                 : m->came_from != NULL ? queue_find(o->s, slice_str(m->came_from))
+                                                        : NULL;
+        next = m->next;
+        if (home == NULL) {
+            *failed = true;
+            continue;
+        }
+        list_remove(&from->visible, m);
+        free(m->came_from);
+        m->came_from = NULL;
+        m->queue = home;
+        m->received = 0;
+        m->first_received_ms = 0;
+        land(m);
+        moved++;
+        give_to_waiters(o->s, home);
+    }
+    return moved;
+}
+
+static void op_start_move(struct op *o)
+{
+    struct slice source = json_get_text(o->in, "SourceArn");
+    struct slice destination = json_get_text(o->in, "DestinationArn");
+    struct sqs_queue *from = queue_find(o->s, source), *to = queue_find(o->s, destination);
+    const struct sqs_queue *q = o->s->queues;
+
+    while (from != NULL && q != NULL && !is_source_of(q, from))
+        q = q->next;
+    if (from == NULL || (destination.len > 0 && to == NULL)) {
+        cloud_sqs_error(o->http, 404, "ResourceNotFoundException",
+                        "The resource that you specified for the SourceArn or DestinationArn "
+                        "parameter doesn't exist.");
+        return;
+    }
+    if (q == NULL) {
+        cloud_sqs_error(o->http, 400, "InvalidParameterValue",
+                        "Source queue must be configured as a Dead Letter Queue.");
+        return;
+    }
+    struct move_task *t = mem_zero(1, sizeof *t);
+    t->source_arn = mem_strdup(from->arn);
+    t->destination_arn = to != NULL ? mem_strdup(to->arn) : NULL;
+    t->started_ms = clock_wall_ms();
+    t->moved = move_messages(o, from, to, &t->failed);
+    t->next = o->s->tasks;
+    o->s->tasks = t;
+    buf_printf(&o->out, "{\"TaskHandle\":\"sandbox-%llu\"}", (unsigned long long)t->started_ms);
+    answer(o->http, 200, buf_slice(&o->out));
+}
+
+static void op_list_moves(struct op *o)
+{
+    struct slice source = json_get_text(o->in, "SourceArn");
+    int64_t most = number(o->in, "MaxResults", 1);
+
+    buf_add_str(&o->out, "{\"Results\":[");
+    for (const struct move_task *t = o->s->tasks; t != NULL && most > 0; t = t->next) {
+        if (!slice_eq(slice_str(t->source_arn), source))
+            continue;
+        most--;
+        buf_add_str(&o->out, o->out.ptr[o->out.len - 1] == '[' ? "{" : ",{");
+        json_put_str(&o->out, "Status", t->failed ? SLICE("FAILED") : SLICE("COMPLETED"));
+        json_put_str(&o->out, "SourceArn", source);
+        if (t->destination_arn != NULL)
+            json_put_str(&o->out, "DestinationArn", slice_str(t->destination_arn));
+        json_put_u64(&o->out, "ApproximateNumberOfMessagesMoved", t->moved);
+        json_put_u64(&o->out, "ApproximateNumberOfMessagesToMove", t->moved);
+        json_put_u64(&o->out, "StartedTimestamp", t->started_ms);
+        if (t->failed)
+            json_put_str(&o->out, "FailureReason", SLICE("CouldNotDetermineMessageSource"));
+        buf_add_byte(&o->out, '}');
+    }
+    buf_add_str(&o->out, "]}");
     answer(o->http, 200, buf_slice(&o->out));
 }
 
@@ -453,28 +822,50 @@ static void op_url(struct op *o)
     answer(o->http, 200, buf_slice(&o->out));
 }
 
+static bool wants(const struct op *o, const char *name)
+{
+    const cJSON *names = json_get(o->in, "AttributeNames");
+
+    for (const cJSON *n = json_first(names); n != NULL; n = n->next)
+        if (slice_eq(json_text(n), SLICE("All")) || slice_eq(json_text(n), slice_str(name)))
+            return true;
+    return false;
+}
+
+static void put_count(struct op *o, const char *name, uint64_t value)
+{
+    if (!wants(o, name))
+        return;
+    json_put_name(&o->out, name);
+    buf_printf(&o->out, "\"%llu\"", (unsigned long long)value);
+}
+
 static void op_get_attributes(struct op *o)
 {
     buf_add_str(&o->out, "{\"Attributes\":{");
-    json_put_str(&o->out, "QueueArn", slice_str(o->q->arn));
-    buf_printf(
-        &o->out,
-        ",\"ApproximateNumberOfMessages\":\"%zu\",\"ApproximateNumberOfMessagesNotVisible\":\"%zu\""
-        ",\"ApproximateNumberOfMessagesDelayed\":\"0\"",
-        o->q->visible.count, o->q->in_flight.count);
-    if (json_get(o->q->attributes, "VisibilityTimeout") == NULL)
-        buf_printf(&o->out, ",\"VisibilityTimeout\":\"%llu\"",
-                   (unsigned long long)(o->q->visibility_ms / 1000));
-    for (const cJSON *a = json_first(o->q->attributes); a != NULL; a = a->next)
-        json_put_str(&o->out, a->string, json_text(a));
+    if (wants(o, "QueueArn"))
+        json_put_str(&o->out, "QueueArn", slice_str(o->q->arn));
+    put_count(o, "ApproximateNumberOfMessages", o->q->visible.count);
+    put_count(o, "ApproximateNumberOfMessagesNotVisible", o->q->in_flight.count);
+    put_count(o, "ApproximateNumberOfMessagesDelayed", 0);
+    put_count(o, "CreatedTimestamp", o->q->created_ms / 1000);
+    put_count(o, "LastModifiedTimestamp", o->q->changed_ms / 1000);
+    for (size_t i = 0; i < KNOWN_ATTRIBUTES; i++) {
+        const cJSON *has = json_get(o->q->attributes, known_attributes[i].name);
+        if (!wants(o, known_attributes[i].name) ||
+            (has == NULL && known_attributes[i].absent == NULL))
+            continue;
+        json_put_str(&o->out, known_attributes[i].name,
+                     has != NULL ? json_text(has) : slice_str(known_attributes[i].absent));
+    }
     buf_add_str(&o->out, "}}");
     answer(o->http, 200, buf_slice(&o->out));
 }
 
 static void op_set_attributes(struct op *o)
 {
-    set_attributes(o->q, json_get(o->in, "Attributes"));
-    answer(o->http, 200, SLICE("{}"));
+    if (set_attributes(o, o->q))
+        answer(o->http, 200, SLICE("{}"));
 }
 
 static void op_send(struct op *o)
@@ -675,7 +1066,45 @@ static const struct {
     {"ChangeMessageVisibility", op_change, true},
     {"ChangeMessageVisibilityBatch", op_change_batch, true},
     {"PurgeQueue", op_purge, true},
+    {"DeleteQueue", op_delete_queue, true},
+    {"TagQueue", op_tag, true},
+    {"ListQueueTags", op_list_tags, true},
+    {"ListDeadLetterSourceQueues", op_dead_letter_sources, true},
+    {"StartMessageMoveTask", op_start_move, false},
+    {"ListMessageMoveTasks", op_list_moves, false},
 };
+
+/* Permission of a batch is that of the single call. */
+static void put_action(struct buf *to, struct slice operation)
+{
+    const struct slice batch = SLICE("Batch");
+
+    if (slice_ends_nocase(operation, batch))
+        operation.len -= batch.len;
+    buf_printf(to, "sqs:%.*s", SLICE_ARGS(operation));
+}
+
+static bool is_permitted(const struct cloud_request *r, const cJSON *in, struct slice where,
+                         struct slice operation)
+{
+    size_t slash = slice_rfind_byte(where, '/');
+    struct slice source = json_get_text(in, "SourceArn");
+    struct buf arn = {0}, action = {0};
+    char words[CLOUD_WORDS_BYTES];
+
+    if (source.len > 0)
+        buf_add_slice(&arn, source);
+    else
+        buf_printf(&arn, "arn:aws:sqs:%s:%s:%.*s", r->cloud->region, r->cloud->account,
+                   SLICE_ARGS(slash == SIZE_MAX ? where : slice_from(where, slash + 1)));
+    put_action(&action, operation);
+    bool may = cloud_may(r, buf_cstr(&action), buf_slice(&arn), slice_none(), words);
+    if (!may)
+        cloud_sqs_error(r->http, 403, "AccessDeniedException", words);
+    buf_fini(&arn);
+    buf_fini(&action);
+    return may;
+}
 
 void cloud_sqs_handle(struct cloud_request *r, struct slice operation)
 {
@@ -695,6 +1124,8 @@ void cloud_sqs_handle(struct cloud_request *r, struct slice operation)
     else if (at == sizeof operations / sizeof operations[0])
         cloud_sqs_error(r->http, 400, "UnsupportedOperation",
                         "The sandbox does not know that call.");
+    else if (!is_permitted(r, in, where, operation))
+        ; /* answered */
     else if (operations[at].needs_queue && o.q == NULL)
         cloud_sqs_error(r->http, 400, "QueueDoesNotExist", "The specified queue does not exist.");
     else
@@ -721,14 +1152,20 @@ void cloud_sqs_destroy(struct cloud_sqs *s)
     while (s->queues != NULL) {
         struct sqs_queue *q = s->queues;
         s->queues = q->next;
-        while (q->waiters != NULL)
-            waiter_free(q->waiters);
-        queue_empty(s, q);
-        free(q->name);
-        free(q->arn);
-        free(q->dead_letter_arn);
-        cJSON_Delete(q->attributes);
-        free(q);
+        queue_free(s, q);
+    }
+    while (s->graves != NULL) {
+        struct grave *gone = s->graves;
+        s->graves = gone->next;
+        free(gone->name);
+        free(gone);
+    }
+    while (s->tasks != NULL) {
+        struct move_task *gone = s->tasks;
+        s->tasks = gone->next;
+        free(gone->source_arn);
+        free(gone->destination_arn);
+        free(gone);
     }
     event_free(s->look);
     free(s);

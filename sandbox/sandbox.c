@@ -11,11 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
-#include "sandbox/cloud.h"
+#include "sandbox/cloud_query.h"
 
 enum { BODY_BYTES_MAX = 64 * 1024 * 1024, IDLE_S = 120 };
 
@@ -54,6 +55,13 @@ static const struct {
     OPTION(garbage_event_rate, OPTION_UNSIGNED),
     OPTION(verify_body, OPTION_BOOL),
     OPTION(local_parts, OPTION_BOOL),
+    OPTION(any_sender, OPTION_BOOL),
+    OPTION(production_access, OPTION_BOOL),
+    OPTION(sending_enabled, OPTION_BOOL),
+    OPTION(enforcement, OPTION_UNSIGNED),
+    OPTION(sent_before, OPTION_U64),
+    OPTION(queue_deleted_wait_s, OPTION_U64),
+    OPTION(clock_offset_s, OPTION_DOUBLE),
     OPTION(seed, OPTION_U64),
 };
 
@@ -72,6 +80,10 @@ static const struct cloud_options defaults = {
     .fail_status = 500,
     .verify_body = true,
     .local_parts = true,
+    .any_sender = true,
+    .production_access = true,
+    .sending_enabled = true,
+    .queue_deleted_wait_s = 60,
     .seed = 1,
 };
 
@@ -130,6 +142,33 @@ static void control_config(struct cloud_request *r)
     buf_fini(&wrong);
 }
 
+/* {"actions": ["ses:GetAccount", "sqs:*"]}: refused from now on; an empty list refuses none. */
+static void control_deny(struct cloud_request *r)
+{
+    cJSON *tree = json_parse(r->body);
+
+    if (cJSON_IsArray(json_get(tree, "actions"))) {
+        cloud_iam_deny(r->cloud->iam, json_get(tree, "actions"));
+        reply(r->http, 200, "application/json", SLICE("{}\n"));
+    } else {
+        reply(r->http, 400, "text/plain", SLICE("{\"actions\": [\"sqs:*\"]} is wanted\n"));
+    }
+    json_free(tree);
+}
+
+static void control_identity(struct cloud_request *r)
+{
+    cJSON *tree = json_parse(r->body);
+
+    if (cloud_identities_settle(r->cloud->identities, tree))
+        reply(r->http, 200, "application/json", SLICE("{}\n"));
+    else
+        reply(r->http, 400, "text/plain",
+              SLICE("{\"identity\": \"example.com\", \"verification\": \"SUCCESS\", \"dkim\": "
+                    "\"SUCCESS\", \"mail_from\": \"SUCCESS\"} is wanted\n"));
+    json_free(tree);
+}
+
 static void control(struct cloud_request *r, struct slice what)
 {
     struct cloud *c = r->cloud;
@@ -141,6 +180,8 @@ static void control(struct cloud_request *r, struct slice what)
         cloud_events_stats(c->events, &text);
         json_put_name(&text, "queues");
         cloud_sqs_stats(c->sqs, &text);
+        json_put_name(&text, "topics");
+        cloud_sns_stats(c->sns, &text);
         buf_add_str(&text, "}\n");
         reply(r->http, 200, "application/json", buf_slice(&text));
     } else if (slice_eq(what, SLICE("messages"))) {
@@ -151,11 +192,16 @@ static void control(struct cloud_request *r, struct slice what)
         reply(r->http, 200, "text/plain", buf_slice(&text));
     } else if (slice_eq(what, SLICE("config"))) {
         control_config(r);
+    } else if (slice_eq(what, SLICE("deny"))) {
+        control_deny(r);
+    } else if (slice_eq(what, SLICE("identity"))) {
+        control_identity(r);
     } else if (slice_eq(what, SLICE("reset"))) {
         cloud_ses_reset(c->ses);
         reply(r->http, 200, "application/json", SLICE("{}\n"));
     } else {
-        reply(r->http, 404, "text/plain", SLICE("stats, messages, recipients, config or reset\n"));
+        reply(r->http, 404, "text/plain",
+              SLICE("stats, messages, recipients, config, deny, identity or reset\n"));
     }
     buf_fini(&text);
 }
@@ -194,6 +240,44 @@ static bool is_signed(struct cloud_request *r, error_answer *error)
     return false;
 }
 
+static void query_error(struct evhttp_request *http, int status, const char *code,
+                        const char *message)
+{
+    cloud_query_error(http, CLOUD_QUERY_SNS, status, code, message);
+}
+
+static void handle_query(struct cloud_request *r)
+{
+    struct cloud_query q;
+
+    if (!is_signed(r, query_error) || !cloud_query_init(&q, r))
+        return;
+    switch (q.service) {
+    case CLOUD_QUERY_SNS:
+        cloud_sns_handle(&q);
+        break;
+    case CLOUD_QUERY_IAM:
+        cloud_iam_handle(&q);
+        break;
+    case CLOUD_QUERY_STS:
+        cloud_sts_handle(&q);
+        break;
+    }
+    cloud_query_fini(&q);
+}
+
+/* The service's clock, where it is not this machine's. */
+static void put_date(struct evhttp_request *http, double offset_s)
+{
+    time_t now = time(NULL) + (time_t)offset_s;
+    struct tm utc;
+    char text[64];
+
+    if (offset_s != 0 && gmtime_r(&now, &utc) != NULL &&
+        strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc) > 0)
+        (void)evhttp_add_header(evhttp_request_get_output_headers(http), "Date", text);
+}
+
 static void on_request(struct evhttp_request *http, void *arg)
 {
     struct evbuffer *body = evhttp_request_get_input_buffer(http);
@@ -204,6 +288,7 @@ static void on_request(struct evhttp_request *http, void *arg)
 
     (void)slice_cut(slice_str(evhttp_request_get_uri(http)), '?', &r.path, &r.query);
     r.body = slice_of(evbuffer_pullup(body, -1), evbuffer_get_length(body));
+    put_date(http, r.cloud->options.clock_offset_s);
     if (slice_starts(r.path, own)) {
         control(&r, slice_from(r.path, own.len));
     } else if (slice_starts(target, sqs)) {
@@ -213,10 +298,9 @@ static void on_request(struct evhttp_request *http, void *arg)
         if (is_signed(&r, cloud_ses_error))
             cloud_ses_handle(&r);
     } else if (strcmp(r.method, "POST") == 0 && slice_eq(r.path, SLICE("/"))) {
-        if (is_signed(&r, cloud_sns_error))
-            cloud_sns_handle(&r);
+        handle_query(&r);
     } else {
-        reply(http, 404, "text/plain", SLICE("The sandbox knows SES v2, SQS and SNS.\n"));
+        reply(http, 404, "text/plain", SLICE("The sandbox knows SES v2, SQS, SNS, IAM and STS.\n"));
     }
 }
 
@@ -232,11 +316,11 @@ static void plumb(struct cloud *c)
     struct buf arn = {0};
 
     for (size_t i = 0; i < 2; i++) {
-        cloud_sqs_make(c->sqs, lines[i][2]);
+        cloud_sqs_make(c->sqs, lines[i][2], lines[i][1]);
         cloud_sns_make(c->sns, lines[i][1], lines[i][2], false);
         buf_reset(&arn);
         buf_printf(&arn, "arn:aws:sns:%s:%s:%s", c->region, c->account, lines[i][1]);
-        cloud_ses_make_set(c->ses, lines[i][0], buf_cstr(&arn));
+        cloud_sets_make(c->sets, lines[i][0], buf_cstr(&arn));
     }
     buf_fini(&arn);
 }
@@ -256,6 +340,9 @@ static int cloud_open(struct cloud *c, struct event_base *base, int fd, struct e
     c->sqs = cloud_sqs_create(c);
     c->sns = cloud_sns_create(c);
     c->ses = cloud_ses_create(c);
+    c->sets = cloud_sets_create(c);
+    c->identities = cloud_identities_create(c);
+    c->iam = cloud_iam_create(c);
     c->events = cloud_events_create(c);
     plumb(c);
     if (c->publish_to == NULL)
@@ -277,6 +364,12 @@ static void cloud_close(struct cloud *c)
         cloud_sns_destroy(c->sns);
     if (c->ses != NULL)
         cloud_ses_destroy(c->ses);
+    if (c->sets != NULL)
+        cloud_sets_destroy(c->sets);
+    if (c->identities != NULL)
+        cloud_identities_destroy(c->identities);
+    if (c->iam != NULL)
+        cloud_iam_destroy(c->iam);
 }
 
 static void on_stop(evutil_socket_t fd, short what, void *arg)
