@@ -19,7 +19,8 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables
-aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles ses sign sqs vault xml
+aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sqs vault xml
+setup_SRC := inspect
 store_SRC := backup batch_write batches check control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := auth body client domains event_pages events health httpd inbox logs messages reply route server stats strangers \
@@ -32,7 +33,7 @@ sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_policy cloud_publis
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := listen main master notify supervise
 
-FOLDERS := base shm mail aws store httpd sender poller keeper cli sandbox master
+FOLDERS := base shm mail aws setup store httpd sender poller keeper cli sandbox master
 store_SRC += $(writer_SRC)
 
 # ---- tests: tests/unit/<folder>/test_<name>.c ----
@@ -44,14 +45,15 @@ LINK_base := base
 LINK_shm := shm base
 LINK_mail := mail base
 LINK_aws := aws shm base
+LINK_setup := setup aws shm base
 LINK_store := store mail shm base
 LINK_httpd := httpd store mail shm base
 LINK_sender := sender aws store mail shm base
 LINK_poller := poller aws store mail shm base
 LINK_keeper := keeper aws shm base
-LINK_cli := cli store mail shm base
+LINK_cli := cli setup aws store mail shm base
 LINK_sandbox := sandbox aws mail shm base
-LINK_master := master cli sandbox httpd sender poller keeper store aws mail shm base
+LINK_master := master cli setup sandbox httpd sender poller keeper store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror

@@ -17,6 +17,24 @@ void endpoint_put_regional(struct buf *to, const char *label, const char *region
     buf_printf(to, "https://%s.%s.%s", label, region, suffix);
 }
 
+const char *endpoint_iam_region(struct slice region)
+{
+    return slice_starts(region, SLICE("cn-"))       ? "cn-north-1"
+           : slice_starts(region, SLICE("us-gov-")) ? "us-gov-west-1"
+           : slice_starts(region, SLICE("eusc-"))   ? "eusc-de-east-1"
+                                                    : "us-east-1";
+}
+
+void endpoint_put_iam(struct buf *to, const char *iam_region)
+{
+    if (strcmp(iam_region, "us-east-1") == 0)
+        buf_add_str(to, "https://iam.amazonaws.com");
+    else if (strcmp(iam_region, "us-gov-west-1") == 0)
+        buf_add_str(to, "https://iam.us-gov.amazonaws.com");
+    else
+        endpoint_put_regional(to, "iam", iam_region);
+}
+
 /* By the address, not by how it begins: "127.0.0.1.example.com" is somebody's name. */
 static bool is_loopback(const char *host)
 {

@@ -26,4 +26,9 @@ void endpoint_fini(struct endpoint_parts *e);
 /* Appends the URL of a service (its host label: "email", "sqs", …) in a region. */
 void endpoint_put_regional(struct buf *to, const char *label, const char *region);
 
+/* IAM is one for all regions of a partition: the region its calls are signed for (static), and its
+ * URL there. */
+const char *endpoint_iam_region(struct slice region);
+void endpoint_put_iam(struct buf *to, const char *iam_region);
+
 #endif

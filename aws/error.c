@@ -150,13 +150,19 @@ bool aws_error_is_credentials(struct slice code)
                  "MissingAuthenticationToken", "MissingAuthenticationTokenException");
 }
 
-static bool is_throttling(struct slice code)
+bool aws_error_is_denied(struct slice code)
+{
+    return IS_IN(code, "AccessDenied", "AccessDeniedException", "AuthorizationError",
+                 "NotAuthorized", "UnauthorizedOperation");
+}
+
+bool aws_error_is_throttling(struct slice code)
 {
     return IS_IN(code, "TooManyRequestsException", "ThrottlingException", "Throttling",
                  "BandwidthLimitExceeded", "EC2ThrottledException", "PriorRequestNotComplete",
                  "ProvisionedThroughputExceededException", "RequestLimitExceeded",
-                 "RequestThrottled", "RequestThrottledException", "SlowDown", "ThrottledException",
-                 "TransactionInProgressException");
+                 "RequestThrottled", "RequestThrottledException", "SlowDown", "Throttled",
+                 "ThrottledException", "TransactionInProgressException");
 }
 
 /* No code: a load balancer, or something in between, has answered. */
@@ -205,7 +211,7 @@ enum aws_reaction aws_send_reaction(const struct aws_response *answer)
     bool is_quota = slice_find_nocase(text, SLICE("daily message quota")) != SIZE_MAX;
     if (slice_eq(code, SLICE("LimitExceededException")))
         return AWS_QUOTA;
-    if (is_throttling(code) || answer->status == 429)
+    if (aws_error_is_throttling(code) || answer->status == 429)
         return is_quota ? AWS_QUOTA : AWS_THROTTLED;
     bool names_set = names_configuration_set(text);
     if (IS_IN(code, "SendingPausedException"))

@@ -35,5 +35,9 @@ void aws_error_read(struct arena *arena, const struct aws_error_fields *fields, 
 /* Codes that a wrong clock can be behind, and codes that newer credentials may cure. */
 bool aws_error_is_clock(struct slice code);
 bool aws_error_is_credentials(struct slice code);
+/* Too many calls: to be made again, later. */
+bool aws_error_is_throttling(struct slice code);
+/* The credentials are good and may not do this. */
+bool aws_error_is_denied(struct slice code);
 
 #endif

@@ -15,7 +15,7 @@
 #include "base/mem.h"
 
 enum {
-    SERVICES = AWS_SNS + 1,
+    SERVICES = AWS_IAM + 1,
     CONNECT_TIMEOUT_MS = 10000,
     CONNECTION_LIFE_MAX_S =
         300,                /* then the name is looked up again: AWS moves its endpoints about */
@@ -235,6 +235,10 @@ static struct slice service_name(enum aws_service service)
         return SLICE("sqs");
     case AWS_SNS:
         return SLICE("sns");
+    case AWS_STS:
+        return SLICE("sts");
+    case AWS_IAM:
+        return SLICE("iam");
     }
     abort(); /* no service */
 }
@@ -248,6 +252,10 @@ static const char *host_label(enum aws_service service)
         return "sqs";
     case AWS_SNS:
         return "sns";
+    case AWS_STS:
+        return "sts";
+    case AWS_IAM:
+        return "iam";
     }
     abort(); /* no service */
 }
@@ -761,6 +769,8 @@ static struct endpoint *endpoint_add(struct aws_client *c, enum aws_service serv
     e->scope.service = service_name(service);
     if (c->configured[service][0] != '\0')
         buf_add_str(&url, c->configured[service]);
+    else if (service == AWS_IAM)
+        endpoint_put_iam(&url, e->region);
     else
         endpoint_put_regional(&url, host_label(service), e->region);
     int failed = endpoint_parse(&e->at, buf_cstr(&url), NULL);
@@ -774,6 +784,8 @@ static struct endpoint *endpoint_add(struct aws_client *c, enum aws_service serv
 static struct endpoint *endpoint_for(struct aws_client *c, const struct aws_request *r)
 {
     struct slice region = r->region.len > 0 ? r->region : slice_str(c->region);
+    if (r->service == AWS_IAM)
+        region = slice_str(endpoint_iam_region(region));
     struct endpoint *e = c->endpoints[r->service];
 
     while (e != NULL && !slice_eq(e->scope.region, region))
@@ -787,6 +799,8 @@ static int endpoints_init(struct aws_client *c, const struct config *config, str
     c->configured[AWS_SES] = mem_strdup(config->aws.ses_endpoint);
     c->configured[AWS_SQS] = mem_strdup(config->aws.sqs_endpoint);
     c->configured[AWS_SNS] = mem_strdup(config->aws.sns_endpoint);
+    c->configured[AWS_STS] = mem_strdup(config->aws.sts_endpoint);
+    c->configured[AWS_IAM] = mem_strdup(config->aws.iam_endpoint);
     for (int i = 0; i < SERVICES; i++) {
         struct endpoint_parts parts;
         if (c->configured[i][0] == '\0')

@@ -51,7 +51,8 @@ enum {
     AWS_BODY_MAX_BYTES = 32 * 1024 * 1024, /* longer answers are given up: AWS_UNKNOWN */
 };
 
-enum aws_service { AWS_SES, AWS_SQS, AWS_SNS };
+/* IAM has one endpoint and one signing region per partition, whatever the region of a call. */
+enum aws_service { AWS_SES, AWS_SQS, AWS_SNS, AWS_STS, AWS_IAM };
 
 /* What is known about the request when no usable answer came. */
 enum aws_fate {
@@ -78,7 +79,7 @@ struct aws_request {
     struct slice region; /* empty = the client's */
     /* Instead of service, region and path: this is fetched, unsigned. Redirections are answers. */
     const char *url;
-    const char *method;       /* "POST", "GET", "DELETE" */
+    const char *method;       /* "POST", "GET", "PUT", "DELETE" */
     const char *path;         /* percent-encoded, with query if any: "/v2/email/outbound-emails" */
     const char *content_type; /* NULL = none */
     const char *target;       /* X-Amz-Target, or NULL */

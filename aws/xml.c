@@ -1,11 +1,17 @@
 #include "aws/xml.h"
 
+#include <assert.h>
+
 struct reader {
     struct slice rest;
     struct slice open[XML_DEPTH_MAX]; /* names of the elements around, as they were written */
     size_t depth;
-    const char *path;
-    size_t path_depth; /* elements in it */
+    struct step {
+        struct slice name;
+        unsigned wanted, seen; /* which of them; 0 = any */
+        bool is_open;          /* the element around is one */
+    } steps[XML_DEPTH_MAX];    /* of the path */
+    size_t path_depth;         /* elements in it */
     struct buf *text;
     bool taken, is_over; /* is_over: the root was closed */
 };
@@ -65,16 +71,7 @@ static struct slice local_part(struct slice name)
 /* The elements around are those of the path, all of them. */
 static bool is_wanted(const struct reader *r)
 {
-    struct slice rest = slice_str(r->path), name;
-
-    if (r->taken || r->depth != r->path_depth)
-        return false;
-    for (size_t i = 0; i < r->depth; i++) {
-        (void)slice_cut(rest, '/', &name, &rest);
-        if (!slice_eq(local_part(r->open[i]), name))
-            return false;
-    }
-    return true;
+    return !r->taken && r->depth == r->path_depth && r->steps[r->depth - 1].is_open;
 }
 
 static bool put_character(struct buf *to, uint64_t c)
@@ -155,6 +152,20 @@ static bool take_text(struct reader *r, struct buf *scratch)
     return true;
 }
 
+/* The innermost one has just been opened. */
+static void follow(struct reader *r)
+{
+    size_t i = r->depth - 1;
+
+    if (i >= r->path_depth)
+        return;
+    struct step *s = &r->steps[i];
+    s->is_open = (i == 0 || s[-1].is_open) && slice_eq(local_part(r->open[i]), s->name) &&
+                 (++s->seen == s->wanted || s->wanted == 0);
+    if (s->is_open && i + 1 < r->path_depth)
+        s[1].seen = 0;
+}
+
 static bool close_element(struct reader *r)
 {
     if (is_wanted(r))
@@ -172,6 +183,7 @@ static bool take_start(struct reader *r)
     if (name.len == 0 || r->depth == XML_DEPTH_MAX || r->is_over)
         return false;
     r->open[r->depth++] = name;
+    follow(r);
     for (;;) {
         size_t before = r->rest.len;
         skip_blanks(r);
@@ -239,15 +251,29 @@ static bool take_markup(struct reader *r)
     return take_start(r); /* "<!DOCTYPE": '!' begins no name */
 }
 
+static void read_path(struct reader *r, struct slice path)
+{
+    struct slice name, number;
+    uint64_t wanted;
+
+    while (path.len > 0) {
+        assert(r->path_depth < XML_DEPTH_MAX);
+        struct step *s = &r->steps[r->path_depth++];
+        (void)slice_cut(path, '/', &name, &path);
+        if (slice_cut(name, '[', &s->name, &number) &&
+            slice_to_u64(slice_head(number, number.len - 1), &wanted))
+            s->wanted = (unsigned)wanted;
+    }
+}
+
 enum xml_result xml_text(struct slice document, const char *path, struct buf *text)
 {
-    struct reader r = {.rest = document, .path = path, .path_depth = 1, .text = text};
+    struct reader r = {.rest = document, .text = text};
     size_t before = text->len;
     struct buf scratch = {0};
     bool fine = true;
 
-    for (const char *at = path; *at != '\0'; at++)
-        r.path_depth += *at == '/';
+    read_path(&r, slice_str(path));
     if (slice_starts(r.rest, SLICE("\xef\xbb\xbf"))) /* a byte order mark */
         skip(&r, 3);
     while (fine && r.rest.len > 0)

@@ -18,7 +18,8 @@ enum { XML_DEPTH_MAX = 16 };
 enum xml_result { XML_FOUND, XML_ABSENT, XML_BROKEN };
 
 /* Appends the text of the first element at this path, as "A/B/C" from the root on, its entities
- * resolved; the texts of its children do not belong to it. The whole document is read, whatever
+ * resolved; the texts of its children do not belong to it. A name may be counted: of "A/B[2]/C" it is
+ * the C of the second B; names that are not counted stand for any. The whole document is read, whatever
  * comes first. After ABSENT and BROKEN *text is as it was. */
 enum xml_result xml_text(struct slice document, const char *path, struct buf *text);
 

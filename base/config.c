@@ -106,6 +106,7 @@ static const struct setting settings[] = {
     {"aws", "sqs_endpoint", TYPE_TEXT, AT(aws.sqs_endpoint), "", 0, 0, true, "instead of the regional one"},
     {"aws", "sns_endpoint", TYPE_TEXT, AT(aws.sns_endpoint), "", 0, 0, true, "instead of the regional one"},
     {"aws", "sts_endpoint", TYPE_TEXT, AT(aws.sts_endpoint), "", 0, 0, true, "instead of the regional one; asked when a role is assumed"},
+    {"aws", "iam_endpoint", TYPE_TEXT, AT(aws.iam_endpoint), "", 0, 0, true, "instead of AWS's; asked by postern setup alone"},
     {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, true, "empty: batches wait in the local store"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
@@ -155,6 +156,7 @@ struct reading {
     size_t kept; /* mistakes that outlast a new pass */
     int unknown_line;
     bool broken; /* the syntax itself: no use in going on */
+    bool is_unfinished;
 };
 
 /* libconfuse's callbacks carry no argument of ours: the reading under way. */
@@ -751,10 +753,12 @@ static void fill_from_environment(struct config *c)
     fill(&c->aws.sqs_endpoint, getenv("AWS_ENDPOINT_URL_SQS"));
     fill(&c->aws.sns_endpoint, getenv("AWS_ENDPOINT_URL_SNS"));
     fill(&c->aws.sts_endpoint, getenv("AWS_ENDPOINT_URL_STS"));
+    fill(&c->aws.iam_endpoint, getenv("AWS_ENDPOINT_URL_IAM"));
     fill(&c->aws.ses_endpoint, getenv("AWS_ENDPOINT_URL"));
     fill(&c->aws.sqs_endpoint, getenv("AWS_ENDPOINT_URL"));
     fill(&c->aws.sns_endpoint, getenv("AWS_ENDPOINT_URL"));
     fill(&c->aws.sts_endpoint, getenv("AWS_ENDPOINT_URL"));
+    fill(&c->aws.iam_endpoint, getenv("AWS_ENDPOINT_URL"));
 }
 
 static void fill_for_sandbox(struct config *c)
@@ -818,7 +822,7 @@ static void gather_event_queues(struct reading *r)
         add_event_queue(r, d->newsletter_events, d->name, "newsletter_events");
         add_event_queue(r, d->system_events, d->name, "system_events");
     }
-    if (c->event_queues.count == 0 && r->mistake_count == mistakes)
+    if (c->event_queues.count == 0 && r->mistake_count == mistakes && !r->is_unfinished)
         mistake(r, 0, "queues.newsletter_events is not set: no event would come back");
 }
 
@@ -828,15 +832,16 @@ static void check_whole(struct reading *r)
 
     if (c->listen_count == 0)
         set_value(r, c, setting_find("", "listen"), setting_find("", "listen")->absent, 0);
-    if (c->domain_count == 0)
+    if (c->domain_count == 0 && !r->is_unfinished)
         mistake(r, 0, "no domain: add  domain \"mg.example.com\" { api_keys = {\"…\"} }");
     check_keys(r, &c->api_keys, "the file", 0);
     for (size_t i = 0; i < c->domain_count; i++)
-        if (c->domains[i].api_keys.count + c->domains[i].sending_keys.count + c->api_keys.count ==
-            0)
+        if (!r->is_unfinished &&
+            c->domains[i].api_keys.count + c->domains[i].sending_keys.count + c->api_keys.count ==
+                0)
             mistake(r, 0, "domain \"%s\" has no api_keys: nobody could use it", c->domains[i].name);
     fill_from_environment(c);
-    if (c->sandbox.enabled)
+    if (c->sandbox.enabled && !r->is_unfinished)
         fill_for_sandbox(c);
     gather_event_queues(r);
     for (size_t i = 0; i < c->queues.sns_topics.count; i++)
@@ -857,6 +862,7 @@ static void check_whole(struct reading *r)
         {"aws.sqs_endpoint", c->aws.sqs_endpoint},
         {"aws.sns_endpoint", c->aws.sns_endpoint},
         {"aws.sts_endpoint", c->aws.sts_endpoint},
+        {"aws.iam_endpoint", c->aws.iam_endpoint},
     };
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
         if (urls[i][1][0] != '\0' && !is_http_url(urls[i][1]))
@@ -876,6 +882,10 @@ static char *read_file(struct reading *r)
     FILE *f = fopen(r->path, "re");
     char *text = mem_alloc(FILE_BYTES_MAX + 1);
 
+    if (f == NULL && errno == ENOENT && r->is_unfinished) {
+        text[0] = '\0';
+        return text;
+    }
     if (f == NULL) {
         mistake(r, 0, "cannot be opened: %s", strerror(errno));
         free(text);
@@ -943,9 +953,10 @@ static void sweep_after_reading(struct config *c)
     free(kept.texts);
 }
 
-struct config *config_load(const char *path, struct buf *mistakes)
+static struct config *load(const char *path, bool is_unfinished, struct buf *mistakes)
 {
-    struct reading r = {.path = path, .config = mem_zero(1, sizeof(struct config))};
+    struct reading r = {
+        .path = path, .config = mem_zero(1, sizeof(struct config)), .is_unfinished = is_unfinished};
     char *text = read_file(&r);
 
     current = &r;
@@ -987,6 +998,16 @@ struct config *config_load(const char *path, struct buf *mistakes)
     free(r.mistakes);
     config_free(r.config);
     return NULL;
+}
+
+struct config *config_load(const char *path, struct buf *mistakes)
+{
+    return load(path, false, mistakes);
+}
+
+struct config *config_load_unfinished(const char *path, struct buf *mistakes)
+{
+    return load(path, true, mistakes);
 }
 
 static void wipe(char *secret)

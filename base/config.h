@@ -111,8 +111,8 @@ struct config {
         char *profile;
         bool profile_is_set; /* by the file, and so before AWS's variables that name other keys */
         char *access_key_id, *secret_access_key, *session_token; /* secrets: wiped by config_free */
-        char *ses_endpoint, *sqs_endpoint, *sns_endpoint,
-            *sts_endpoint; /* "" = the regional ones */
+        char *ses_endpoint, *sqs_endpoint, *sns_endpoint, *sts_endpoint,
+            *iam_endpoint; /* "" = the regional ones */
     } aws;
     struct {
         char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */
@@ -141,6 +141,9 @@ struct config {
  * the environment here, once. With sandbox.enabled the AWS endpoints, queues, region and keys that
  * the file leaves out point to the sandbox. */
 struct config *config_load(const char *path, struct buf *mistakes);
+/* The same for what is about to be completed (postern setup): domains and queues may be missing,
+ * whatever the sandbox fills in is left out, and a file that is not there is an empty one. */
+struct config *config_load_unfinished(const char *path, struct buf *mistakes);
 void config_free(struct config *c);
 
 /* In a process that has no use for AWS's credentials: wipes them, and the whole environment, as any

@@ -102,7 +102,8 @@ struct cloud_publisher *cloud_publisher_create(struct cloud *c, struct err *err)
 
     p->cloud = c;
     p->last = &p->first;
-    p->config.aws.region = p->config.aws.ses_endpoint = p->config.aws.sqs_endpoint = empty;
+    p->config.aws.region = p->config.aws.ses_endpoint = p->config.aws.sqs_endpoint =
+        p->config.aws.sts_endpoint = p->config.aws.iam_endpoint = empty;
     p->config.aws.sns_endpoint = c->publish_to;
     p->vault = vault_create(err);
     if (p->vault != NULL &&

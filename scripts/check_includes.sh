@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Reads the #include lines and checks the order of the folders, and that each library has one door:
 #
-#   base <- shm, mail <- aws <- store <- httpd, poller, sender, keeper, cli <- master
-#   (aws includes nothing of mail, store nothing of aws)
+#   base <- shm, mail <- aws <- setup, store <- httpd, poller, sender, keeper, cli <- master
+#   (aws and setup include nothing of mail, store nothing of aws)
 #
 # sandbox/ and tests/ may include anything; only main() and the supervisor include the sandbox.
 set -euo pipefail
@@ -12,12 +12,13 @@ declare -A may=(
   [shm]="shm base"
   [mail]="mail base"
   [aws]="aws shm base"
+  [setup]="setup aws shm base"
   [store]="store shm mail base"
   [httpd]="httpd store shm mail base"
   [sender]="sender store aws shm mail base"
   [poller]="poller store aws shm mail base"
   [keeper]="keeper aws shm base"
-  [cli]="cli store shm mail base"
+  [cli]="cli setup aws store shm mail base"
   [master]="master cli httpd sender poller keeper store sandbox aws shm base"
 )
 bad=0

@@ -385,7 +385,7 @@ static int make_world(void **state)
     assert_non_null(w->vault);
     publish(w, KEY_ID, "", 0);
     w->config.aws.ses_endpoint = w->config.aws.sqs_endpoint = w->config.aws.sns_endpoint =
-        w->endpoint;
+        w->config.aws.sts_endpoint = w->config.aws.iam_endpoint = w->endpoint;
     make_client(w, 8);
     *state = w;
     return 0;
