@@ -20,7 +20,7 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sqs vault xml
-setup_SRC := inspect
+setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy template
 store_SRC := backup batch_write batches check control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := auth body client domains event_pages events health httpd inbox logs messages reply route server stats strangers \
@@ -28,7 +28,7 @@ httpd_SRC := auth body client domains event_pages events health httpd inbox logs
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue
 keeper_SRC := keeper
-cli_SRC := backup batches check cli deadletters domains events key options page request status
+cli_SRC := backup batches check cli deadletters domains events key options page request setup status
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := listen main master notify supervise

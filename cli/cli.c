@@ -7,7 +7,7 @@
 
 static const struct {
     const char *name;
-    int (*run)(const struct cli_options *o);
+    int (*run)(const struct cli_options *o); /* NULL: has options of its own */
     const char *help;
 } commands[] = {
     {"status", cli_status, "what Postern is doing: rate, quota, holds, processes; --watch, --json"},
@@ -23,6 +23,9 @@ static const struct {
      "                           show ID; replay|drop ID|all: read again, or forget"},
     {"check", cli_check, "does the store agree with itself: books, states, leases"},
     {"backup", cli_backup, "DIR: a consistent copy of the state, while all goes on"},
+    {"setup", NULL,
+     "--domain NAME --region NAME: makes what Postern needs in AWS; --help\n"
+     "                           --dry-run, --print-iam, --print-dns, --remove, …"},
     {"key", cli_key, "new: a fresh API key, and its digest for proxy.conf"},
 };
 
@@ -57,6 +60,8 @@ int cli_main(int argc, char **argv)
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(commands[i].name, argv[0]) != 0)
             continue;
+        if (commands[i].run == NULL)
+            return cli_setup(argc, argv);
         return cli_options_read(argc, argv, &o) ? commands[i].run(&o) : CLI_WRONG_USE;
     }
     return usage(stderr, argv[0]);

@@ -41,6 +41,7 @@ int cli_events(const struct cli_options *o);
 int cli_deadletters(const struct cli_options *o);
 int cli_domains(const struct cli_options *o);
 int cli_key(const struct cli_options *o);
+int cli_setup(int argc, char **argv);
 int cli_status(const struct cli_options *o);
 
 #endif

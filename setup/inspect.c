@@ -114,11 +114,13 @@ static enum inspect_result sqs_call(struct session *s, const char *target, struc
                                     const struct buf *body, const char *action, const char *what,
                                     cJSON **found, struct err *err)
 {
-    struct aws_request r = {.region = region, .body = buf_slice(body)};
+    struct aws_request r;
     struct session_answer a;
 
     *found = NULL;
     sqs_request(&r, target);
+    r.region = region;
+    r.body = buf_slice(body);
     if (session_call(s, &r, &a, err) != 0)
         return INSPECT_FAILED;
     if (is_code(&a, "QueueDoesNotExist") ||

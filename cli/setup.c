@@ -1,0 +1,822 @@
+/*
+ * postern setup - makes what Postern needs in AWS, shows beforehand what that is, and writes the
+ * result into proxy.conf; mends it, and takes it away again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "aws/credentials.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cli/options.h"
+#include "cli/page.h"
+#include "setup/conf_edit.h"
+#include "setup/conf_plan.h"
+#include "setup/dns.h"
+#include "setup/inspect.h"
+#include "setup/make.h"
+#include "setup/plan.h"
+#include "setup/policy.h"
+#include "setup/template.h"
+
+enum { PATIENCE_MS_ABSENT = 60000, KIND_COLUMNS = 19, SENDERS_MAX = 64, ANSWER_BYTES = 64 };
+
+#define ACCOUNT_UNKNOWN "ACCOUNT_ID"
+
+enum action {
+    ACTION_SET_UP,
+    ACTION_REMOVE,
+    ACTION_PRINT_IAM,
+    ACTION_PRINT_DNS,
+    ACTION_CLOUDFORMATION,
+    ACTION_TERRAFORM,
+};
+
+struct options {
+    const char *config_path, *region;
+    struct plumbing_names names;
+    struct plan_wishes wishes;
+    enum action action;
+    bool yes, dry_run, json, with_user;
+    uint64_t patience_ms;
+};
+
+struct setup {
+    struct options o;
+    struct config *config; /* of the file, and the environment */
+    char *file_region;
+    struct session *session;
+    struct plumbing plumbing;
+    const char *senders[SENDERS_MAX];
+    struct buf conf_text;
+    const char *account;
+    cJSON *caller;
+};
+
+/* ---- options ---- */
+
+static int usage(FILE *to)
+{
+    (void)fputs(
+        "usage: postern setup --domain NAME [--region NAME] [-c FILE] [option …]\n"
+        "  what to do (else: make what is missing, mend what differs, write FILE)\n"
+        "    --dry-run            show what would be done, and do nothing\n"
+        "    --remove             take away what was made, asking for each\n"
+        "    --print-iam          the two policies: for running, and for this command\n"
+        "    --print-dns          the DNS records that the domain needs\n"
+        "    --cloudformation     the same as a CloudFormation template\n"
+        "    --terraform          the same as Terraform, in its JSON syntax\n"
+        "  how\n"
+        "    --yes                do not ask\n"
+        "    --json               for machines\n"
+        "    --adopt              resources of these names that something else made become ours\n"
+        "    --wait SECONDS       for what takes effect late (default 60)\n"
+        "  names\n"
+        "    --mail-from NAME     MAIL FROM domain (default bounce.DOMAIN; none = SES's own)\n"
+        "    --newsletter-set, --system-set, --newsletter-topic, --system-topic,\n"
+        "    --newsletter-queue, --system-queue, --buffer-queue NAME (none = no buffer queue)\n"
+        "  more\n"
+        "    --iam-user           also a user mailgun-proxy-worker with access keys, for machines\n"
+        "                         outside AWS; on AWS give the machine a role (--print-iam)\n"
+        "    --iam-user-name NAME\n"
+        "    --wrapped            SNS wraps and signs what it delivers (queues.verify_sns)\n"
+        "    --track-system-mail  opens and clicks of single mails, too\n",
+        to);
+    return to == stdout ? CLI_DONE : CLI_WRONG_USE;
+}
+
+static bool read_options(int argc, char **argv, struct options *o)
+{
+    const char *wait = NULL, *user = "mailgun-proxy-worker";
+    struct plumbing_names *n = &o->names;
+    const struct {
+        const char *name;
+        const char **value;
+    } valued[] = {
+        {"-c", &o->config_path},
+        {"--conf", &o->config_path},
+        {"--region", &o->region},
+        {"--domain", &n->domain},
+        {"--mail-from", &n->mail_from},
+        {"--newsletter-set", &n->set[LINE_NEWSLETTER]},
+        {"--system-set", &n->set[LINE_SYSTEM]},
+        {"--newsletter-topic", &n->topic[LINE_NEWSLETTER]},
+        {"--system-topic", &n->topic[LINE_SYSTEM]},
+        {"--newsletter-queue", &n->queue[LINE_NEWSLETTER]},
+        {"--system-queue", &n->queue[LINE_SYSTEM]},
+        {"--buffer-queue", &n->buffer_queue},
+        {"--iam-user-name", &user},
+        {"--wait", &wait},
+    };
+    bool remove = false, iam = false, dns = false, cloudformation = false, terraform = false;
+    const struct {
+        const char *name;
+        bool *value;
+    } flags[] = {
+        {"--yes", &o->yes},
+        {"--dry-run", &o->dry_run},
+        {"--json", &o->json},
+        {"--adopt", &o->wishes.adopt},
+        {"--iam-user", &o->with_user},
+        {"--wrapped", &n->wrapped},
+        {"--track-system-mail", &n->track_system_mail},
+        {"--remove", &remove},
+        {"--print-iam", &iam},
+        {"--print-dns", &dns},
+        {"--cloudformation", &cloudformation},
+        {"--terraform", &terraform},
+    };
+
+    *o = (struct options){.config_path = "proxy.conf", .patience_ms = PATIENCE_MS_ABSENT};
+    plumbing_names_default(n);
+    for (int i = 1; i < argc; i++) {
+        bool known = false;
+        for (size_t k = 0; k < sizeof flags / sizeof flags[0] && !known; k++)
+            if (strcmp(argv[i], flags[k].name) == 0)
+                known = *flags[k].value = true;
+        for (size_t k = 0; k < sizeof valued / sizeof valued[0] && !known; k++) {
+            if (strcmp(argv[i], valued[k].name) != 0)
+                continue;
+            if (i + 1 >= argc) {
+                (void)fprintf(stderr, "postern setup: %s needs a value\n", argv[i]);
+                return false;
+            }
+            *valued[k].value = argv[++i];
+            known = true;
+        }
+        if (!known) {
+            (void)fprintf(stderr, "postern setup: '%s' is not understood; postern setup --help\n",
+                          argv[i]);
+            return false;
+        }
+    }
+    if (remove + iam + dns + cloudformation + terraform > 1) {
+        (void)fprintf(stderr, "postern setup: one of --remove, --print-iam, --print-dns, "
+                              "--cloudformation, --terraform at a time\n");
+        return false;
+    }
+    o->action = remove           ? ACTION_REMOVE
+                : iam            ? ACTION_PRINT_IAM
+                : dns            ? ACTION_PRINT_DNS
+                : cloudformation ? ACTION_CLOUDFORMATION
+                : terraform      ? ACTION_TERRAFORM
+                                 : ACTION_SET_UP;
+    uint64_t seconds;
+    if (wait != NULL && (!slice_to_u64(slice_str(wait), &seconds) || seconds > 3600)) {
+        (void)fprintf(stderr, "postern setup: --wait is a number of seconds, up to 3600\n");
+        return false;
+    }
+    if (wait != NULL)
+        o->patience_ms = seconds * 1000;
+    if (n->domain == NULL) {
+        (void)fprintf(stderr, "postern setup: which domain? --domain mail.example.com\n");
+        return false;
+    }
+    o->wishes.mail_from_given = n->mail_from != NULL;
+    if (n->mail_from != NULL && strcmp(n->mail_from, "none") == 0)
+        n->mail_from = "";
+    if (strcmp(n->buffer_queue, "none") == 0)
+        n->buffer_queue = "";
+    if (o->with_user)
+        n->user = user;
+    return true;
+}
+
+static void complain(const struct err *err)
+{
+    (void)fprintf(stderr, "postern setup: %s\n", err->text);
+}
+
+/* ---- what all ways begin with ---- */
+
+/* Who may stand in From, by the configuration, and the new domain. */
+static void gather_senders(struct setup *u)
+{
+    struct plumbing_names *n = &u->o.names;
+    size_t count = 0;
+
+    u->senders[count++] = n->domain;
+    for (size_t i = 0; i < u->config->domain_count; i++) {
+        const struct config_domain *d = &u->config->domains[i];
+        bool is_example =
+            d->api_keys.count == 1 && strcmp(d->api_keys.texts[0], CONF_PLAN_SANDBOX_KEY) == 0;
+        if (count < SENDERS_MAX && strcmp(d->name, n->domain) != 0 && !is_example)
+            u->senders[count++] = d->name;
+        for (size_t k = 0; k < d->allowed_from.count && count < SENDERS_MAX; k++)
+            u->senders[count++] = d->allowed_from.texts[k];
+    }
+    n->senders = u->senders;
+    n->sender_count = count;
+}
+
+static int begin(struct setup *u)
+{
+    struct buf mistakes = {0};
+    struct err err;
+
+    u->config = config_load_unfinished(u->o.config_path, &mistakes);
+    if (u->config == NULL)
+        (void)fprintf(stderr, "%s\n", buf_cstr(&mistakes));
+    buf_fini(&mistakes);
+    if (u->config == NULL)
+        return -1;
+    if (conf_edit_read(u->o.config_path, &u->conf_text, &err) != 0) {
+        complain(&err);
+        return -1;
+    }
+    if (u->o.region != NULL) {
+        u->file_region = u->config->aws.region;
+        u->config->aws.region = mem_strdup(u->o.region);
+    }
+    u->o.names.wrapped = u->o.names.wrapped || u->config->queues.verify_sns;
+    gather_senders(u);
+    return 0;
+}
+
+static void finish(struct setup *u)
+{
+    plumbing_fini(&u->plumbing);
+    session_close(u->session);
+    json_free(u->caller);
+    credentials_wipe(&u->conf_text);
+    free(u->file_region);
+    config_free(u->config);
+}
+
+/* Logs in: credentials, region, account. */
+static int log_in(struct setup *u, struct err *err)
+{
+    u->session = session_open(u->config, err);
+    if (u->session == NULL || inspect_caller(u->session, &u->caller, err) != INSPECT_FOUND)
+        return -1;
+    u->account = json_get(u->caller, "Account")->valuestring;
+    return 0;
+}
+
+static int look(struct setup *u)
+{
+    struct err err;
+
+    if (log_in(u, &err) != 0 ||
+        plumbing_make(&u->plumbing, &u->o.names, session_region(u->session), u->account, &err) !=
+            0 ||
+        make_look(u->session, &u->plumbing, &err) != 0) {
+        complain(&err);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- what is printed without a look at AWS ---- */
+
+static void put_pretty(struct buf *to, struct buf *json)
+{
+    cJSON *tree = json_parse(buf_slice(json));
+    char *text = cJSON_Print(tree);
+
+    buf_add_str(to, text);
+    buf_add_byte(to, '\n');
+    cJSON_free(text);
+    json_free(tree);
+}
+
+static int print_iam(struct setup *u)
+{
+    struct buf run = {0}, setup = {0}, out = {0};
+    struct err err;
+
+    if (log_in(u, &err) != 0) {
+        (void)fprintf(stderr,
+                      "postern setup: the account is not known (%s): put its number where %s "
+                      "stands\n",
+                      err.text, ACCOUNT_UNKNOWN);
+        u->account = ACCOUNT_UNKNOWN;
+    }
+    const char *region = u->session != NULL ? session_region(u->session) : u->config->aws.region;
+    if (region[0] == '\0') {
+        (void)fprintf(stderr, "postern setup: which region? --region eu-west-1\n");
+        return CLI_WRONG_USE;
+    }
+    if (plumbing_make(&u->plumbing, &u->o.names, region, u->account, &err) != 0) {
+        complain(&err);
+        return CLI_WRONG_USE;
+    }
+    policy_put_run_time(&run, &u->plumbing);
+    policy_put_setup(&setup, &u->plumbing);
+    if (u->o.json) {
+        buf_printf(&out, "{\"run_time\":%s,", buf_cstr(&run));
+        buf_printf(&out, "\"setup\":%s}\n", buf_cstr(&setup));
+    } else {
+        buf_add_str(&out, "# For the role (or user) that Postern runs as:\n");
+        put_pretty(&out, &run);
+        buf_add_str(&out, "\n# For whoever runs `postern setup`, this command:\n");
+        put_pretty(&out, &setup);
+    }
+    (void)fwrite(out.ptr, 1, out.len, stdout);
+    buf_fini(&run);
+    buf_fini(&setup);
+    buf_fini(&out);
+    return CLI_DONE;
+}
+
+static int print_template(struct setup *u)
+{
+    bool terraform = u->o.action == ACTION_TERRAFORM;
+    struct buf out = {0};
+    struct err err;
+
+    u->o.names.user = "";
+    if (u->config->aws.region[0] == '\0') {
+        (void)fprintf(stderr, "postern setup: which region? --region eu-west-1\n");
+        return CLI_WRONG_USE;
+    }
+    if (plumbing_make(&u->plumbing, &u->o.names, u->config->aws.region,
+                      terraform ? TEMPLATE_ACCOUNT_TERRAFORM : TEMPLATE_ACCOUNT_CLOUDFORMATION,
+                      &err) != 0) {
+        complain(&err);
+        return CLI_WRONG_USE;
+    }
+    if (terraform)
+        template_put_terraform(&out, &u->plumbing);
+    else
+        template_put_cloudformation(&out, &u->plumbing);
+    (void)fwrite(out.ptr, 1, out.len, stdout);
+    buf_fini(&out);
+    return CLI_DONE;
+}
+
+/* ---- DNS ---- */
+
+static void put_dns(const struct setup *u, struct buf *to, bool zone)
+{
+    struct dns_records records;
+    struct arena arena = {0};
+
+    dns_gather(&records, &arena, u->plumbing.identity->found, u->plumbing.names.domain,
+               u->plumbing.mail_from, u->plumbing.region);
+    if (u->o.json) {
+        dns_put_json(to, &records);
+    } else {
+        dns_put_table(to, &records);
+        if (zone) {
+            buf_add_str(to, "\n; the same for a zone file\n");
+            dns_put_zone(to, &records);
+        }
+        if (!records.has_dkim)
+            buf_add_str(to, "\nThe DKIM records are missing: SES tells them once the identity is "
+                            "made (postern setup).\n");
+    }
+    arena_fini(&arena);
+}
+
+static int print_dns(struct setup *u)
+{
+    struct buf out = {0};
+
+    if (look(u) != 0)
+        return CLI_WRONG_USE;
+    put_dns(u, &out, true);
+    if (u->o.json)
+        buf_add_byte(&out, '\n');
+    (void)fwrite(out.ptr, 1, out.len, stdout);
+    buf_fini(&out);
+    return u->plumbing.identity->found != NULL ? CLI_DONE : CLI_NOT_SO;
+}
+
+/* ---- the plan ---- */
+
+static const char *colour(const struct setup *u, enum resource_state state)
+{
+    if (u->o.json || !isatty(STDOUT_FILENO))
+        return "";
+    switch (state) {
+    case RESOURCE_CREATE:
+        return "\033[32m";
+    case RESOURCE_CHANGE:
+        return "\033[33m";
+    case RESOURCE_TAKEN:
+        return "\033[31m";
+    case RESOURCE_UNKNOWN:
+    case RESOURCE_EXISTS:
+        break;
+    }
+    return "";
+}
+
+static size_t columns_of(struct slice text)
+{
+    size_t columns = 0;
+
+    for (size_t i = 0; i < text.len; i++)
+        columns += (text.ptr[i] & 0xc0) != 0x80;
+    return columns;
+}
+
+static void put_row(const struct setup *u, struct buf *to, const char *kind, struct slice name,
+                    size_t name_columns, enum resource_state state, struct slice differs)
+{
+    const char *on = colour(u, state);
+
+    page_column(to, slice_str(kind), KIND_COLUMNS);
+    page_column(to, name, (unsigned)name_columns);
+    buf_printf(to, "  %s%s%s", on, plan_state_name(state), on[0] != '\0' ? "\033[0m" : "");
+    if (differs.len > 0)
+        buf_printf(to, "  %.*s", SLICE_ARGS(differs));
+    buf_add_byte(to, '\n');
+}
+
+static void show_plan(const struct setup *u, struct slice conf_changes)
+{
+    struct buf out = {0}, name = {0};
+    size_t widest = strlen(u->o.config_path);
+
+    for (size_t i = 0; i < u->plumbing.count; i++) {
+        buf_reset(&name);
+        plumbing_put_name(&name, &u->plumbing.resources[i]);
+        size_t columns = columns_of(buf_slice(&name));
+        widest = columns > widest ? columns : widest;
+    }
+    buf_printf(&out, "account %s, region %s, with the credentials of %s\n\n", u->plumbing.account,
+               u->plumbing.region, session_source(u->session));
+    for (size_t i = 0; i < u->plumbing.count; i++) {
+        const struct resource *r = &u->plumbing.resources[i];
+        buf_reset(&name);
+        plumbing_put_name(&name, r);
+        put_row(u, &out, plumbing_kind(r), buf_slice(&name), widest, r->state,
+                buf_slice(&r->differs));
+    }
+    put_row(u, &out, "configuration", slice_str(u->o.config_path), widest,
+            conf_changes.len == 0      ? RESOURCE_EXISTS
+            : u->conf_text.ptr == NULL ? RESOURCE_CREATE
+                                       : RESOURCE_CHANGE,
+            conf_changes);
+    (void)fwrite(out.ptr, 1, out.len, stdout);
+    (void)fflush(stdout);
+    buf_fini(&out);
+    buf_fini(&name);
+}
+
+/* Yes, no, or no answer to be had. */
+static bool ask(const char *question)
+{
+    char answer[ANSWER_BYTES];
+
+    (void)printf("%s [y/N] ", question);
+    (void)fflush(stdout);
+    if (fgets(answer, sizeof answer, stdin) == NULL) {
+        (void)printf("\n");
+        return false;
+    }
+    return answer[0] == 'y' || answer[0] == 'Y';
+}
+
+static bool may_ask(void)
+{
+    if (isatty(STDIN_FILENO))
+        return true;
+    (void)fprintf(stderr, "postern setup: standard input is no terminal to ask on: look at the "
+                          "plan with --dry-run, and give --yes\n");
+    return false;
+}
+
+static int say_taken(const struct setup *u)
+{
+    for (size_t i = 0; i < u->plumbing.count; i++) {
+        const struct resource *r = &u->plumbing.resources[i];
+        struct buf name = {0};
+        if (r->state != RESOURCE_TAKEN)
+            continue;
+        plumbing_put_name(&name, r);
+        (void)fprintf(
+            stderr,
+            "postern setup: the %s %s is not ours (%s has no tag \"%s\") and is not as it "
+            "would have to be: %.*s\n",
+            plumbing_kind(r), buf_cstr(&name), r->of != NULL ? r->of->name : "it", PLUMBING_TAG,
+            (int)r->differs.len, (const char *)r->differs.ptr);
+        buf_fini(&name);
+    }
+    (void)fprintf(stderr, "postern setup: nothing was done. Choose other names (postern setup "
+                          "--help), or hand these over with --adopt\n");
+    return CLI_NOT_SO;
+}
+
+/* ---- set-up ---- */
+
+/* Of the two lines' queues: as SQS tells it; "" = not made yet. */
+static void queue_urls(const struct setup *u, struct slice url[PLUMBING_LINES])
+{
+    for (int line = 0; line < PLUMBING_LINES; line++)
+        url[line] = json_get_text(u->plumbing.queue[line]->found, "QueueUrl");
+}
+
+static const char *file_region(const struct setup *u)
+{
+    return u->file_region != NULL ? u->file_region : u->config->aws.region;
+}
+
+static bool lacks_key(const struct setup *u)
+{
+    const struct resource *user = u->plumbing.user;
+
+    if (user == NULL)
+        return false;
+    for (const cJSON *k = json_first(json_get(user->found, "AccessKeys")); k != NULL; k = k->next)
+        if (slice_eq(json_get_text(k, "AccessKeyId"), slice_str(u->config->aws.access_key_id)))
+            return false;
+    return true;
+}
+
+static int apply(struct setup *u, struct err *err)
+{
+    for (size_t i = 0; i < u->plumbing.count; i++) {
+        struct resource *r = &u->plumbing.resources[i];
+        struct buf name = {0};
+        if (r->state != RESOURCE_CREATE && r->state != RESOURCE_CHANGE)
+            continue;
+        plumbing_put_name(&name, r);
+        if (!u->o.json) {
+            (void)printf("%s %s %s … ", r->state == RESOURCE_CREATE ? "creating" : "changing",
+                         plumbing_kind(r), buf_cstr(&name));
+            (void)fflush(stdout);
+        }
+        int failed = make_resource(u->session, r, u->o.patience_ms, err);
+        if (!u->o.json)
+            (void)printf(failed == 0 ? "done\n" : "failed\n");
+        (void)fflush(stdout);
+        buf_fini(&name);
+        if (failed != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* What AWS tells now is what was wanted. It may take its time to. */
+static int read_back(struct setup *u, struct err *err)
+{
+    uint64_t until = clock_mono_ms() + u->o.patience_ms;
+
+    for (;;) {
+        if (make_look(u->session, &u->plumbing, err) != 0)
+            return -1;
+        struct plan_sums sums = plan_judge(&u->plumbing, &u->o.wishes);
+        if (sums.create + sums.change + sums.taken == 0)
+            return 0;
+        if (clock_mono_ms() + 2000 >= until)
+            return err_set(err, ERR_INPUT,
+                           "AWS does not tell the new state yet of %zu resources: run this again",
+                           sums.create + sums.change + sums.taken);
+        session_pause(u->session, 2000);
+    }
+}
+
+static int write_conf(struct setup *u, struct conf_plan *conf, struct buf *backup, struct err *err)
+{
+    struct slice url[PLUMBING_LINES];
+    struct buf id = {0}, secret = {0};
+    int failed = 0;
+
+    queue_urls(u, url);
+    if (lacks_key(u))
+        failed = make_access_key(u->session, u->plumbing.user, &id, &secret, err);
+    if (failed == 0) {
+        struct conf_keys keys = {buf_slice(&id), buf_slice(&secret)};
+        conf_plan_make(conf, buf_slice(&u->conf_text), u->config, file_region(u), &u->plumbing, url,
+                       &keys);
+        if (conf->changes.len > 0)
+            failed = conf_edit_save(u->o.config_path, &conf->text, backup, err);
+    }
+    if (failed != 0 && id.len > 0)
+        (void)fprintf(stderr,
+                      "postern setup: the access key %s was made and could not be written: delete "
+                      "it (aws iam delete-access-key --user-name %s --access-key-id %s)\n",
+                      buf_cstr(&id), u->plumbing.user->name, buf_cstr(&id));
+    credentials_wipe(&secret);
+    buf_fini(&id);
+    return failed;
+}
+
+static void put_json_result(struct setup *u, struct buf *to, bool done, struct slice conf_changes,
+                            struct slice backup, struct slice api_key)
+{
+    buf_add_byte(to, '{');
+    json_put_bool(to, "done", done);
+    json_put_str(to, "account", slice_str(u->plumbing.account));
+    json_put_str(to, "region", slice_str(u->plumbing.region));
+    json_put_name(to, "resources");
+    buf_add_byte(to, '[');
+    for (size_t i = 0; i < u->plumbing.count; i++) {
+        struct resource *r = &u->plumbing.resources[i];
+        struct buf name = {0};
+        plumbing_put_name(&name, r);
+        buf_add_str(to, i == 0 ? "{" : ",{");
+        json_put_str(to, "kind", slice_str(plumbing_kind(r)));
+        json_put_str(to, "name", buf_slice(&name));
+        json_put_str(to, "state", slice_str(plan_state_name(r->state)));
+        json_put_str(to, "differs", buf_slice(&r->differs));
+        buf_add_byte(to, '}');
+        buf_fini(&name);
+    }
+    buf_add_byte(to, ']');
+    json_put_name(to, "conf");
+    buf_add_byte(to, '{');
+    json_put_str(to, "path", slice_str(u->o.config_path));
+    json_put_str(to, "changes", conf_changes);
+    json_put_str(to, "backup", backup);
+    buf_add_byte(to, '}');
+    if (api_key.len > 0)
+        json_put_str(to, "api_key", api_key);
+    json_put_name(to, "dns");
+    put_dns(u, to, false);
+    buf_add_str(to, "}\n");
+}
+
+static void say_next(struct setup *u, const struct conf_plan *conf, const struct buf *backup)
+{
+    const cJSON *identity = u->plumbing.identity->found;
+    struct buf out = {0};
+
+    if (conf->changes.len > 0) {
+        buf_printf(&out, "\n%s is written", u->o.config_path);
+        if (backup->len > 0)
+            buf_printf(&out, "; what it was is in %.*s", SLICE_ARGS(buf_slice(backup)));
+        buf_add_str(&out, ".\n");
+    }
+    if (conf->api_key.len > 0)
+        buf_printf(&out,
+                   "\nThe API key for Ghost (its Mailgun settings). It is not shown again:\n\n"
+                   "    %.*s\n",
+                   SLICE_ARGS(buf_slice(&conf->api_key)));
+    if (!json_get_bool(identity, "VerifiedForSendingStatus", false)) {
+        buf_printf(&out, "\nSES sends for %s once it finds these DNS records:\n\n",
+                   u->plumbing.names.domain);
+        put_dns(u, &out, false);
+    }
+    if (u->plumbing.buffer != NULL && conf->changes.len > 0)
+        buf_printf(
+            &out,
+            "\n%s is for several machines that share newsletters (queues.newsletter_buffer); "
+            "one machine needs it not.\n",
+            u->plumbing.buffer->name);
+    (void)fwrite(out.ptr, 1, out.len, stdout);
+    credentials_wipe(&out); /* the API key stood in it */
+}
+
+static int set_up(struct setup *u)
+{
+    struct conf_plan preview, conf = {0};
+    struct slice url[PLUMBING_LINES];
+    struct buf backup = {0}, out = {0};
+    struct err err;
+    int status = CLI_DONE;
+
+    if (look(u) != 0)
+        return CLI_WRONG_USE;
+    struct plan_sums sums = plan_judge(&u->plumbing, &u->o.wishes);
+    queue_urls(u, url);
+    conf_plan_make(&preview, buf_slice(&u->conf_text), u->config, file_region(u), &u->plumbing, url,
+                   &(struct conf_keys){lacks_key(u) ? SLICE("?") : slice_none(), SLICE("?")});
+    bool nothing = sums.create + sums.change + sums.taken == 0 && preview.changes.len == 0;
+    if (!u->o.json)
+        show_plan(u, buf_slice(&preview.changes));
+    if (sums.taken > 0 || nothing || u->o.dry_run) {
+        if (u->o.json) {
+            put_json_result(u, &out, nothing, buf_slice(&preview.changes), slice_none(),
+                            slice_none());
+            (void)fwrite(out.ptr, 1, out.len, stdout);
+        } else if (nothing) {
+            (void)printf("\nNothing to do: all is as it should be.\n");
+            say_next(u, &preview, &backup);
+        }
+        if (sums.taken > 0)
+            status = say_taken(u);
+    } else if (!u->o.yes && !may_ask()) {
+        status = CLI_WRONG_USE;
+    } else if (!u->o.yes && !ask("\nDo this?")) {
+        (void)printf("nothing was done\n");
+        status = CLI_NOT_SO;
+    } else {
+        if (!u->o.json)
+            (void)printf("\n");
+        if (apply(u, &err) != 0 || read_back(u, &err) != 0 ||
+            write_conf(u, &conf, &backup, &err) != 0) {
+            complain(&err);
+            (void)fprintf(stderr, "postern setup: what was done is done; run it again to go on\n");
+            status = CLI_WRONG_USE;
+        } else if (u->o.json) {
+            put_json_result(u, &out, true, buf_slice(&conf.changes), buf_slice(&backup),
+                            buf_slice(&conf.api_key));
+            (void)fwrite(out.ptr, 1, out.len, stdout);
+        } else {
+            say_next(u, &conf, &backup);
+        }
+    }
+    conf_plan_fini(&preview);
+    conf_plan_fini(&conf);
+    buf_fini(&backup);
+    credentials_wipe(&out);
+    return status;
+}
+
+/* ---- removing ---- */
+
+static void put_question(struct buf *to, const struct resource *r, const struct plumbing *p)
+{
+    const cJSON *attributes = json_get(r->found, "Attributes");
+    struct slice waiting = json_get_text(attributes, "ApproximateNumberOfMessages");
+    int others = cJSON_GetArraySize(json_get(r->found, "Subscriptions")) - 1;
+
+    buf_printf(to, "remove the %s ", plumbing_kind(r));
+    plumbing_put_name(to, r);
+    if (r->kind == RESOURCE_QUEUE && waiting.len > 0 && !slice_eq(waiting, SLICE("0")))
+        buf_printf(to, ", with %.*s messages in it", SLICE_ARGS(waiting));
+    if (r->kind == RESOURCE_TOPIC && others > 0)
+        buf_printf(to, ", which has %d further subscriptions", others);
+    if (r->kind == RESOURCE_IDENTITY)
+        buf_printf(to, ", after which SES sends nothing more for %s", p->names.domain);
+    if (r->kind == RESOURCE_USER)
+        buf_add_str(to, ", and its access keys");
+    buf_add_byte(to, '?');
+}
+
+static int take_away(struct setup *u)
+{
+    size_t removed = 0, left = 0;
+    struct buf name = {0};
+    struct err err;
+
+    if (look(u) != 0)
+        return CLI_WRONG_USE;
+    if (!u->o.yes && !u->o.dry_run && !may_ask())
+        return CLI_WRONG_USE;
+    for (size_t i = u->plumbing.count; i-- > 0;) {
+        struct resource *r = &u->plumbing.resources[i];
+        if (r->found == NULL)
+            continue;
+        buf_reset(&name);
+        plumbing_put_name(&name, r);
+        if (!plan_is_ours(r)) {
+            (void)printf("%s %s is not ours, and stays\n", plumbing_kind(r), buf_cstr(&name));
+            continue;
+        }
+        if (u->o.dry_run) {
+            (void)printf("%s %s would be removed\n", plumbing_kind(r), buf_cstr(&name));
+            continue;
+        }
+        buf_reset(&name);
+        put_question(&name, r, &u->plumbing);
+        if (!u->o.yes && !ask(buf_cstr(&name))) {
+            left++;
+            continue;
+        }
+        if (make_removal(u->session, r, &err) != 0) {
+            complain(&err);
+            buf_fini(&name);
+            return CLI_WRONG_USE;
+        }
+        buf_reset(&name);
+        plumbing_put_name(&name, r);
+        (void)printf("removed the %s %s\n", plumbing_kind(r), buf_cstr(&name));
+        removed++;
+    }
+    buf_fini(&name);
+    if (!u->o.dry_run)
+        (void)printf("%zu removed%s; %s still names them, and DNS has its records\n", removed,
+                     left > 0 ? ", the others stay" : "", u->o.config_path);
+    return CLI_DONE;
+}
+
+int cli_setup(int argc, char **argv)
+{
+    struct setup u = {0};
+    int status = CLI_WRONG_USE;
+
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0)
+            return usage(stdout);
+    if (!read_options(argc, argv, &u.o))
+        return CLI_WRONG_USE;
+    if (begin(&u) == 0)
+        switch (u.o.action) {
+        case ACTION_SET_UP:
+            status = set_up(&u);
+            break;
+        case ACTION_REMOVE:
+            status = take_away(&u);
+            break;
+        case ACTION_PRINT_IAM:
+            status = print_iam(&u);
+            break;
+        case ACTION_PRINT_DNS:
+            status = print_dns(&u);
+            break;
+        case ACTION_CLOUDFORMATION:
+        case ACTION_TERRAFORM:
+            status = print_template(&u);
+            break;
+        }
+    finish(&u);
+    return status;
+}
