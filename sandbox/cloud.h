@@ -185,6 +185,12 @@ bool cloud_identities_allow(struct cloud_identities *s, struct slice from,
 /* {"identity", "verification"?, "dkim"?, "mail_from"?: "PENDING"|"SUCCESS"|…}; made if absent. */
 bool cloud_identities_settle(struct cloud_identities *s, const cJSON *in);
 
+/* Tags by SES's ARN, in both. [{"Key", "Value"}] are put over those of the same keys. False: there is
+ * none of that name. */
+bool cloud_sets_tag(struct cloud_sets *s, struct slice name, const cJSON *tags);
+bool cloud_identities_tag(struct cloud_identities *s, struct slice name, const cJSON *tags);
+void cloud_ses_merge_tags(cJSON *list, const cJSON *tags);
+
 /* cloud_events.c. A mail accepted by SES; everything is copied. */
 struct cloud_mail {
     struct slice message_id, source, subject, configuration_set;

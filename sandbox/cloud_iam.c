@@ -36,6 +36,7 @@ struct cloud_user {
     uint64_t created_ms;
     struct key *keys;
     struct policy *policies;
+    cJSON *tags; /* of strings */
 };
 
 struct cloud_iam {
@@ -193,6 +194,7 @@ static void user_free(struct cloud_user *user)
         user->policies = gone->next;
         policy_free(gone);
     }
+    cJSON_Delete(user->tags);
     free(user->name);
     free(user->arn);
     free(user);
@@ -215,6 +217,7 @@ static void put_user(struct cloud_query *q, const struct cloud_user *user)
     cloud_query_put(q, "UserId", user->id);
     cloud_query_put(q, "Arn", user->arn);
     put_date(q, "CreateDate", user->created_ms);
+    cloud_query_put_tags(q, user->tags);
     buf_add_str(&q->out, "</User>");
 }
 
@@ -248,6 +251,8 @@ static void create_user(struct cloud_query *q, struct cloud_user *absent)
     buf_fini(&arn);
     make_id(user->id, "AIDA");
     user->created_ms = clock_wall_ms();
+    user->tags = cJSON_CreateObject();
+    cloud_query_take_tags(q, user->tags);
     user->next = iam->users;
     iam->users = user;
     put_user(q, user);
@@ -257,6 +262,12 @@ static void create_user(struct cloud_query *q, struct cloud_user *absent)
 static void get_user(struct cloud_query *q, struct cloud_user *user)
 {
     put_user(q, user);
+    cloud_query_answer(q);
+}
+
+static void tag_user(struct cloud_query *q, struct cloud_user *user)
+{
+    cloud_query_take_tags(q, user->tags);
     cloud_query_answer(q);
 }
 
@@ -450,6 +461,7 @@ static const struct {
 } operations[] = {
     {"CreateUser", create_user, false},
     {"GetUser", get_user, true},
+    {"TagUser", tag_user, true},
     {"DeleteUser", delete_user, true},
     {"PutUserPolicy", put_user_policy, true},
     {"GetUserPolicy", get_user_policy, true},

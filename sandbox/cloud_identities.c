@@ -364,3 +364,15 @@ void cloud_identities_destroy(struct cloud_identities *s)
     }
     free(s);
 }
+
+bool cloud_identities_tag(struct cloud_identities *s, struct slice name, const cJSON *tags)
+{
+    struct identity *i = *identity_at(s, name);
+
+    if (i == NULL)
+        return false;
+    if (i->tags == NULL)
+        i->tags = cJSON_CreateArray();
+    cloud_ses_merge_tags(i->tags, tags);
+    return true;
+}

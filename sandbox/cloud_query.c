@@ -54,6 +54,28 @@ void cloud_query_refuse(struct cloud_query *q, int status, const char *code, con
     cloud_query_error(q->r->http, q->service, status, code, message);
 }
 
+void cloud_query_take_tags(const struct cloud_query *q, cJSON *tags)
+{
+    const char *key;
+
+    for (int i = 1; (key = cloud_query_nth(q, "Tags.member", i, ".Key"))[0] != '\0'; i++) {
+        cJSON_DeleteItemFromObjectCaseSensitive(tags, key);
+        (void)cJSON_AddStringToObject(tags, key, cloud_query_nth(q, "Tags.member", i, ".Value"));
+    }
+}
+
+void cloud_query_put_tags(struct cloud_query *q, const cJSON *tags)
+{
+    buf_add_str(&q->out, "<Tags>");
+    for (const cJSON *t = json_first(tags); t != NULL; t = t->next) {
+        buf_add_str(&q->out, "<member>");
+        cloud_query_put(q, "Key", t->string);
+        cloud_query_put(q, "Value", t->valuestring);
+        buf_add_str(&q->out, "</member>");
+    }
+    buf_add_str(&q->out, "</Tags>");
+}
+
 void cloud_query_answer(struct cloud_query *q)
 {
     struct buf xml = {0};

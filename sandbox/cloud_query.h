@@ -35,6 +35,10 @@ const char *cloud_query_nth(const struct cloud_query *q, const char *list, int n
 void cloud_query_put(struct cloud_query *q, const char *element, const char *text);
 void cloud_query_put_entry(struct cloud_query *q, const char *key, const char *value);
 
+/* The call's Tags.member.N.Key and .Value, put over those in the object; and an object's as <Tags>. */
+void cloud_query_take_tags(const struct cloud_query *q, cJSON *tags);
+void cloud_query_put_tags(struct cloud_query *q, const cJSON *tags);
+
 void cloud_query_answer(struct cloud_query *q);
 void cloud_query_error(struct evhttp_request *http, enum cloud_query_service service, int status,
                        const char *code, const char *message);

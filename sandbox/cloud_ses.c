@@ -785,10 +785,47 @@ static void handle_suppression(struct cloud_request *r, struct slice address)
     buf_fini(&json);
 }
 
+/* -------- tags -------- */
+
+void cloud_ses_merge_tags(cJSON *list, const cJSON *tags)
+{
+    for (const cJSON *t = json_first(tags); t != NULL; t = t->next) {
+        int at = 0;
+        const cJSON *old = json_first(list);
+        while (old != NULL && !slice_eq(json_get_text(old, "Key"), json_get_text(t, "Key"))) {
+            old = old->next;
+            at++;
+        }
+        if (old != NULL)
+            cJSON_DeleteItemFromArray(list, at);
+        (void)cJSON_AddItemToArray(list, cJSON_Duplicate(t, true));
+    }
+}
+
+static void handle_tags(struct cloud_request *r)
+{
+    cJSON *in = json_parse(r->body);
+    const cJSON *tags = json_get(in, "Tags");
+    struct slice arn = json_get_text(in, "ResourceArn"), kind, name;
+    bool done = false;
+
+    /* arn:aws:ses:REGION:ACCOUNT:KIND/NAME */
+    (void)slice_cut(slice_from(arn, slice_rfind_byte(arn, ':') + 1), '/', &kind, &name);
+    if (slice_eq(kind, SLICE("configuration-set")))
+        done = cloud_sets_tag(r->cloud->sets, name, tags);
+    else if (slice_eq(kind, SLICE("identity")))
+        done = cloud_identities_tag(r->cloud->identities, name, tags);
+    if (done)
+        answer(r->http, 200, SLICE("{}"));
+    else
+        cloud_ses_error(r->http, 404, "NotFoundException", "There is no resource of that ARN.");
+    json_free(in);
+}
+
 /* -------- which call it is -------- */
 
 /* A path label behind "/v2/email/" may be any; what a call may do is asked of its action. */
-enum about { SENDING, BULK_SENDING, ACCOUNT, SUPPRESSION, SETS, IDENTITIES };
+enum about { SENDING, BULK_SENDING, ACCOUNT, SUPPRESSION, SETS, IDENTITIES, TAGS };
 
 static const struct {
     const char *method, *path, *action; /* '*' stands for one label; action NULL: asked later */
@@ -832,6 +869,7 @@ static const struct {
     {"PUT", "identities/*/feedback", "ses:PutEmailIdentityFeedbackAttributes", IDENTITIES},
     {"PUT", "identities/*/configuration-set", "ses:PutEmailIdentityConfigurationSetAttributes",
      IDENTITIES},
+    {"POST", "tags", "ses:TagResource", TAGS},
 };
 
 enum { ROUTES = sizeof routes / sizeof routes[0], LABELS = 4 };
@@ -891,6 +929,9 @@ static void handle_route(struct cloud_request *r, size_t route, struct slice pat
             break;
         case IDENTITIES:
             cloud_identities_handle(r, buf_cstr(&labels[1]), buf_cstr(&labels[2]));
+            break;
+        case TAGS:
+            handle_tags(r);
             break;
         }
     }

@@ -260,6 +260,18 @@ static void put_options(struct cloud_request *r, struct config_set *set, const c
 
 /* -------- event destinations -------- */
 
+bool cloud_sets_tag(struct cloud_sets *s, struct slice name, const cJSON *tags)
+{
+    struct config_set *set = *set_at(s, name);
+
+    if (set == NULL)
+        return false;
+    if (json_get(set->options, "Tags") == NULL)
+        (void)cJSON_AddArrayToObject(set->options, "Tags");
+    cloud_ses_merge_tags(cJSON_GetObjectItemCaseSensitive(set->options, "Tags"), tags);
+    return true;
+}
+
 static struct destination **destination_at(struct config_set *set, const char *name)
 {
     struct destination **at = &set->destinations;

@@ -321,15 +321,6 @@ static bool is_name(const char *name)
     return len > 0 && len <= NAME_MAX_CHARS;
 }
 
-static bool take_tags(struct call *c, struct topic *t)
-{
-    const char *key;
-
-    for (int i = 1; (key = cloud_query_nth(c->q, "Tags.member", i, ".Key"))[0] != '\0'; i++)
-        set_text(t->tags, key, cloud_query_nth(c->q, "Tags.member", i, ".Value"));
-    return true;
-}
-
 /* Of an existing topic: the attributes given must be the ones it has. */
 static bool same_attributes(const struct call *c, const struct topic *t)
 {
@@ -365,7 +356,7 @@ static void create_topic(struct call *c)
              i++)
             (void)set_topic_attribute(t, key,
                                       cloud_query_nth(c->q, "Attributes.entry", i, ".value"));
-        (void)take_tags(c, t);
+        cloud_query_take_tags(c->q, t->tags);
     }
     cloud_query_put(c->q, "TopicArn", t->arn);
     cloud_query_answer(c->q);
@@ -431,20 +422,13 @@ static void set_topic_attributes(struct call *c)
 
 static void tag_resource(struct call *c)
 {
-    (void)take_tags(c, c->t);
+    cloud_query_take_tags(c->q, c->t->tags);
     cloud_query_answer(c->q);
 }
 
 static void list_tags(struct call *c)
 {
-    buf_add_str(&c->q->out, "<Tags>");
-    for (const cJSON *t = json_first(c->t->tags); t != NULL; t = t->next) {
-        buf_add_str(&c->q->out, "<member>");
-        cloud_query_put(c->q, "Key", t->string);
-        cloud_query_put(c->q, "Value", t->valuestring);
-        buf_add_str(&c->q->out, "</member>");
-    }
-    buf_add_str(&c->q->out, "</Tags>");
+    cloud_query_put_tags(c->q, c->t->tags);
     cloud_query_answer(c->q);
 }
 
