@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "aws/credential_chain.h"
@@ -84,7 +85,10 @@ struct session *session_open(const struct config *config, struct err *err)
     }
     s->chain = chain_create(config, always_alive, NULL);
     if (get_credentials(s, &why) != 0) {
-        (void)err_set(err, why.code, "no AWS credentials: %s", why.text);
+        /* Without a region nothing is asked for credentials either, and its words say so. */
+        (void)err_set(
+            err, why.code, "%s%s",
+            strstr(why.text, "AWS region") != NULL ? "" : "no AWS credentials: ", why.text);
         session_close(s);
         return NULL;
     }

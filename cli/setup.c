@@ -265,6 +265,8 @@ static int look(struct setup *u)
             0 ||
         make_look(u->session, &u->plumbing, &err) != 0) {
         complain(&err);
+        if (u->session == NULL && u->config->aws.region[0] == '\0')
+            (void)fprintf(stderr, "postern setup: or name it here: --region eu-west-1\n");
         return -1;
     }
     return 0;
