@@ -46,8 +46,8 @@ struct options {
 
 struct setup {
     struct options o;
-    struct config *config; /* of the file, and the environment */
-    char *file_region;
+    struct config *config;           /* of the file, and the environment */
+    char *file_region, *file_key_id; /* what the file, and the environment, said before */
     struct session *session;
     struct plumbing plumbing;
     const char *senders[SENDERS_MAX];
@@ -212,6 +212,32 @@ static void gather_senders(struct setup *u)
     n->sender_count = count;
 }
 
+static void replace_secret(char **text, const char *with)
+{
+    explicit_bzero(*text, strlen(*text));
+    free(*text);
+    *text = mem_strdup(with != NULL ? with : "");
+}
+
+/* The keys in the file are Postern's, which may not set up. So what the environment names comes
+ * first here. */
+static void choose_credentials(struct setup *u)
+{
+    struct config *c = u->config;
+    const char *id = getenv("AWS_ACCESS_KEY_ID"), *profile = getenv("AWS_PROFILE");
+    bool has_keys = id != NULL && id[0] != '\0';
+
+    u->file_key_id = mem_strdup(c->aws.access_key_id);
+    if (!has_keys && (profile == NULL || profile[0] == '\0'))
+        return;
+    replace_secret(&c->aws.access_key_id, has_keys ? id : "");
+    replace_secret(&c->aws.secret_access_key, has_keys ? getenv("AWS_SECRET_ACCESS_KEY") : "");
+    replace_secret(&c->aws.session_token, has_keys ? getenv("AWS_SESSION_TOKEN") : "");
+    if (!has_keys)
+        replace_secret(&c->aws.profile, profile);
+    c->aws.profile_is_set = !has_keys;
+}
+
 static int begin(struct setup *u)
 {
     struct buf mistakes = {0};
@@ -227,6 +253,7 @@ static int begin(struct setup *u)
         complain(&err);
         return -1;
     }
+    choose_credentials(u);
     if (u->o.region != NULL) {
         u->file_region = u->config->aws.region;
         u->config->aws.region = mem_strdup(u->o.region);
@@ -243,6 +270,7 @@ static void finish(struct setup *u)
     json_free(u->caller);
     credentials_wipe(&u->conf_text);
     free(u->file_region);
+    free(u->file_key_id);
     config_free(u->config);
 }
 
@@ -526,7 +554,7 @@ static bool lacks_key(const struct setup *u)
     if (user == NULL)
         return false;
     for (const cJSON *k = json_first(json_get(user->found, "AccessKeys")); k != NULL; k = k->next)
-        if (slice_eq(json_get_text(k, "AccessKeyId"), slice_str(u->config->aws.access_key_id)))
+        if (slice_eq(json_get_text(k, "AccessKeyId"), slice_str(u->file_key_id)))
             return false;
     return true;
 }
