@@ -185,6 +185,12 @@ static bool read_options(int argc, char **argv, struct options *o)
     return true;
 }
 
+static void print(const struct buf *text)
+{
+    if (text->len > 0)
+        (void)fwrite(text->ptr, 1, text->len, stdout);
+}
+
 static void complain(const struct err *err)
 {
     (void)fprintf(stderr, "postern setup: %s\n", err->text);
@@ -345,7 +351,7 @@ static int print_iam(struct setup *u)
         buf_add_str(&out, "\n# For whoever runs `postern setup`, this command:\n");
         put_pretty(&out, &setup);
     }
-    (void)fwrite(out.ptr, 1, out.len, stdout);
+    print(&out);
     buf_fini(&run);
     buf_fini(&setup);
     buf_fini(&out);
@@ -373,7 +379,7 @@ static int print_template(struct setup *u)
         template_put_terraform(&out, &u->plumbing);
     else
         template_put_cloudformation(&out, &u->plumbing);
-    (void)fwrite(out.ptr, 1, out.len, stdout);
+    print(&out);
     buf_fini(&out);
     return CLI_DONE;
 }
@@ -411,7 +417,7 @@ static int print_dns(struct setup *u)
     put_dns(u, &out, true);
     if (u->o.json)
         buf_add_byte(&out, '\n');
-    (void)fwrite(out.ptr, 1, out.len, stdout);
+    print(&out);
     buf_fini(&out);
     return u->plumbing.identity->found != NULL ? CLI_DONE : CLI_NOT_SO;
 }
@@ -483,7 +489,7 @@ static void show_plan(const struct setup *u, struct slice conf_changes)
             : u->conf_text.ptr == NULL ? RESOURCE_CREATE
                                        : RESOURCE_CHANGE,
             conf_changes);
-    (void)fwrite(out.ptr, 1, out.len, stdout);
+    print(&out);
     (void)fflush(stdout);
     buf_fini(&out);
     buf_fini(&name);
@@ -690,7 +696,7 @@ static void say_next(struct setup *u, const struct conf_plan *conf, const struct
             "\n%s is for several machines that share newsletters (queues.newsletter_buffer); "
             "one machine needs it not.\n",
             u->plumbing.buffer->name);
-    (void)fwrite(out.ptr, 1, out.len, stdout);
+    print(&out);
     credentials_wipe(&out); /* the API key stood in it */
 }
 
@@ -715,7 +721,7 @@ static int set_up(struct setup *u)
         if (u->o.json) {
             put_json_result(u, &out, nothing, buf_slice(&preview.changes), slice_none(),
                             slice_none());
-            (void)fwrite(out.ptr, 1, out.len, stdout);
+            print(&out);
         } else if (nothing) {
             (void)printf("\nNothing to do: all is as it should be.\n");
             say_next(u, &preview, &backup);
@@ -738,7 +744,7 @@ static int set_up(struct setup *u)
         } else if (u->o.json) {
             put_json_result(u, &out, true, buf_slice(&conf.changes), buf_slice(&backup),
                             buf_slice(&conf.api_key));
-            (void)fwrite(out.ptr, 1, out.len, stdout);
+            print(&out);
         } else {
             say_next(u, &conf, &backup);
         }

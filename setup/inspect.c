@@ -85,27 +85,30 @@ enum inspect_result inspect_caller(struct session *s, cJSON **found, struct err 
     query_begin(&form, AWS_STS, "GetCallerIdentity");
     query_request(&r, AWS_STS, buf_slice(&form));
     int failed = session_call(s, &r, &a, err);
-    if (failed == 0 && !is_good(&a))
-        failed = session_refusal(s, &a, "sts:GetCallerIdentity", "the caller", err);
-    if (failed == 0) {
-        *found = cJSON_CreateObject();
-        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-            char whole[PATH_BYTES];
-            struct buf text = {0};
-            (void)snprintf(whole, sizeof whole, "%s/%s", path, names[i]);
-            if (xml_text(buf_slice(&a.body), whole, &text) == XML_FOUND)
-                add_text(*found, names[i], &text);
-            buf_fini(&text);
-        }
-        if (json_get_text(*found, "Account").len == 0) {
-            json_free(*found);
-            *found = NULL;
-            failed = err_set(err, ERR_INPUT, "sts:GetCallerIdentity tells no account");
-        }
-        session_answer_fini(&a);
-    }
     buf_fini(&form);
-    return failed == 0 ? INSPECT_FOUND : INSPECT_FAILED;
+    if (failed != 0)
+        return INSPECT_FAILED;
+    if (!is_good(&a)) {
+        (void)session_refusal(s, &a, "sts:GetCallerIdentity", "the caller", err);
+        session_answer_fini(&a);
+        return INSPECT_FAILED;
+    }
+    *found = cJSON_CreateObject();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char whole[PATH_BYTES];
+        struct buf text = {0};
+        (void)snprintf(whole, sizeof whole, "%s/%s", path, names[i]);
+        if (xml_text(buf_slice(&a.body), whole, &text) == XML_FOUND)
+            add_text(*found, names[i], &text);
+        buf_fini(&text);
+    }
+    session_answer_fini(&a);
+    if (json_get_text(*found, "Account").len > 0)
+        return INSPECT_FOUND;
+    json_free(*found);
+    *found = NULL;
+    (void)err_set(err, ERR_INPUT, "sts:GetCallerIdentity tells no account");
+    return INSPECT_FAILED;
 }
 
 /* ---- SQS ---- */
