@@ -38,7 +38,7 @@ static void show_problem(void *arg, struct slice words)
     buf_fini(&line);
 }
 
-static void show_progress(void *arg, uint64_t done, uint64_t of)
+static void show_progress(void *arg, const char *what, uint64_t done, uint64_t of)
 {
     struct showing *s = arg;
     uint64_t now = clock_mono_ms();
@@ -48,19 +48,20 @@ static void show_progress(void *arg, uint64_t done, uint64_t of)
         return;
     s->drawn_mono_ms = now;
     s->drawn = true;
-    (void)printf("\r\033[K%" PRIu64 " of %" PRIu64 " batches", done, of);
+    (void)printf("\r\033[K%" PRIu64 " of %" PRIu64 " %s", done, of, what);
     (void)fflush(stdout);
 }
 
 static void show_sums(const struct showing *s, const struct check *c)
 {
     if (s->o->json)
-        (void)printf("{\"batches\":%" PRIu64 ",\"recipients\":%" PRIu64 ",\"problems\":%" PRIu64
-                     "}\n",
-                     c->batches, c->recipients, c->problems);
+        (void)printf("{\"batches\":%" PRIu64 ",\"recipients\":%" PRIu64 ",\"events\":%" PRIu64
+                     ",\"problems\":%" PRIu64 "}\n",
+                     c->batches, c->recipients, c->events, c->problems);
     else
-        (void)printf("%s%" PRIu64 " batches, %" PRIu64 " recipients: %" PRIu64 " problem%s\n",
-                     s->drawn ? "\r\033[K" : "", c->batches, c->recipients, c->problems,
+        (void)printf("%s%" PRIu64 " batches, %" PRIu64 " recipients, %" PRIu64 " events: %" PRIu64
+                     " problem%s\n",
+                     s->drawn ? "\r\033[K" : "", c->batches, c->recipients, c->events, c->problems,
                      c->problems == 1 ? "" : "s");
 }
 

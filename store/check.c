@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/mem.h"
 #include "store/batch_write.h"
+#include "store/check_events.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -30,17 +31,16 @@ struct checking {
     struct arena arena;
 };
 
-static void __attribute__((format(printf, 2, 3)))
-problem(struct checking *k, const char *format, ...)
+void check_found(struct check *c, const char *format, ...)
 {
-    char words[256];
+    char words[512];
     va_list args;
 
     va_start(args, format);
     (void)vsnprintf(words, sizeof words, format, args);
     va_end(args);
-    k->c->problems++;
-    k->c->problem(k->c->arg, slice_str(words));
+    c->problems++;
+    c->problem(c->arg, slice_str(words));
 }
 
 /* -------- what leases and due rows say -------- */
@@ -103,14 +103,15 @@ static void check_claimed(struct checking *k, uint64_t batch_id, uint32_t slice,
         if (at->doubt != doubt)
             continue;
         if (!doubt && (claimed & at->mask & of_state) != 0)
-            problem(k, "batch %016" PRIx64 " slice %" PRIu32 ": recipients leased twice: %" PRIx64,
-                    batch_id, slice, claimed & at->mask & of_state);
+            check_found(k->c,
+                        "batch %016" PRIx64 " slice %" PRIu32 ": recipients leased twice: %" PRIx64,
+                        batch_id, slice, claimed & at->mask & of_state);
         claimed |= at->mask;
     }
     if ((of_state & ~claimed) != 0)
-        problem(k,
-                "batch %016" PRIx64 " slice %" PRIu32 ": recipients %s that nobody has: %" PRIx64,
-                batch_id, slice, what, of_state & ~claimed);
+        check_found(
+            k->c, "batch %016" PRIx64 " slice %" PRIu32 ": recipients %s that nobody has: %" PRIx64,
+            batch_id, slice, what, of_state & ~claimed);
 }
 
 static void check_slice(struct checking *k, uint64_t batch_id, const struct message_head *head,
@@ -125,17 +126,17 @@ static void check_slice(struct checking *k, uint64_t batch_id, const struct mess
 
     if (!batch_recipients(k->t, batch_id, slice, &packed) ||
         !recipients_unpack(packed, &k->arena, &list, &packed_count) || packed_count != expected)
-        problem(k, "batch %016" PRIx64 " slice %" PRIu32 ": its recipients cannot be read",
-                batch_id, slice);
+        check_found(k->c, "batch %016" PRIx64 " slice %" PRIu32 ": its recipients cannot be read",
+                    batch_id, slice);
     if (!states_get(k->t, batch_id, slice, states, &count) || count != expected) {
-        problem(k, "batch %016" PRIx64 " slice %" PRIu32 ": its states cannot be read", batch_id,
-                slice);
+        check_found(k->c, "batch %016" PRIx64 " slice %" PRIu32 ": its states cannot be read",
+                    batch_id, slice);
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
         if (states[i] >= STATE_COUNT) {
-            problem(k, "batch %016" PRIx64 " recipient %" PRIu32 ": no such state as %u", batch_id,
-                    slice * SLICE_MAX + i, states[i]);
+            check_found(k->c, "batch %016" PRIx64 " recipient %" PRIu32 ": no such state as %u",
+                        batch_id, slice * SLICE_MAX + i, states[i]);
             continue;
         }
         tally->state[states[i]]++;
@@ -163,19 +164,21 @@ static void check_books(struct checking *k, uint64_t batch_id, const struct book
 
     for (int i = 0; i < STATE_COUNT; i++) {
         if (books->state[i] != tally->state[i])
-            problem(k,
-                    "batch %016" PRIx64 ": %" PRIu32 " %s in its books, %" PRIu32 " by the states",
-                    batch_id, books->state[i], state_names[i], tally->state[i]);
+            check_found(k->c,
+                        "batch %016" PRIx64 ": %" PRIu32 " %s in its books, %" PRIu32
+                        " by the states",
+                        batch_id, books->state[i], state_names[i], tally->state[i]);
         if (i != STATE_DUPLICATE)
             sum += books->state[i];
     }
     if (books->outcomes != tally->outcomes)
-        problem(k,
-                "batch %016" PRIx64 ": %" PRIu32 " outcomes in its books, %" PRIu32 " by the marks",
-                batch_id, books->outcomes, tally->outcomes);
+        check_found(k->c,
+                    "batch %016" PRIx64 ": %" PRIu32 " outcomes in its books, %" PRIu32
+                    " by the marks",
+                    batch_id, books->outcomes, tally->outcomes);
     if (sum != books->accepted)
-        problem(k, "batch %016" PRIx64 ": %" PRIu32 " accepted, %" PRIu64 " accounted for",
-                batch_id, books->accepted, sum);
+        check_found(k->c, "batch %016" PRIx64 ": %" PRIu32 " accepted, %" PRIu64 " accounted for",
+                    batch_id, books->accepted, sum);
 }
 
 static bool check_batch(void *arg, uint64_t batch_id, struct slice packed,
@@ -189,12 +192,12 @@ static bool check_batch(void *arg, uint64_t batch_id, struct slice packed,
     arena_reset(&k->arena);
     k->c->batches++;
     if (!message_head_unpack(packed, &k->arena, &head)) {
-        problem(k, "batch %016" PRIx64 ": its head cannot be read", batch_id);
+        check_found(k->c, "batch %016" PRIx64 ": its head cannot be read", batch_id);
         return true;
     }
     k->c->recipients += head.recipient_count;
     if (!batch_content(k->t, batch_id, &content))
-        problem(k, "batch %016" PRIx64 ": its content is missing", batch_id);
+        check_found(k->c, "batch %016" PRIx64 ": its content is missing", batch_id);
     for (uint32_t i = 0; i < slice_count_of(head.recipient_count); i++)
         check_slice(k, batch_id, &head, i, &tally);
     check_books(k, batch_id, books, &tally);
@@ -205,10 +208,10 @@ static bool check_batch(void *arg, uint64_t batch_id, struct slice packed,
                bsearch(&batch_id, k->due, k->due_count, sizeof batch_id, by_number) != NULL;
     k->due_met += due;
     if (open != due)
-        problem(k, "batch %016" PRIx64 ": %s", batch_id,
-                open ? "open, but never due: it would not go on" : "settled, but still due");
+        check_found(k->c, "batch %016" PRIx64 ": %s", batch_id,
+                    open ? "open, but never due: it would not go on" : "settled, but still due");
     if (k->c->progress != NULL)
-        k->c->progress(k->c->arg, ++k->done, k->batch_count);
+        k->c->progress(k->c->arg, "batches", ++k->done, k->batch_count);
     return true;
 }
 
@@ -232,17 +235,17 @@ int store_check(struct store_txn *t, struct check *c, struct err *err)
         qsort(k.due, k.due_count, sizeof *k.due, by_number);
     batch_each(t, check_batch, &k);
     if (c->batches != k.batch_count)
-        problem(&k, "%" PRIu64 " batches have books but no head", k.batch_count - c->batches);
+        check_found(c, "%" PRIu64 " batches have books but no head", k.batch_count - c->batches);
     if (k.due_met != k.due_count)
-        problem(&k, "%zu batches are due that do not exist, or twice", k.due_count - k.due_met);
+        check_found(c, "%zu batches are due that do not exist, or twice", k.due_count - k.due_met);
     for (size_t i = 0; i < k.claimed_count; i++) {
         struct slice head;
         if (!batch_head(t, k.claimed[i].batch_id, &head))
-            problem(&k, "batch %016" PRIx64 ": a lease or doubt of a batch that does not exist",
-                    k.claimed[i].batch_id);
+            check_found(c, "batch %016" PRIx64 ": a lease or doubt of a batch that does not exist",
+                        k.claimed[i].batch_id);
     }
     free(k.claimed);
     free(k.due);
     arena_fini(&k.arena);
-    return 0;
+    return check_events(t, c, err);
 }

@@ -5,8 +5,6 @@
 #include "base/mem.h"
 
 enum {
-    HASH_BYTES = 8,
-    ENTRY_BYTES = HASH_BYTES + PLACE_BYTES,
     TIMES_BYTES = 8 + 8,
     ROW_BYTES_MAX = 4080, /* one page that LMDB gives to a long value, less its header */
     LIST_DOMAIN_BIT = 1 << 30,
@@ -17,7 +15,7 @@ enum {
 /* Waits for the commit. Sorted by its bytes up to `entry`: those of one list stand together. */
 struct waiting {
     uint8_t db, domain[4], bucket;
-    uint8_t entry[ENTRY_BYTES];
+    uint8_t entry[LIST_ENTRY_BYTES];
 };
 
 static void key_list(struct key *k, uint32_t domain, uint8_t bucket, uint64_t serial)
@@ -28,17 +26,24 @@ static void key_list(struct key *k, uint32_t domain, uint8_t bucket, uint64_t se
     key_u64(k, serial);
 }
 
-static void hash_of(struct slice text, uint8_t hash[HASH_BYTES])
+static void hash_of(struct slice text, uint8_t hash[LIST_HASH_BYTES])
 {
     struct key k = {.len = 0};
 
     key_hash_nocase(&k, text);
-    memcpy(hash, k.at, HASH_BYTES);
+    memcpy(hash, k.at, LIST_HASH_BYTES);
 }
 
-static uint8_t list_of(const uint8_t hash[HASH_BYTES])
+uint8_t event_list_bucket(const uint8_t entry[LIST_ENTRY_BYTES])
 {
-    return (uint8_t)(hash[0] % LIST_BUCKETS);
+    return (uint8_t)(entry[0] % LIST_BUCKETS);
+}
+
+void event_list_entry(uint8_t entry[LIST_ENTRY_BYTES], struct slice text,
+                      const uint8_t place[PLACE_BYTES])
+{
+    hash_of(text, entry);
+    memcpy(entry + LIST_HASH_BYTES, place, PLACE_BYTES);
 }
 
 /* -------- adding -------- */
@@ -50,9 +55,8 @@ void event_list_add(struct store_txn *t, enum store_db db, uint32_t domain, stru
 
     for (size_t i = 0; i < 4; i++)
         w.domain[i] = (uint8_t)(domain >> (24 - 8 * i));
-    hash_of(text, w.entry);
-    w.bucket = list_of(w.entry);
-    memcpy(w.entry + HASH_BYTES, place, PLACE_BYTES);
+    event_list_entry(w.entry, text, place);
+    w.bucket = event_list_bucket(w.entry);
     buf_add(&t->store->listed, &w, sizeof w);
 }
 
@@ -86,9 +90,9 @@ static void put_time(uint8_t *at, uint64_t us)
 }
 
 /* Behind what the row holds. */
-static void append(struct buf *row, const uint8_t entry[ENTRY_BYTES])
+static void append(struct buf *row, const uint8_t entry[LIST_ENTRY_BYTES])
 {
-    uint64_t us = read_be(entry + HASH_BYTES, 8);
+    uint64_t us = read_be(entry + LIST_HASH_BYTES, 8);
 
     if (row->len == 0) {
         uint8_t *times = buf_reserve(row, TIMES_BYTES);
@@ -100,7 +104,7 @@ static void append(struct buf *row, const uint8_t entry[ENTRY_BYTES])
         put_time(row->ptr, us);
     if (us > read_be(row->ptr + 8, 8))
         put_time(row->ptr + 8, us);
-    buf_add(row, entry, ENTRY_BYTES);
+    buf_add(row, entry, LIST_ENTRY_BYTES);
 }
 
 /* Those of one list. */
@@ -114,12 +118,12 @@ static int flush_list(struct store_txn *t, MDB_cursor *cursor, const struct wait
     buf_reset(row);
     buf_add_slice(row, there);
     for (size_t i = 0; i < count; i++) {
-        if (row->len + ENTRY_BYTES > ROW_BYTES_MAX) {
+        if (row->len + LIST_ENTRY_BYTES > ROW_BYTES_MAX) {
             buf_reset(row);
             serial++;
         }
         append(row, w[i].entry);
-        if (i + 1 < count && row->len + ENTRY_BYTES <= ROW_BYTES_MAX)
+        if (i + 1 < count && row->len + LIST_ENTRY_BYTES <= ROW_BYTES_MAX)
             continue;
         struct key k;
         key_list(&k, domain, w->bucket, serial);
@@ -174,15 +178,15 @@ void event_lists_release(struct store *s)
 
 /* -------- finding -------- */
 
-static void find_in_row(struct slice row, const uint8_t hash[HASH_BYTES], const uint8_t *low,
-                        const uint8_t *high, struct buf *found)
+static void find_in_row(struct slice row, const uint8_t wanted[LIST_ENTRY_BYTES],
+                        const uint8_t *low, const uint8_t *high, struct buf *found)
 {
     if (row.len < TIMES_BYTES || read_be(row.ptr + 8, 8) < read_be(low, 8) ||
         read_be(row.ptr, 8) > read_be(high, 8))
         return;
-    for (size_t at = TIMES_BYTES; at + ENTRY_BYTES <= row.len; at += ENTRY_BYTES) {
-        const uint8_t *entry = row.ptr + at, *place = entry + HASH_BYTES;
-        if (memcmp(entry, hash, HASH_BYTES) == 0 && memcmp(place, low, PLACE_BYTES) >= 0 &&
+    for (size_t at = TIMES_BYTES; at + LIST_ENTRY_BYTES <= row.len; at += LIST_ENTRY_BYTES) {
+        const uint8_t *entry = row.ptr + at, *place = entry + LIST_HASH_BYTES;
+        if (memcmp(entry, wanted, LIST_HASH_BYTES) == 0 && memcmp(place, low, PLACE_BYTES) >= 0 &&
             memcmp(place, high, PLACE_BYTES) <= 0)
             buf_add(found, place, PLACE_BYTES);
     }
@@ -198,7 +202,7 @@ int event_list_find(struct store_txn *t, enum store_db db, uint32_t domain, stru
                     uint8_t **places, struct err *err)
 {
     struct buf found = {0};
-    uint8_t hash[HASH_BYTES];
+    uint8_t entry[LIST_ENTRY_BYTES];
     struct key from;
     MDB_cursor *cursor;
     MDB_val v;
@@ -206,20 +210,43 @@ int event_list_find(struct store_txn *t, enum store_db db, uint32_t domain, stru
 
     if (rc != MDB_SUCCESS)
         return store_fail(err, rc, "opening a cursor");
-    hash_of(text, hash);
-    key_list(&from, domain, list_of(hash), 0);
+    event_list_entry(entry, text, low);
+    key_list(&from, domain, event_list_bucket(entry), 0);
     MDB_val k = store_val(key_slice(&from));
     rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
     for (;
          rc == MDB_SUCCESS && k.mv_size == KEY_BYTES && memcmp(k.mv_data, from.at, SERIAL_AT) == 0;
          rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT))
-        find_in_row(store_slice(v), hash, low, high, &found);
+        find_in_row(store_slice(v), entry, low, high, &found);
     mdb_cursor_close(cursor);
     size_t count = found.len / PLACE_BYTES;
     if (count > 1)
         qsort(found.ptr, count, PLACE_BYTES, compare_places);
     *places = found.ptr;
     return (int)count;
+}
+
+/* -------- checking -------- */
+
+bool event_list_row_read(struct slice key, struct slice value, struct event_list_row *row)
+{
+    uint64_t least = UINT64_MAX, most = 0;
+
+    if (key.len != KEY_BYTES)
+        return false;
+    row->domain = (uint32_t)read_be(key.ptr, 4) & ~(uint32_t)LIST_DOMAIN_BIT;
+    row->bucket = key.ptr[SERIAL_AT - 1];
+    row->entries = slice_from(value, TIMES_BYTES);
+    row->entries.len -= row->entries.len % LIST_ENTRY_BYTES;
+    for (size_t at = LIST_HASH_BYTES; at < row->entries.len; at += LIST_ENTRY_BYTES) {
+        uint64_t us = read_be(row->entries.ptr + at, 8);
+        least = us < least ? us : least;
+        most = us > most ? us : most;
+    }
+    row->whole = (key.ptr[0] & 0xc0) == 0x40 && value.len > TIMES_BYTES &&
+                 row->entries.len == value.len - TIMES_BYTES && read_be(value.ptr, 8) == least &&
+                 read_be(value.ptr + 8, 8) == most;
+    return true;
 }
 
 /* -------- expiring -------- */

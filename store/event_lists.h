@@ -24,7 +24,11 @@
 
 #include "store/event_rows.h"
 
-enum { LIST_BUCKETS = 256 };
+enum {
+    LIST_BUCKETS = 256,
+    LIST_HASH_BYTES = 8,
+    LIST_ENTRY_BYTES = LIST_HASH_BYTES + PLACE_BYTES,
+};
 
 void event_list_add(struct store_txn *t, enum store_db db, uint32_t domain, struct slice text,
                     const uint8_t place[PLACE_BYTES]);
@@ -39,6 +43,21 @@ void event_lists_release(struct store *s);
 int event_list_find(struct store_txn *t, enum store_db db, uint32_t domain, struct slice text,
                     const uint8_t low[PLACE_BYTES], const uint8_t high[PLACE_BYTES],
                     uint8_t **places, struct err *err);
+
+/* The entry that stands for an event of this text; its bucket. */
+void event_list_entry(uint8_t entry[LIST_ENTRY_BYTES], struct slice text,
+                      const uint8_t place[PLACE_BYTES]);
+uint8_t event_list_bucket(const uint8_t entry[LIST_ENTRY_BYTES]);
+
+/* A row of the database, if it is one of a list: its domain, bucket and entries. *whole: it can be
+ * read, and its times are those of its entries. */
+struct event_list_row {
+    uint32_t domain;
+    uint8_t bucket;
+    bool whole;
+    struct slice entries;
+};
+bool event_list_row_read(struct slice key, struct slice value, struct event_list_row *row);
 
 /* Takes out the rows, from the oldest on, whose entries are all older than before_us. (An entry
  * whose event is gone already is passed over by whoever finds it.) */

@@ -17,6 +17,10 @@ enum {
     BUCKETS = 16,
     BUCKET_OF_ALL = 0xff, /* instead of them, for so few that one row will do */
     BUCKET_ENTRY_BYTES = 4 + EVENT_ORDINAL_BYTES,
+
+    GROUP_OWN_IDS = 1,         /* flag: each has a message id of its own */
+    GROUP_TO_IS_RECIPIENT = 2, /* flag */
+    GROUP_HAS_BUCKETS = 4,     /* flag: rows of addresses stand at this row's place */
 };
 
 void key_domain(struct key *k, uint32_t domain); /* begins a key */
@@ -32,11 +36,25 @@ struct group {
     struct slice shared, members;
 };
 bool group_read(struct slice row, struct group *g); /* false: the row is one event's */
-void group_read_member(const struct group *g, uint32_t at, struct slice *recipient,
-                       struct slice *message_id);
+/* The next one of *rest, which begins as g->members; message_id is empty without OWN_IDS. */
+void group_next(const struct group *g, struct slice *rest, struct slice *recipient,
+                struct slice *message_id);
+/* The place of the one that stands `at` behind the one of that place. */
+void place_bytes_behind(uint8_t to[PLACE_BYTES], const uint8_t *place, uint32_t at);
 
 /* Event number `at` of a row into *e, whose place (timestamp_us, id) is set already. Texts borrow
  * from the row, lists from the arena. False: it cannot be read. */
 bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event *e);
+
+/* Calls act for each row of an index that names the row of e: by kind, by tag, and of a group whose
+ * events share their message id that one's. Storing, expiring and checking go through here, so that
+ * no row is forgotten. value: what stands in them. 0, or -1 as soon as act answers it. */
+typedef int event_row_action(struct store_txn *t, enum store_db db, const struct key *k,
+                             struct slice value, void *arg);
+int event_index_rows(struct store_txn *t, uint32_t domain, const struct event *e,
+                     bool shares_message_id, struct slice value, event_row_action *act, void *arg);
+
+/* Events before this time may have been taken out (µs). */
+uint64_t events_begin_us(struct store_txn *t);
 
 #endif

@@ -42,10 +42,7 @@ enum {
     US = 1000000,
     MS_US = 1000,
 
-    GROUP_MARK = 0xc1,         /* no packed event begins with it */
-    GROUP_OWN_IDS = 1,         /* flag: each has a message id of its own */
-    GROUP_TO_IS_RECIPIENT = 2, /* flag */
-    GROUP_HAS_BUCKETS = 4,     /* flag: rows of addresses stand at this row's place */
+    GROUP_MARK = 0xc1, /* no packed event begins with it */
     GROUP_HEAD_BYTES = SES_TIME_BYTES + 1 + 1 + 2 + 4,
     GROUP_COUNT_AT = SES_TIME_BYTES + 2,
     GROUP_ROW_BYTES = 4080,   /* one page that LMDB gives to a long value, less its header */
@@ -55,6 +52,8 @@ enum {
 
 /* In meta: ids of events before this time are gone (µs). */
 #define IDS_BEGIN SLICE("event_ids_begin")
+/* In meta: events before this time are gone, or soon will be (µs). */
+#define EVENTS_BEGIN SLICE("events_begin")
 
 /* -------- keys -------- */
 
@@ -70,54 +69,40 @@ void key_domain(struct key *k, uint32_t domain)
     key_u32(k, domain);
 }
 
-/* Calls act for each row of e by kind and by tag. Both storing and expiring go through here, so that
- * no row is forgotten. */
-typedef int row_action(struct store_txn *t, enum store_db db, const struct key *k,
-                       struct slice value, struct err *err);
-
-static int index_rows(struct store_txn *t, uint32_t domain, const struct event *e,
-                      struct slice value, row_action *act, struct err *err)
+int event_index_rows(struct store_txn *t, uint32_t domain, const struct event *e,
+                     bool shares_message_id, struct slice value, event_row_action *act, void *arg)
 {
     struct key k;
 
     key_domain(&k, domain);
     key_u8(&k, (uint8_t)event_kind(e));
     key_place(&k, e->timestamp_us, e->id);
-    if (act(t, DB_BY_TYPE, &k, value, err) != 0)
+    if (act(t, DB_BY_TYPE, &k, value, arg) != 0)
         return -1;
     for (size_t i = 0; i < e->tag_count; i++) {
         key_domain(&k, domain);
         key_hash_nocase(&k, e->tags[i]);
         key_u8(&k, (uint8_t)event_kind(e));
         key_place(&k, e->timestamp_us, e->id);
-        if (act(t, DB_BY_TAG, &k, value, err) != 0)
+        if (act(t, DB_BY_TAG, &k, value, arg) != 0)
             return -1;
     }
-    return 0;
-}
-
-/* The row of a group whose events share their message id. */
-static int message_row(struct store_txn *t, uint32_t domain, const struct event *e,
-                       struct slice value, row_action *act, struct err *err)
-{
-    struct key k;
-
-    if (e->message_id.len == 0)
+    if (!shares_message_id || e->message_id.len == 0)
         return 0;
     key_domain(&k, domain);
     key_hash_nocase(&k, e->message_id);
     key_place(&k, e->timestamp_us, e->id);
-    return act(t, DB_BY_MESSAGE, &k, value, err);
+    return act(t, DB_BY_MESSAGE, &k, value, arg);
 }
 
 static int row_put(struct store_txn *t, enum store_db db, const struct key *k, struct slice value,
-                   struct err *err)
+                   void *err)
 {
     return store_put(t, db, key_slice(k), value, err);
 }
 
 static int row_delete(struct store_txn *t, enum store_db db, const struct key *k,
-                      struct slice value, struct err *err)
+                      struct slice value, void *err)
 {
     (void)value;
     return store_del(t, db, key_slice(k), err);
@@ -207,7 +192,7 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     buf_fini(&packed);
     if (rc != 0 || store_put(t, DB_EVENT_IDS, id, key_slice(&timestamp), err) != 0)
         return -1;
-    if (index_rows(t, domain, e, slice_none(), row_put, err) != 0)
+    if (event_index_rows(t, domain, e, false, slice_none(), row_put, err) != 0)
         return -1;
     const uint8_t *place = k.at + k.len - PLACE_BYTES;
     if (e->recipient.len != 0)
@@ -250,20 +235,16 @@ static struct slice take_short(struct slice *from)
     return s;
 }
 
-void group_read_member(const struct group *g, uint32_t at, struct slice *recipient,
-                       struct slice *message_id)
+void group_next(const struct group *g, struct slice *rest, struct slice *recipient,
+                struct slice *message_id)
 {
-    struct slice rest = g->members;
-
-    for (uint32_t i = 0; i <= at; i++) {
-        *recipient = take_short(&rest);
-        *message_id = (g->flags & GROUP_OWN_IDS) != 0 ? take_short(&rest) : slice_none();
-    }
+    *recipient = take_short(rest);
+    *message_id = (g->flags & GROUP_OWN_IDS) != 0 ? take_short(rest) : slice_none();
 }
 
 bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event *e)
 {
-    struct slice recipient, message_id;
+    struct slice recipient, message_id, rest;
     struct group g;
 
     if (row.len < SES_TIME_BYTES)
@@ -273,7 +254,9 @@ bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event
         return event_unpack(slice_from(row, SES_TIME_BYTES), a, e);
     if (!event_unpack(g.shared, a, e))
         return false;
-    group_read_member(&g, at, &recipient, &message_id);
+    rest = g.members;
+    for (uint32_t i = 0; i <= at; i++)
+        group_next(&g, &rest, &recipient, &message_id);
     e->recipient = recipient;
     if ((g.flags & GROUP_OWN_IDS) != 0)
         e->message_id = message_id;
@@ -282,8 +265,7 @@ bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event
     return true;
 }
 
-/* The place of the one that stands `at` behind the one of that place. */
-static void place_behind(uint8_t to[PLACE_BYTES], const uint8_t *place, uint32_t at)
+void place_bytes_behind(uint8_t to[PLACE_BYTES], const uint8_t *place, uint32_t at)
 {
     const uint8_t *low = place + PLACE_BYTES - EVENT_ORDINAL_BYTES;
     uint32_t ordinal = (uint32_t)read_be(low, EVENT_ORDINAL_BYTES) + at;
@@ -383,8 +365,8 @@ static int put_group(struct store_txn *t, uint32_t domain, const struct event *e
     key_domain(&k, domain);
     key_place(&k, e->timestamp_us, e->id);
     if (store_put(t, DB_EVENTS, key_slice(&k), buf_slice(row), err) != 0 ||
-        index_rows(t, domain, e, key_slice(&counted), row_put, err) != 0 ||
-        message_row(t, domain, e, key_slice(&counted), row_put, err) != 0)
+        event_index_rows(t, domain, e, (flags & GROUP_OWN_IDS) == 0, key_slice(&counted), row_put,
+                         err) != 0)
         return -1;
     return (int)in;
 }
@@ -397,11 +379,11 @@ static void list_own_ids(struct store_txn *t, uint32_t domain, const uint8_t *pl
 
     for (uint32_t i = 0; i < g->count && (g->flags & GROUP_OWN_IDS) != 0; i++) {
         uint8_t own[PLACE_BYTES];
-        (void)take_short(&rest);
-        struct slice message_id = take_short(&rest);
+        struct slice recipient, message_id;
+        group_next(g, &rest, &recipient, &message_id);
         if (message_id.len == 0)
             continue;
-        place_behind(own, place, i);
+        place_bytes_behind(own, place, i);
         event_list_add(t, DB_BY_MESSAGE, domain, message_id, own);
     }
 }
@@ -435,7 +417,7 @@ static int put_groups(struct store_txn *t, uint32_t domain, struct event *e,
         list_own_ids(t, domain, place, &g);
         list += in;
         count -= (size_t)in;
-        place_behind(place, place, (uint32_t)in);
+        place_bytes_behind(place, place, (uint32_t)in);
         memcpy(e->id, place + 8, EVENT_ID_BYTES);
         flags &= ~(unsigned)GROUP_HAS_BUCKETS;
     }
@@ -498,10 +480,8 @@ static int expire_row(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
     memcpy(place, key_place, sizeof place);
     memcpy(e.id, place + 8, EVENT_ID_BYTES);
     bool is_group = group_read(row, &g), readable = event_row_read(row, 0, a, &e);
-    if (!is_group || (g.flags & GROUP_OWN_IDS) != 0) /* the row is for an id that is shared */
-        e.message_id = slice_none();
-    if (readable && (index_rows(t, domain, &e, slice_none(), row_delete, err) != 0 ||
-                     message_row(t, domain, &e, slice_none(), row_delete, err) != 0))
+    if (readable && event_index_rows(t, domain, &e, is_group && (g.flags & GROUP_OWN_IDS) == 0,
+                                     slice_none(), row_delete, err) != 0)
         return -1;
     int gone = is_group ? expire_group(t, domain, place, &g, err) : 1;
     int rc = gone < 0 ? MDB_SUCCESS : mdb_cursor_del(cursor, 0);
@@ -550,6 +530,25 @@ static uint32_t domain_count(struct store_txn *t)
                : 0;
 }
 
+uint64_t events_begin_us(struct store_txn *t)
+{
+    struct slice value;
+
+    return store_get(t, DB_META, EVENTS_BEGIN, &value) && value.len == 8 ? read_be(value.ptr, 8)
+                                                                         : 0;
+}
+
+/* What lists and ids still name is from before: nobody may take it for lost. */
+static int note_begin(struct store_txn *t, uint64_t before_us, struct err *err)
+{
+    struct key begin = {.len = 0};
+
+    key_u64(&begin, before_us);
+    return before_us <= events_begin_us(t)
+               ? 0
+               : store_put(t, DB_META, EVENTS_BEGIN, key_slice(&begin), err);
+}
+
 int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err)
 {
     uint32_t gone = 0;
@@ -566,7 +565,7 @@ int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct
         gone += got > 0 ? (uint32_t)got : 0;
     }
     mdb_cursor_close(cursor);
-    return got < 0 ? -1 : (int)gone;
+    return got < 0 || (gone > 0 && note_begin(t, before_us, err) != 0) ? -1 : (int)gone;
 }
 
 uint64_t event_oldest_us(struct store_txn *t)
