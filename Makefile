@@ -23,7 +23,7 @@ aws_SRC := credential_chain credential_document credential_process credentials e
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy template
 store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
-httpd_SRC := auth body client domains event_pages events health httpd inbox logs messages reply route server stats strangers \
+httpd_SRC := auth body client domains event_pages events health httpd inbox logs logs_request messages reply route server stats strangers \
              suppressions suppressions_add suppressions_adding suppressions_list
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue
@@ -105,12 +105,13 @@ $(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
 unit: $(addprefix $(B)/,$(basename $(UNIT)))
 
 # ---- fuzz targets: FLAVOUR=fuzz ----
-FUZZ_FOLDERS := sender aws store mail shm base
-$(B)/tests/fuzz/%: tests/fuzz/%.c $(call archives,$(FUZZ_FOLDERS))
+FUZZ_FOLDERS := httpd sender aws store mail shm base
+$(B)/tests/fuzz/%: tests/fuzz/%.c $(B)/tests/fuzz/found.o $(call archives,$(FUZZ_FOLDERS))
 	@mkdir -p $(@D)
-	$(Q)echo "  fuzz  $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -o $@ $< \
+	$(Q)echo "  fuzz  $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -fsanitize=fuzzer -MMD -MP $(LDFLAGS) -o $@ $< $(B)/tests/fuzz/found.o \
 	    -Wl,--start-group $(call archives,$(FUZZ_FOLDERS)) -Wl,--end-group $(LDLIBS)
 
+.SECONDARY: $(B)/tests/fuzz/found.o
 .PHONY: fuzz
 fuzz: $(addprefix $(B)/,$(basename $(FUZZ)))
 
