@@ -6,7 +6,7 @@ FLAVOUR ?= release
 Q := $(if $(V),,@)
 B := build/$(FLAVOUR)
 CC ?= gcc
-PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib libsystemd
+PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib libsystemd libseccomp
 # GLib's headers do not pass our warnings: they are the system's.
 PKG_GMIME := gmime-3.0
 # msgpack-c's pkg-config name changed between versions; Debian 12 calls it msgpack.
@@ -31,7 +31,7 @@ keeper_SRC := keeper
 cli_SRC := backup batches check cli deadletters domains events key options page request setup status
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
-master_SRC := listen main master notify supervise
+master_SRC := confine listen main master notify supervise
 
 FOLDERS := base shm mail aws setup store httpd sender poller keeper cli sandbox master
 store_SRC += $(writer_SRC)

@@ -67,6 +67,7 @@ static const struct setting settings[] = {
     {"", "public_url", TYPE_TEXT, AT(public_url), "", 0, 0, true, "origin that clients see, for paging URLs; empty: from the Host header"},
     {"", "state_dir", TYPE_TEXT, AT(state_dir), "/var/lib/postern", 0, 0, false, "everything that must survive"},
     {"", "user", TYPE_TEXT, AT(user), "", 0, 0, false, "whom children become when started as root"},
+    {"", "isolation", TYPE_BOOL, AT(isolation), "true", 0, 0, true, "each process may do only what its work takes (seccomp, Landlock, limits); false: for debuggers and odd kernels"},
     {"", "grace", TYPE_DURATION, AT(grace_ms), "30s", 100, 3600000, true, "time to finish on TERM"},
     {"log", "level", TYPE_LEVEL, AT(log.level), "info", 0, 0, true, "debug, info, warn or error"},
     {"log", "format", TYPE_FORMAT, AT(log.format), "text", 0, 0, true, "text or json"},

@@ -67,6 +67,7 @@ struct config {
     struct config_list trusted_proxies; /* addresses, networks ("10.0.0.0/8"), "unix" */
     char *public_url;                   /* "" = from the Host header */
     char *state_dir, *user;
+    bool isolation;
     uint64_t grace_ms;
     struct {
         enum log_level level;

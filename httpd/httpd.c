@@ -64,7 +64,7 @@ void service_refuse(struct exchange *x, enum ring_result why)
         break;
     }
     log_error("the ring to the writer is broken");
-    service_stop(x->service, CHILD_EXIT_RETRY);
+    service_stop(x->service, CHILD_EXIT_BROKEN);
     reply_later(x, 503, 1, SLICE("The server is restarting, please try again"));
 }
 
@@ -323,7 +323,7 @@ static bool service_take_answers(struct service *s)
         case RING_TOO_LONG:
         case RING_BROKEN:
             log_error("the ring from the writer is broken");
-            service_stop(s, CHILD_EXIT_RETRY);
+            service_stop(s, CHILD_EXIT_BROKEN);
             return false;
         }
     }

@@ -106,7 +106,7 @@ static int add_process(struct master *m, enum child_role role, unsigned index, s
     slot->down = slot->up == NULL ? NULL : ring_create(RING_DOWN_BYTES, err);
     if (slot->down == NULL)
         return -1;
-    return bell_create(&slot->bell, &m->gauges->slots[p->gauge].sleeping, err);
+    return bell_create(&slot->bell, &m->gauges->sleeping[p->gauge], err);
 }
 
 static int open_shared(struct master *m, struct err *err)
@@ -115,7 +115,7 @@ static int open_shared(struct master *m, struct err *err)
     struct buf path = {0};
 
     digest_random(&m->ring_epoch, sizeof m->ring_epoch);
-    m->gauges = gauges_create(err);
+    m->gauges = gauges_create(&m->gauges_fd, err);
     if (m->gauges == NULL)
         return -1;
     buf_printf(&path, "%s/started", c->state_dir);
@@ -123,7 +123,7 @@ static int open_shared(struct master *m, struct err *err)
     buf_fini(&path);
     m->vault = vault_create(err);
     if (m->vault == NULL || m->started == NULL || add_process(m, ROLE_WRITER, 0, err) != 0 ||
-        bell_create(&m->writer_bell, &m->gauges->slots[0].sleeping, err) != 0)
+        bell_create(&m->writer_bell, &m->gauges->sleeping[0], err) != 0)
         return -1;
     /* Ahead of those who wait for it. */
     m->keeper_gauge = (unsigned)m->process_count;
@@ -187,6 +187,8 @@ static void master_close(struct master *m)
     vault_destroy(m->vault);
     started_close(m->started);
     gauges_destroy(m->gauges);
+    if (m->gauges_fd >= 0)
+        (void)close(m->gauges_fd);
     for (size_t i = 0; i < m->listen_count; i++)
         listener_close(&m->listeners[i]);
     if (m->sandbox_fd >= 0)
@@ -212,6 +214,7 @@ int master_run(struct config *config)
 {
     struct master m = {
         .config = config,
+        .gauges_fd = -1,
         .lock_fd = -1,
         .signal_fd = -1,
         .sandbox_fd = -1,

@@ -28,12 +28,14 @@ struct process {
     uint64_t born_mono_ms, due_mono_ms; /* due: when the next one is to be forked */
     uint64_t short_lives;               /* in a row */
     bool hopeless;                      /* it said: do not start me again */
+    bool broken;                        /* it, or the writer, said: its rings hold garbage */
     bool told_to_stop, replacing;       /* replacing: told to stop, for a reload */
 };
 
 struct master {
     struct config *config;
     struct gauges *gauges;
+    int gauges_fd; /* gauges_confine() */
     struct started *started;
     bool started_believable;
     uint64_t ring_epoch, last_generation;

@@ -27,6 +27,7 @@
 #include "base/tls.h"
 #include "httpd/httpd.h"
 #include "keeper/keeper.h"
+#include "master/confine.h"
 #include "master/master.h"
 #include "master/notify.h"
 #include "poller/poller.h"
@@ -41,6 +42,7 @@ enum {
     HUNG_MS = 10000,        /* no heartbeat for so long: killed */
     HUNG_WRITER_MS = 60000, /* a slow disk is no hang */
     LOOK_MS = 500,          /* between looks at the heartbeats */
+    RINGS_LOOK_MS = 5,      /* while the writer empties a dead one's rings */
 };
 
 /* Stopping goes from the outside in, so that whoever still works finds its partner there. */
@@ -58,6 +60,11 @@ static const struct {
     [ROLE_KEEPER] = {"keeper", keeper_main, STOP_WRITER}, /* when nobody signs any more */
     [ROLE_SANDBOX] = {"sandbox", sandbox_child_main, STOP_SANDBOX},
 };
+
+static struct gauge_life *life_of(const struct master *m, const struct process *p)
+{
+    return &m->gauges->lives[p->gauge];
+}
 
 static struct gauge_slot *gauge_of(const struct master *m, const struct process *p)
 {
@@ -128,6 +135,47 @@ static void drop_privileges(const struct config *c)
     }
 }
 
+/* Of what fork() has copied here: only what this role's work takes stays mapped. */
+static void unmap_what_is_not_ours(struct master *m, const struct process *p)
+{
+    struct err err;
+
+    for (size_t i = 0; i < m->slot_count && p->role != ROLE_WRITER; i++) {
+        if (&m->slots[i] == p->slot)
+            continue;
+        ring_destroy(m->slots[i].up);
+        ring_destroy(m->slots[i].down);
+        m->slots[i].up = m->slots[i].down = NULL;
+    }
+    if (p->role != ROLE_WRITER && p->role != ROLE_SENDER) {
+        started_close(m->started);
+        m->started = NULL;
+    }
+    if (p->role == ROLE_HTTPD && gauges_confine(m->gauges, m->gauges_fd, p->gauge, &err) != 0) {
+        log_err(&err, "not served without isolation");
+        _exit(CHILD_EXIT_HOPELESS);
+    }
+}
+
+static void keep_within_bounds(const struct master *m, const struct process *p)
+{
+    struct confined missing;
+    struct err err;
+
+    if (!m->config->isolation)
+        return;
+    if (confine(p->role, m->config, &missing, &err) != 0) {
+        log_err(&err, "cannot be isolated (isolation = false does without)");
+        _exit(CHILD_EXIT_HOPELESS);
+    }
+    /* The same for all: said once. */
+    if (p->role == ROLE_WRITER && (missing.without_files || missing.without_calls))
+        log_warn("this kernel has no %s%s%s: processes are isolated by their user alone",
+                 missing.without_files ? "Landlock" : "",
+                 missing.without_files && missing.without_calls ? " and no " : "",
+                 missing.without_calls ? "seccomp" : "");
+}
+
 static void reset_signals(void)
 {
     sigset_t none;
@@ -153,7 +201,6 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         .generation = p->generation,
         .config = m->config,
         .gauges = m->gauges,
-        .started = m->started,
         .started_believable = m->started_believable,
         .control_fd = control,
         .slot = p->slot,
@@ -165,6 +212,8 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
     (void)snprintf(me.name, sizeof me.name, "%s %u", roles[p->role].name, p->index);
     log_name(me.name);
     reset_signals();
+    unmap_what_is_not_ours(m, p);
+    me.started = m->started;
     close_what_is_not_ours(m, p, control);
     drop_privileges(m->config);
     if (p->role == ROLE_HTTPD) {
@@ -189,6 +238,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
     }
     if (p->role == ROLE_HTTPD || p->role == ROLE_WRITER)
         config_forget_secrets(m->config); /* our copy, since fork() */
+    keep_within_bounds(m, p);
     child_beat(&me);
     exit((int)roles[p->role].main(&me));
 }
@@ -209,7 +259,7 @@ static void bear(struct master *m, struct process *p)
     p->generation = ++m->last_generation;
     p->born_mono_ms = clock_mono_ms();
     p->told_to_stop = p->replacing = false;
-    atomic_store(&g->generation, p->generation);
+    atomic_store(&life_of(m, p)->generation, p->generation);
     atomic_store(&g->heartbeat_mono_ms, p->born_mono_ms);
     atomic_store(&g->done, 0);
     atomic_store(&g->state, GAUGE_STARTING);
@@ -228,7 +278,7 @@ static void bear(struct master *m, struct process *p)
     }
     p->pid = pid;
     p->control_fd = pair[0];
-    atomic_store(&g->pid, (uint64_t)pid);
+    atomic_store(&life_of(m, p)->pid, (uint64_t)pid);
     log_debug("%s %u is pid %d, generation %llu", roles[p->role].name, p->index, (int)pid,
               (unsigned long long)p->generation);
 }
@@ -261,10 +311,11 @@ static void bury(struct master *m, struct process *p, int status)
     p->control_fd = -1;
     p->pid = 0;
     p->hopeless = WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_HOPELESS;
+    p->broken = WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_BROKEN;
     p->short_lives = expected || (was_ready && age_ms >= SHORT_LIFE_MS) ? 0 : p->short_lives + 1;
     p->due_mono_ms = now_ms + pause_after(p);
     atomic_store(&g->state, GAUGE_DOWN);
-    (void)atomic_fetch_add(&g->restarts, 1);
+    (void)atomic_fetch_add(&life_of(m, p)->restarts, 1);
     bell_poke(&m->writer_bell); /* it settles what the dead one held */
 
     if (expected)
@@ -301,20 +352,57 @@ static void tell(struct process *p, int sig)
     }
 }
 
+/* A child writes its slot of the gauges; one that somebody else has taken over may write anything. */
+static bool is_believable(const struct gauge_slot *g, uint64_t now_ms)
+{
+    return atomic_load(&g->heartbeat_mono_ms) <= now_ms + HUNG_MS &&
+           atomic_load(&g->state) <= GAUGE_LEAVING;
+}
+
 static void kill_the_hung(struct master *m)
 {
     uint64_t now_ms = clock_mono_ms();
 
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
-        uint64_t beat_ms = atomic_load(&gauge_of(m, p)->heartbeat_mono_ms);
+        const struct gauge_slot *g = gauge_of(m, p);
+        uint64_t beat_ms = atomic_load(&g->heartbeat_mono_ms);
         uint64_t limit_ms = p->role == ROLE_WRITER ? HUNG_WRITER_MS : HUNG_MS;
-        if (p->pid == 0 || now_ms < beat_ms || now_ms - beat_ms < limit_ms)
+        bool is_hung = beat_ms < now_ms && now_ms - beat_ms >= limit_ms;
+        if (p->pid == 0 || (!is_hung && is_believable(g, now_ms)))
             continue;
-        log_error("%s %u, pid %d, gave no sign of life for %llu ms: killed", roles[p->role].name,
-                  p->index, (int)p->pid, (unsigned long long)(now_ms - beat_ms));
+        if (is_hung)
+            log_error("%s %u, pid %d, gave no sign of life for %llu ms: killed",
+                      roles[p->role].name, p->index, (int)p->pid,
+                      (unsigned long long)(now_ms - beat_ms));
+        else
+            log_error("%s %u, pid %d, says what cannot be of itself: killed", roles[p->role].name,
+                      p->index, (int)p->pid);
         (void)kill(p->pid, SIGKILL);
     }
+}
+
+static void kill_the_distrusted(struct master *m)
+{
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        if (p->pid != 0 && atomic_load(&m->gauges->distrusted[p->gauge]) == p->generation)
+            (void)kill(p->pid, SIGKILL);
+    }
+}
+
+/* The writer empties them, as it may be writing into them: until then nobody is born. */
+static bool rings_are_clean(struct master *m, const struct process *p)
+{
+    struct gauges *g = m->gauges;
+    uint64_t dead = p->generation;
+
+    if (p->slot == NULL || dead == 0 || atomic_load(&g->empty_done[p->gauge]) == dead ||
+        (!p->broken && atomic_load(&g->distrusted[p->gauge]) != dead))
+        return true;
+    atomic_store(&g->empty_wanted[p->gauge], dead);
+    bell_poke(&m->writer_bell);
+    return false;
 }
 
 static void bear_the_due(struct master *m)
@@ -324,8 +412,12 @@ static void bear_the_due(struct master *m)
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
         bool wanted = m->stage == RUNNING || m->stage < (int)roles[p->role].stops;
-        if (p->pid == 0 && wanted && !p->hopeless && p->due_mono_ms <= now_ms)
+        if (p->pid != 0 || !wanted || p->hopeless || p->due_mono_ms > now_ms)
+            continue;
+        if (rings_are_clean(m, p))
             bear(m, p);
+        else
+            p->due_mono_ms = now_ms + RINGS_LOOK_MS;
     }
 }
 
@@ -535,6 +627,7 @@ int supervise(struct master *m)
         if (clock_mono_ms() - looked_mono_ms >= LOOK_MS) {
             looked_mono_ms = clock_mono_ms();
             kill_the_hung(m);
+            kill_the_distrusted(m);
         }
         if (m->stage == RUNNING && all_hopeless(m)) {
             log_error("nothing can work without the writer, and it cannot start: leaving");

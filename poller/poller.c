@@ -273,7 +273,7 @@ static int take_message(struct poller *p, struct slice queue_url, struct slice b
     }
     if (got == RING_BROKEN) {
         log_error("the ring to the writer is broken");
-        leave(p, CHILD_EXIT_RETRY);
+        leave(p, CHILD_EXIT_BROKEN);
         return -1;
     }
     return got == RING_OK ? 1 : 0;

@@ -64,7 +64,7 @@ static bool sender_take_leases(struct sender *s)
         case RING_TOO_LONG:
         case RING_BROKEN:
             log_error("the ring of leases is broken");
-            sender_stop(s, CHILD_EXIT_RETRY);
+            sender_stop(s, CHILD_EXIT_BROKEN);
             return false;
         }
     }
@@ -77,7 +77,7 @@ static void sender_work(struct sender *s)
 
     outbox_pump(s->outbox);
     if (outbox_is_broken(s->outbox))
-        sender_stop(s, CHILD_EXIT_RETRY);
+        sender_stop(s, CHILD_EXIT_BROKEN);
     else if (s->leaving && outbox_is_empty(s->outbox))
         sender_stop(s, CHILD_EXIT_DONE);
     else if (more)

@@ -27,6 +27,7 @@ enum child_role { ROLE_WRITER, ROLE_HTTPD, ROLE_SENDER, ROLE_POLLER, ROLE_KEEPER
 enum child_exit {
     CHILD_EXIT_DONE = 0,     /* asked to leave, left */
     CHILD_EXIT_RETRY = 75,   /* start me again (EX_TEMPFAIL) */
+    CHILD_EXIT_BROKEN = 76,  /* the same, but with empty rings: what stands there is garbage */
     CHILD_EXIT_HOPELESS = 78 /* configuration: do not start me again (EX_CONFIG) */
 };
 

@@ -1,21 +1,60 @@
 #include "shm/gauges.h"
 
+#include <fcntl.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 const uint64_t lag_step_ms[LAG_STEPS] = {1000,   5000,    30000,    60000,     300000,
                                          900000, 3600000, 21600000, UINT64_MAX};
 
-struct gauges *gauges_create(struct err *err)
-{
-    void *map = mmap(NULL, sizeof(struct gauges), PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+_Static_assert(sizeof(struct gauges) % GAUGE_PAGE_BYTES == 0, "whole pages");
+_Static_assert(sizeof(struct gauge_slot) % GAUGE_PAGE_BYTES == 0, "whole pages");
 
-    if (map == MAP_FAILED) {
-        (void)err_sys(err, "mmap of the gauges");
+struct gauges *gauges_create(int *kept_fd, struct err *err)
+{
+    int fd = memfd_create("postern-gauges", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    void *map = MAP_FAILED;
+
+    if (fd < 0) {
+        (void)err_sys(err, "memfd_create");
         return NULL;
     }
-    return map;
+    if (ftruncate(fd, sizeof(struct gauges)) == 0)
+        map = mmap(NULL, sizeof(struct gauges), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    /* Whatever is mapped after this can never be made writable. */
+    bool fine = map != MAP_FAILED &&
+                fcntl(fd, F_ADD_SEALS,
+                      F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0;
+    if (!fine)
+        (void)err_sys(err, "the gauges' memory");
+    if (!fine && map != MAP_FAILED)
+        (void)munmap(map, sizeof(struct gauges));
+    if (fine && kept_fd != NULL)
+        *kept_fd = fd;
+    else
+        (void)close(fd);
+    return fine ? map : NULL;
+}
+
+static int make_read_only(struct gauges *g, int fd, size_t from, size_t to)
+{
+    return from == to || mmap((char *)g + from, to - from, PROT_READ, MAP_SHARED | MAP_FIXED, fd,
+                              (off_t)from) != MAP_FAILED
+               ? 0
+               : -1;
+}
+
+int gauges_confine(struct gauges *g, int fd, unsigned own_slot, struct err *err)
+{
+    size_t own = offsetof(struct gauges, slots) + own_slot * sizeof(struct gauge_slot);
+    size_t bells = offsetof(struct gauges, sleeping);
+
+    if (make_read_only(g, fd, 0, own) != 0 ||
+        make_read_only(g, fd, own + sizeof(struct gauge_slot), bells) != 0 ||
+        make_read_only(g, fd, offsetof(struct gauges, lives), sizeof *g) != 0)
+        return err_sys(err, "the gauges cannot be mapped for reading");
+    return 0;
 }
 
 void gauges_destroy(struct gauges *g)

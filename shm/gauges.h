@@ -2,8 +2,9 @@
  * shm/gauges.h - numbers that all processes share: lives of slots, the send-rate bucket, the
  * account.
  *
- * SHAPE   One anonymous shared mapping of struct gauges, zeroed, made by the master before it
- *         forks.
+ * SHAPE   One shared mapping of struct gauges, zeroed, made by the master before it forks. Each
+ *         slot has pages of its own, and so have the words of the bells: a process that faces the
+ *         network maps the rest for reading only, and no later call of its can undo that.
  * ENDS    Every word has one writer, named beside it; everyone reads. The bucket is the exception:
  *         all senders take from it with compare-and-swap.
  * CRASH   Nothing here is promised to anyone; it is news, not truth. A word that a dead process
@@ -18,19 +19,23 @@
 
 #include "base/err.h"
 
+enum { GAUGE_PAGE_BYTES = 4096 };
 enum { GAUGE_SLOTS_MAX = 64 }; /* all processes but the master; slot 0 is the writer */
 
 enum gauge_state { GAUGE_DOWN, GAUGE_STARTING, GAUGE_READY, GAUGE_LEAVING };
 
+/* What the master knows of a slot's present life. */
+struct gauge_life {
+    _Alignas(64) _Atomic uint64_t generation; /* grows over all slots */
+    _Atomic uint64_t pid;
+    _Atomic uint32_t restarts;
+};
+
 struct gauge_slot {
-    _Alignas(64) _Atomic uint64_t
-        generation;            /* master: of the present life; grows over all slots */
-    _Atomic uint64_t pid;      /* master */
-    _Atomic uint32_t state;    /* enum gauge_state; master, then the child */
-    _Atomic uint32_t restarts; /* master */
-    _Atomic uint32_t sleeping; /* the word of the slot's bell */
-    _Alignas(64) _Atomic uint64_t heartbeat_mono_ms; /* the child, every tick */
-    _Atomic uint64_t done;          /* the child: units of work done in this life */
+    _Alignas(
+        GAUGE_PAGE_BYTES) _Atomic uint32_t state; /* enum gauge_state; master, then the child */
+    _Atomic uint64_t heartbeat_mono_ms;           /* the child, every tick */
+    _Atomic uint64_t done;                        /* the child: units of work done in this life */
     _Atomic uint64_t heard_wall_ms; /* a poller: events queued before then are stored */
 };
 
@@ -76,6 +81,15 @@ extern const uint64_t lag_step_ms[LAG_STEPS]; /* the last one: UINT64_MAX */
 
 struct gauges {
     struct gauge_slot slots[GAUGE_SLOTS_MAX];
+    /* the words of the slots' bells: whoever rings writes there. A wrong one costs its listener a
+     * wake-up, until its tick, or wakes it for nothing */
+    _Alignas(GAUGE_PAGE_BYTES) _Atomic uint32_t sleeping[GAUGE_SLOTS_MAX];
+    _Alignas(GAUGE_PAGE_BYTES) struct gauge_life lives[GAUGE_SLOTS_MAX];
+    /* the writer: the generation whose ring cannot be believed; the master ends it */
+    _Atomic uint64_t distrusted[GAUGE_SLOTS_MAX];
+    /* Rings of a dead one that are to be emptied before a successor is born: the master asks with
+     * the dead one's generation, the writer answers with it. */
+    _Atomic uint64_t empty_wanted[GAUGE_SLOTS_MAX], empty_done[GAUGE_SLOTS_MAX];
     struct gauge_bucket bucket;
     /* sender 0: how many recipients one bulk call may have at this rate; 0 = not known, 1 */
     _Atomic uint32_t entries_max;
@@ -93,7 +107,10 @@ struct gauges {
     struct gauge_queue queues[GAUGE_QUEUES_MAX];
 };
 
-struct gauges *gauges_create(struct err *err);
+/* *fd, unless NULL: for gauges_confine(); the caller's to close. */
+struct gauges *gauges_create(int *fd, struct err *err);
+/* In a child, for good: only its own slot and the words of bells can be written from here on. */
+int gauges_confine(struct gauges *g, int fd, unsigned own_slot, struct err *err);
 void gauges_destroy(struct gauges *g);
 
 /* The writer: an event of SES's time ses_us was stored. */

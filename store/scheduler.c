@@ -653,7 +653,8 @@ static bool lease_is_dead(const struct scheduler *s, const struct lease_row *row
     const struct gauge_slot *g = &s->me->gauges->slots[sender->gauge];
 
     return row->epoch != s->me->ring_epoch ||
-           row->generation != atomic_load_explicit(&g->generation, memory_order_acquire) ||
+           row->generation != atomic_load_explicit(&s->me->gauges->lives[sender->gauge].generation,
+                                                   memory_order_acquire) ||
            atomic_load_explicit(&g->state, memory_order_acquire) == GAUGE_DOWN;
 }
 
@@ -734,7 +735,7 @@ static uint64_t heard_until_wall_ms(struct scheduler *s)
         const struct gauge_slot *g = &s->me->gauges->slots[s->me->slots[i].gauge];
         if (s->me->slots[i].role != ROLE_POLLER)
             continue;
-        generations += atomic_load(&g->generation);
+        generations += atomic_load(&s->me->gauges->lives[s->me->slots[i].gauge].generation);
         if (atomic_load(&g->state) != GAUGE_READY)
             continue;
         listening = true;

@@ -372,12 +372,13 @@ static void put_process(const struct scheduler *s, const char *role, unsigned in
 {
     static const char *const states[] = {"down", "starting", "ready", "leaving"};
     const struct gauge_slot *g = &s->me->gauges->slots[gauge];
+    const struct gauge_life *life = &s->me->gauges->lives[gauge];
     uint32_t state = atomic_load(&g->state);
 
     buf_printf(to, "%s{\"name\":\"%s %u\"", to->ptr[to->len - 1] == '[' ? "" : ",", role, index);
-    json_put_u64(to, "pid", atomic_load(&g->pid));
+    json_put_u64(to, "pid", atomic_load(&life->pid));
     json_put_str(to, "state", slice_str(states[state <= GAUGE_LEAVING ? state : 0]));
-    json_put_u64(to, "restarts", atomic_load(&g->restarts));
+    json_put_u64(to, "restarts", atomic_load(&life->restarts));
     buf_add_byte(to, '}');
 }
 

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -186,6 +187,19 @@ struct store *store_open_sized(const char *state_dir, enum store_mode mode, size
         return NULL;
     }
     return s;
+}
+
+int store_touch_lock(const char *state_dir, struct buf *path, struct err *err)
+{
+    buf_printf(path, "%s/store", state_dir);
+    if (mkdir(buf_cstr(path), 0700) != 0 && errno != EEXIST)
+        return err_sys(err, "cannot make %s", buf_cstr(path));
+    buf_add_str(path, "/lock.mdb");
+    int fd = open(buf_cstr(path), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return err_sys(err, "cannot make %s", buf_cstr(path));
+    (void)close(fd);
+    return 0;
 }
 
 struct store *store_open(const char *state_dir, enum store_mode mode, struct err *err)

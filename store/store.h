@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/slice.h"
 
@@ -60,5 +61,9 @@ int store_sweep_readers(struct store *s);
 
 /* What is used of the store's file: pages that hold something, but for the list of free ones. */
 uint64_t store_used_bytes(struct store_txn *t);
+
+/* Makes the file in which LMDB's readers note who they are, if it is not there, and the directory
+ * around it; *path gets its name. For a process that may change no other file from then on. */
+int store_touch_lock(const char *state_dir, struct buf *path, struct err *err);
 
 #endif

@@ -101,6 +101,28 @@ static void leave(struct writer *w, enum child_exit verdict)
     (void)event_base_loopbreak(w->base);
 }
 
+/* -------- whom to believe -------- */
+
+static const char *const role_names[] = {[ROLE_HTTPD] = "httpd",
+                                         [ROLE_SENDER] = "sender",
+                                         [ROLE_POLLER] = "poller"}; /* those with a ring */
+
+static uint64_t generation_of(const struct writer *w, const struct link *l)
+{
+    return atomic_load_explicit(&w->me->gauges->lives[l->slot->gauge].generation,
+                                memory_order_acquire);
+}
+
+/* What this worker shares cannot be believed: the master ends it, and its ring is emptied once its
+ * successor is there. */
+static void distrust(struct writer *w, struct link *l, const char *why)
+{
+    log_error("%s %u: %s; it is stopped and its ring is emptied", role_names[l->slot->role],
+              l->slot->index, why);
+    l->broken_gen = generation_of(w, l);
+    atomic_store(&w->me->gauges->distrusted[l->slot->gauge], l->broken_gen);
+}
+
 /* -------- answers and leases on their way down -------- */
 
 static void outbox_add(struct link *l, struct slice record)
@@ -111,7 +133,7 @@ static void outbox_add(struct link *l, struct slice record)
     buf_add_slice(&l->outbox, record);
 }
 
-static void outbox_push(struct link *l)
+static void outbox_push(struct writer *w, struct link *l)
 {
     bool pushed = false;
 
@@ -122,6 +144,11 @@ static void outbox_push(struct link *l)
         enum ring_result got = ring_push(l->slot->down, record, NULL);
         if (got == RING_FULL)
             break; /* the tick tries again */
+        if (got == RING_BROKEN) {
+            if (l->broken_gen != generation_of(w, l))
+                distrust(w, l, "the ring to it is broken");
+            break;
+        }
         if (got != RING_OK)
             log_error("a record of %u bytes for %s %u does not go into its ring: dropped", len,
                       l->slot->role == ROLE_HTTPD ? "httpd" : "worker", l->slot->index);
@@ -200,13 +227,12 @@ static struct slice first_answer_id(struct store_txn *t, uint64_t batch_id, stru
 static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
                         const struct record_accept *r, struct err *err)
 {
-    const struct gauge_slot *g = &w->me->gauges->slots[l->slot->gauge];
     struct message_head head;
     uint64_t first = 0;
 
     /* The connection died with its httpd: nobody hears the answer, the client tries again. Not
      * keeping the batch means that the repeat is no second copy. */
-    if (r->generation != atomic_load_explicit(&g->generation, memory_order_acquire))
+    if (r->generation != generation_of(w, l))
         return 0;
     if (!message_head_unpack(r->head, &w->arena, &head) ||
         r->recipient_count != head.recipient_count || r->recipient_count == 0 ||
@@ -598,36 +624,36 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
 
 /* -------- rings -------- */
 
-static const char *const role_names[] = {"writer", "httpd", "sender", "poller", "sandbox"};
-
-/* What this worker shares cannot be believed: it is stopped, and its ring emptied once it is gone.
- */
-static void distrust(struct writer *w, struct link *l, const char *why)
+static bool is_to_be_emptied(const struct writer *w, const struct link *l)
 {
-    const struct gauge_slot *g = &w->me->gauges->slots[l->slot->gauge];
-    pid_t pid = (pid_t)atomic_load(&g->pid);
+    const struct gauges *g = w->me->gauges;
 
-    log_error("%s %u: %s; it is stopped and its ring is emptied", role_names[l->slot->role],
-              l->slot->index, why);
-    l->broken_gen = atomic_load(&g->generation);
-    if (pid > 1)
-        (void)kill(pid, SIGKILL);
+    return atomic_load(&g->empty_wanted[l->slot->gauge]) !=
+           atomic_load(&g->empty_done[l->slot->gauge]);
+}
+
+/* The dead one's rings, while nobody is at their other end. What was on its way down was for it. */
+static void empty_rings(struct writer *w, struct link *l)
+{
+    struct gauges *g = w->me->gauges;
+
+    ring_reset(l->slot->up);
+    ring_reset(l->slot->down);
+    buf_reset(&l->outbox);
+    l->outbox_at = l->outbox_safe = 0;
+    l->applied = ring_tail(l->slot->up);
+    l->moved = true;
+    l->broken_gen = 0;
+    atomic_store(&g->empty_done[l->slot->gauge], atomic_load(&g->empty_wanted[l->slot->gauge]));
 }
 
 /* True when the link may be read. */
 static bool link_is_sound(struct writer *w, struct link *l)
 {
-    const struct gauge_slot *g = &w->me->gauges->slots[l->slot->gauge];
-
-    if (l->broken_gen == 0)
-        return true;
-    if (atomic_load(&g->generation) == l->broken_gen && atomic_load(&g->state) != GAUGE_DOWN)
-        return false;
-    ring_reset(l->slot->up);
-    l->applied = ring_tail(l->slot->up);
-    l->moved = true;
-    l->broken_gen = 0;
-    return true;
+    if (is_to_be_emptied(w, l))
+        empty_rings(w, l);
+    /* Alive or dead, nothing more that it says counts. */
+    return l->broken_gen == 0 || l->broken_gen != generation_of(w, l);
 }
 
 struct budget {
@@ -686,8 +712,8 @@ static int grant(struct writer *w, struct store_txn *t, unsigned *granted, struc
             if (l->slot->role != ROLE_SENDER || atomic_load(&g->state) != GAUGE_READY)
                 continue;
             buf_reset(&w->scratch);
-            int got = scheduler_grant(w->scheduler, t, l->slot, atomic_load(&g->generation),
-                                      &w->scratch, err);
+            int got =
+                scheduler_grant(w->scheduler, t, l->slot, generation_of(w, l), &w->scratch, err);
             if (got < 0)
                 return -1;
             if (got == 0)
@@ -792,7 +818,7 @@ static void after_commit(struct writer *w)
             bell_ring(&l->slot->bell); /* room again; and a poller may delete */
         }
         l->outbox_safe = l->outbox.len;
-        outbox_push(l);
+        outbox_push(w, l);
     }
     control_send(w->control);
 }
@@ -810,6 +836,8 @@ static bool has_work(struct writer *w)
 
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
+        if (is_to_be_emptied(w, l))
+            return true;
         if (l->broken_gen == 0 && !is_gathering(w, l) &&
             ring_peek_from(l->slot->up, l->applied, &view) != RING_EMPTY)
             return true;

@@ -238,7 +238,7 @@ static int set_stage(void **unused)
         .generation = 7,
         .name = "httpd 0",
         .config = &config,
-        .gauges = gauges_create(&err),
+        .gauges = gauges_create(NULL, &err),
         .control_fd = control[0],
         .listen_fds = &stage.listener,
         .listen_count = 1,
@@ -251,9 +251,9 @@ static int set_stage(void **unused)
         .up = ring_create(RING_BYTES, &err),
         .down = ring_create(65536, &err),
     };
-    struct gauge_slot *slots = stage.me.gauges->slots;
-    assert_int_equal(bell_create(&stage.slot.bell, &slots[1].sleeping, &err), 0);
-    assert_int_equal(bell_create(&stage.me.writer_bell, &slots[0].sleeping, &err), 0);
+    _Atomic uint32_t *sleeping = stage.me.gauges->sleeping;
+    assert_int_equal(bell_create(&stage.slot.bell, &sleeping[1], &err), 0);
+    assert_int_equal(bell_create(&stage.me.writer_bell, &sleeping[0], &err), 0);
     stage.writer = fork();
     if (stage.writer == 0)
         play_writer();

@@ -253,7 +253,7 @@ static void desk_open(struct desk *d, unsigned connections)
                            .gauge = 1,
                            .generation = 7,
                            .config = &d->config,
-                           .gauges = gauges_create(&err),
+                           .gauges = gauges_create(NULL, &err),
                            .started = d->started,
                            .slot = &d->slot};
     assert_int_equal(bell_create(&d->me.writer_bell, &d->writer_sleeps, &err), 0);

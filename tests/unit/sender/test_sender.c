@@ -168,7 +168,7 @@ static void post_open(struct post *p)
                            .generation = GENERATION,
                            .name = "sender 0",
                            .config = &p->config,
-                           .gauges = gauges_create(&err),
+                           .gauges = gauges_create(NULL, &err),
                            .started = started_open(p->started_path, &believable, &err),
                            .control_fd = p->control[0],
                            .slot = &p->slot};

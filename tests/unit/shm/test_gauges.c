@@ -187,6 +187,89 @@ static void no_wake_up_is_lost(void **unused)
     bell_destroy(&bell);
 }
 
+/* 0, or the signal that the act died of. */
+static int in_a_child(struct gauges *g, int fd, void (*act)(struct gauges *g, int fd))
+{
+    struct err err;
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        (void)signal(SIGSEGV, SIG_DFL);
+        if (gauges_confine(g, fd, 3, &err) != 0)
+            _exit(99);
+        act(g, fd);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void write_own(struct gauges *g, int fd)
+{
+    (void)fd;
+    atomic_store(&g->slots[3].heartbeat_mono_ms, 7);
+    atomic_store(&g->sleeping[0], 1);
+}
+
+static void write_before(struct gauges *g, int fd)
+{
+    (void)fd;
+    atomic_store(&g->slots[2].done, 1);
+}
+
+static void write_behind(struct gauges *g, int fd)
+{
+    (void)fd;
+    atomic_store(&g->slots[4].state, 1);
+}
+
+static void write_life(struct gauges *g, int fd)
+{
+    (void)fd;
+    atomic_store(&g->lives[3].pid, 1);
+}
+
+static void write_end(struct gauges *g, int fd)
+{
+    (void)fd;
+    atomic_store(&g->queues[GAUGE_QUEUES_MAX - 1].visible, 1);
+}
+
+static void make_writable(struct gauges *g, int fd)
+{
+    if (mprotect(g, GAUGE_PAGE_BYTES, PROT_READ | PROT_WRITE) == 0)
+        _exit(1);
+    if (mmap(g, sizeof *g, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED)
+        _exit(2);
+    if (ftruncate(fd, 0) == 0)
+        _exit(3);
+}
+
+static void who_faces_the_network_writes_its_own_slot_only(void **state)
+{
+    struct err err;
+    int fd;
+    struct gauges *g = gauges_create(&fd, &err);
+
+    (void)state;
+    assert_non_null(g);
+    atomic_store(&g->bucket.per_s_milli, 1000);
+    assert_int_equal(in_a_child(g, fd, write_own), 0);
+    assert_int_equal(atomic_load(&g->slots[3].heartbeat_mono_ms), 7);
+    assert_int_equal(atomic_load(&g->bucket.per_s_milli), 1000);
+    assert_int_not_equal(in_a_child(g, fd, write_before), 0);
+    assert_int_not_equal(in_a_child(g, fd, write_behind), 0);
+    assert_int_not_equal(in_a_child(g, fd, write_life), 0);
+    assert_int_not_equal(in_a_child(g, fd, write_end), 0);
+    assert_int_equal(in_a_child(g, fd, make_writable), 0);
+    assert_int_equal(atomic_load(&g->slots[2].done), 0);
+    assert_int_equal(atomic_load(&g->lives[3].pid), 0);
+    atomic_store(&g->slots[2].done, 5); /* the master still does */
+    (void)close(fd);
+    gauges_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +280,7 @@ int main(void)
         cmocka_unit_test(two_takers_do_not_share_a_token),
         cmocka_unit_test(marks_outlive_the_process_and_name_their_lease),
         cmocka_unit_test(no_wake_up_is_lost),
+        cmocka_unit_test(who_faces_the_network_writes_its_own_slot_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

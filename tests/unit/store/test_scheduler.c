@@ -101,7 +101,7 @@ static int set_up(void **state)
     w->config.sender.on_doubt = ON_DOUBT_RESEND;
     w->me = (struct child){
         .config = &w->config,
-        .gauges = gauges_create(&err),
+        .gauges = gauges_create(NULL, &err),
         .started = started_open(path, &believable, &err),
         .started_believable = true,
         .slots = &w->slot,
@@ -112,7 +112,7 @@ static int set_up(void **state)
     assert_non_null(w->me.started);
     w->slot = (struct child_slot){.role = ROLE_SENDER, .index = 0, .gauge = SENDER_GAUGE};
     w->me.gauges->bucket.per_s_milli = 1000000; /* as many leases as one likes */
-    w->me.gauges->slots[SENDER_GAUGE].generation = 5;
+    w->me.gauges->lives[SENDER_GAUGE].generation = 5;
     w->me.gauges->slots[SENDER_GAUGE].state = GAUGE_READY;
     w->store = store_open(w->dir, STORE_WRITE, &err);
     assert_non_null(w->store);
@@ -439,7 +439,7 @@ static void what_a_dead_sender_began_is_in_doubt_and_the_rest_is_pending(void **
 
     reopen_scheduler(w); /* the writer dies too */
     assert_false(scheduler_has_dead(w->scheduler, &w->slot));
-    w->me.gauges->slots[SENDER_GAUGE].generation = 6;
+    w->me.gauges->lives[SENDER_GAUGE].generation = 6;
     assert_true(scheduler_has_dead(w->scheduler, &w->slot));
     t = begin(w);
     assert_int_equal(scheduler_bury(w->scheduler, t, &w->slot, &err), 0);
@@ -509,7 +509,7 @@ static void a_doubt_ends_with_its_window_but_only_while_pollers_listen(void **st
     assert_false(scheduler_doubt_is_due(w->scheduler));
     w->me.slots = slots;
     w->me.slot_count = 2;
-    w->me.gauges->slots[2].generation = 9;
+    w->me.gauges->lives[2].generation = 9;
     w->me.gauges->slots[2].state = GAUGE_READY;
     w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms() + 1000;
     assert_false(scheduler_doubt_is_due(w->scheduler)); /* a poller may just have died */
@@ -748,7 +748,7 @@ static void what_is_cancelled_is_never_sent(void **state)
     assert_false(claim_get(t, w->claims.ptr + 3 * CLAIM_BYTES, &owner));
     commit(w, t);
     reopen_scheduler(w); /* and it stays so */
-    w->me.gauges->slots[SENDER_GAUGE].generation = 6;
+    w->me.gauges->lives[SENDER_GAUGE].generation = 6;
     t = begin(w);
     assert_int_equal(scheduler_bury(w->scheduler, t, &w->slot, &err), 0);
     assert_false(grant(w, t, &lease));
@@ -1193,7 +1193,7 @@ static void what_a_lease_gave_back_is_not_its_own_after_a_restart(void **state)
 
     w->me.slots = slots;
     w->me.slot_count = 2;
-    w->me.gauges->slots[2].generation = 9;
+    w->me.gauges->lives[2].generation = 9;
     w->me.gauges->slots[2].state = GAUGE_READY;
     assert_true(grant(w, t, &first));
     started_begin(w->me.started, 0, first.cell, first.lease_id);
@@ -1208,7 +1208,7 @@ static void what_a_lease_gave_back_is_not_its_own_after_a_restart(void **state)
     commit(w, t);
 
     reopen_scheduler(w);
-    w->me.gauges->slots[SENDER_GAUGE].generation = 6; /* the first sender has died too */
+    w->me.gauges->lives[SENDER_GAUGE].generation = 6; /* the first sender has died too */
     t = begin(w);
     assert_int_equal(scheduler_bury(w->scheduler, t, &slots[0], &err), 0);
     assert_false(grant(w, t, &third));
