@@ -189,7 +189,7 @@ static const struct {
     {WRITER, "mkdir mkdirat unlink unlinkat rename renameat renameat2 chmod fchmod fchmodat umask"},
     /* waiting */
     {ALL, "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait "
-          "epoll_pwait2 eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime"},
+          "epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime"},
     /* sockets that are there */
     {ALL, "recvfrom recvmsg recvmmsg sendto sendmsg sendmmsg sendfile shutdown getsockopt "
           "setsockopt getsockname getpeername"},

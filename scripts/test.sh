@@ -35,9 +35,37 @@ fail() {
   echo "$1"
 }
 
+# Runs `$1 item` for each further argument, as many at a time as there are cores, then
+# `$2 item status` for each, in their order and one by one.
+side_by_side() {
+  local run=$1 tell=$2 item running=0 status
+  shift 2
+  local results
+  results=$(mktemp -d)
+  for item; do
+    if ((running == jobs)); then
+      wait -n
+      running=$((running - 1))
+    fi
+    {
+      "$run" "$item"
+      echo $? >"$results/${item//\//-}"
+    } &
+    running=$((running + 1))
+  done
+  wait
+  for item; do
+    status=$(<"$results/${item//\//-}")
+    "$tell" "$item" "$status"
+  done
+  rm -r "$results"
+}
+
+run_unit() { CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "build/$flavour/tests/unit/$1" >"$logs/$flavour-${1//\//-}.log" 2>&1; }
+tell_unit() { count_tap "$flavour $1" "$logs/$flavour-${1//\//-}.log" "$2"; }
+
 unit_flavour() {
-  local flavour=$1 only=${2:-}
-  shift
+  local flavour=$1 only=${2:-} names=() test
   if ! make --no-print-directory -j"$jobs" FLAVOUR="$flavour" unit >"$logs/build-$flavour.log" 2>&1; then
     fail "the $flavour build failed:"
     grep -E 'error|Error' "$logs/build-$flavour.log" | head -20
@@ -46,11 +74,9 @@ unit_flavour() {
   for test in tests/unit/*/test_*.c; do
     local name=${test%.c}
     name=${name#tests/unit/}
-    if [[ -n $only && ! $name =~ $only ]]; then continue; fi
-    local log=$logs/$flavour-${name//\//-}.log
-    CMOCKA_MESSAGE_OUTPUT=TAP timeout 300 "build/$flavour/tests/unit/$name" >"$log" 2>&1
-    count_tap "$flavour $name" "$log" $?
+    if [[ -z $only || $name =~ $only ]]; then names+=("$name"); fi
   done
+  side_by_side run_unit tell_unit "${names[@]}"
 }
 
 suite_unit() { unit_flavour release; }
@@ -58,57 +84,62 @@ suite_asan() { unit_flavour asan; }
 # Thread sanitizer sees one process: the tests that share memory between threads.
 suite_tsan() { unit_flavour tsan '^shm/test_(ring|gauges|bell|notice)$'; }
 
+run_fuzz() {
+  local found=build/fuzz-corpus/$1 seeds=tests/fuzz/corpus/${1#fuzz_}
+  mkdir -p "$found" "$seeds"
+  "build/fuzz/tests/fuzz/$1" -max_total_time="${FUZZ_S:-4}" -timeout=10 -rss_limit_mb=2048 \
+    -artifact_prefix="$logs/$1-" "$found" "$seeds" >"$logs/$1.log" 2>&1
+}
+tell_fuzz() {
+  if (($2 == 0)); then
+    passed=$((passed + 1))
+    printf '%-44s %4d passed, 0 failed\n' "$1" 1
+  else
+    fail "$1 found something: $logs/$1.log"
+    tail -n 30 "$logs/$1.log"
+  fi
+}
+
 suite_fuzz() {
   if ! make --no-print-directory -j"$jobs" CC=clang FLAVOUR=fuzz fuzz >"$logs/build-fuzz.log" 2>&1; then
     fail "the fuzz build failed:"
     grep -E 'error|Error' "$logs/build-fuzz.log" | head -20
     return
   fi
-  for target in tests/fuzz/fuzz_*.c; do
-    local name=${target##*/}
-    name=${name%.c}
-    local log=$logs/$name.log found=build/fuzz-corpus/$name seeds=tests/fuzz/corpus/${name#fuzz_}
-    mkdir -p "$found" "$seeds"
-    if "build/fuzz/tests/fuzz/$name" -max_total_time="${FUZZ_S:-4}" -timeout=10 -rss_limit_mb=2048 \
-      -artifact_prefix="$logs/$name-" "$found" "$seeds" >"$log" 2>&1; then
-      passed=$((passed + 1))
-      printf '%-44s %4d passed, 0 failed\n' "$name" 1
-    else
-      fail "$name found something: $log"
-      tail -n 30 "$log"
-    fi
-  done
+  local names=(tests/fuzz/fuzz_*.c)
+  names=("${names[@]##*/}")
+  side_by_side run_fuzz tell_fuzz "${names[@]%.c}"
+}
+
+run_node() { timeout 600 "$node" --test-reporter=tap --test "$folder/$1.test.mjs" >"$logs/$suite-$1.log" 2>&1; }
+tell_node() {
+  local log=$logs/$suite-$1.log ok bad
+  # Only the innermost results count: a file's or a suite's own line repeats its parts.
+  grep -E '^    +(ok|not ok) [0-9]+' "$log" >"$log.tap" || grep -E '^(ok|not ok) [0-9]+' "$log" >"$log.tap"
+  ok=$(grep -cE '^ *ok ' "$log.tap")
+  bad=$(grep -cE '^ *not ok ' "$log.tap")
+  if (($2 != 0 && bad == 0)); then bad=1; fi
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  printf '%-44s %4d passed, %d failed\n' "$suite $1" "$ok" "$bad"
+  if ((bad > 0)); then
+    echo "---- $log:"
+    grep -vE '^ *(duration_ms|type:|---|\.\.\.)' "$log" | grep -B2 -A40 -E '^ *not ok' | head -n 120
+    echo "----"
+  fi
 }
 
 node_suite() {
-  local name=$1 folder=$2 node
+  local suite=$1 folder=$2 node names
   node=$(scripts/node.sh)
   if ! make --no-print-directory -j"$jobs" build/postern >"$logs/build-release.log" 2>&1; then
     fail "the release build failed:"
     grep -E 'error|Error' "$logs/build-release.log" | head -20
     return
   fi
-  for test in "$folder"/*.test.mjs; do
-    [[ -e $test ]] || continue
-    local base=${test##*/}
-    local log=$logs/$name-${base%.test.mjs}.log
-    timeout 600 "$node" --test-reporter=tap --test "$test" >"$log" 2>&1
-    local status=$?
-    # Only the innermost results count: a file's or a suite's own line repeats its parts.
-    grep -E '^    +(ok|not ok) [0-9]+' "$log" >"$log.tap" || grep -E '^(ok|not ok) [0-9]+' "$log" >"$log.tap"
-    local ok bad
-    ok=$(grep -cE '^ *ok ' "$log.tap")
-    bad=$(grep -cE '^ *not ok ' "$log.tap")
-    if ((status != 0 && bad == 0)); then bad=1; fi
-    passed=$((passed + ok))
-    failed=$((failed + bad))
-    printf '%-44s %4d passed, %d failed\n' "$name ${base%.test.mjs}" "$ok" "$bad"
-    if ((bad > 0)); then
-      echo "---- $log:"
-      grep -vE '^ *(duration_ms|type:|---|\.\.\.)' "$log" | grep -B2 -A40 -E '^ *not ok' | head -n 120
-      echo "----"
-    fi
-  done
+  names=("$folder"/*.test.mjs)
+  names=("${names[@]##*/}")
+  side_by_side run_node tell_node "${names[@]%.test.mjs}"
 }
 
 suite_e2e() { node_suite e2e tests/e2e; }
