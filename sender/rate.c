@@ -64,7 +64,7 @@ unsigned rate_entries_max(uint64_t rate_milli)
 
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         uint64_t calls = rate * RATE_MARGIN / 1000 / sizes[i] + 1; /* that any second can see */
-        if (calls * sizes[i] <= rate)
+        if (calls * sizes[i] < rate)
             return sizes[i];
     }
     return 1;

@@ -25,8 +25,9 @@ enum {
     RATE_MARGIN = 985, /* of 1000 of the account's: calls never arrive as evenly as they left */
 };
 
-/* How many recipients one bulk call may have, so that no second sees more than the rate, wherever
- * it begins: SES may count in seconds, and refuses what is beyond. At least 1. */
+/* How many recipients one bulk call may have, so that any second, wherever it begins, sees less than
+ * the rate and has room for a mail that overtakes: SES may count in seconds, and refuses what is
+ * beyond. At least 1; a rate below some 70 leaves no room. */
 unsigned rate_entries_max(uint64_t rate_milli);
 
 /* What the configuration makes of the account's rate (0 = unknown). refused: it will not become
