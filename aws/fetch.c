@@ -62,7 +62,8 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl
 struct fetch *fetch_create(fetch_alive *alive, void *arg)
 {
     struct fetch *f = mem_zero(1, sizeof *f);
-    CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+    CURLcode ready =
+        curl_global_init_mem(CURL_GLOBAL_DEFAULT, mem_alloc, free, mem_grow, mem_strdup, mem_zero);
 
     f->alive = alive;
     f->arg = arg;

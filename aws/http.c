@@ -857,7 +857,8 @@ struct aws_client *aws_client_create(struct event_base *base, const struct confi
     assert(connections > 0);
     c->base = base;
     c->waiting.end = &c->waiting.first;
-    CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
+    CURLcode ready =
+        curl_global_init_mem(CURL_GLOBAL_DEFAULT, mem_alloc, free, mem_grow, mem_strdup, mem_zero);
     assert(ready == CURLE_OK);
     c->vault = vault;
     if (choose_region(c, config, err) != 0 || endpoints_init(c, config, err) != 0) {

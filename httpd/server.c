@@ -35,6 +35,7 @@
 
 enum {
     BUCKETS = 1024,
+    STARVED_TOLD_EVERY_MS = 10000,
     SPARE_FDS = 64,             /* of the limit of open files: store, rings, listeners, … */
     ARRIVING_BODIES_MAX = 16,   /* as many of the greatest size may be arriving at once */
     ARRIVING_SMALL = 256 << 10, /* what a request may bring even so */
@@ -89,7 +90,12 @@ struct server {
     size_t connection_count, connection_max;
     uint64_t arriving_bytes; /* in the input buffers of all connections */
     bool full, leaving;
+    bool starved; /* the last connection could not be taken: none is until the next tick */
+    uint64_t starved_told_mono_ms;
 };
+
+/* evhttp keeps the argument of its listeners' callbacks to itself; a process has one server. */
+static struct server *serving;
 
 const char *server_phrase(int status)
 {
@@ -249,6 +255,18 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
     log_info("a request was refused before it was whole: %d", status);
 }
 
+static void server_listen(struct server *s)
+{
+    for (size_t i = 0; i < s->bound_count; i++) {
+        struct evconnlistener *listener = evhttp_bound_socket_get_listener(s->bound[i]);
+
+        if (s->full || s->starved)
+            evconnlistener_disable(listener);
+        else
+            evconnlistener_enable(listener);
+    }
+}
+
 static void server_accept_more(struct server *s)
 {
     bool full = s->connection_count >= s->connection_max;
@@ -258,14 +276,29 @@ static void server_accept_more(struct server *s)
     s->full = full;
     if (full)
         log_warn("%zu connections: no more are accepted", s->connection_count);
-    for (size_t i = 0; i < s->bound_count; i++) {
-        struct evconnlistener *listener = evhttp_bound_socket_get_listener(s->bound[i]);
+    server_listen(s);
+}
 
-        if (full)
-            evconnlistener_disable(listener);
-        else
-            evconnlistener_enable(listener);
+/* Without a descriptor a connection stays in the system's queue, and its socket stays readable: who
+ * asked for it again at once would do nothing else. */
+static void on_accept_failed(struct evconnlistener *listener, void *http)
+{
+    struct server *s = serving;
+    int why = EVUTIL_SOCKET_ERROR();
+    uint64_t now = clock_mono_ms();
+
+    (void)listener;
+    (void)http;
+    if (s == NULL || s->starved)
+        return;
+    if (s->starved_told_mono_ms == 0 || now - s->starved_told_mono_ms >= STARVED_TOLD_EVERY_MS) {
+        log_error("no connection can be taken (%s): they wait; raise the limit of open files if "
+                  "this goes on",
+                  strerror(why));
+        s->starved_told_mono_ms = now;
     }
+    s->starved = true;
+    server_listen(s);
 }
 
 static struct bufferevent *bufferevent_of(const struct door *door, struct event_base *base)
@@ -640,6 +673,10 @@ void server_tick(struct server *s)
     uint64_t now = clock_mono_ms();
 
     server_sweep(s, false);
+    if (s->starved) {
+        s->starved = false;
+        server_listen(s);
+    }
     for (size_t i = 0; i < BUCKETS; i++) {
         for (struct connection *c = s->buckets[i]; c != NULL; c = c->next) {
             if (!c->cut && is_too_slow(c, now)) {
@@ -733,6 +770,8 @@ static int server_bind(struct server *s, struct err *err)
             return err_set(err, ERR_SYSTEM, "cannot accept on listening socket %zu", i);
         s->bound_kinds[i] = kind_of(fd);
         s->bound_count++;
+        evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(s->bound[i]),
+                                    on_accept_failed);
     }
     return 0;
 }
@@ -743,6 +782,7 @@ struct server *server_open(struct event_base *base, const struct server_settings
     struct server *s = mem_zero(1, sizeof *s);
     bool fine;
 
+    serving = s;
     s->settings = *settings;
     s->base = base;
     s->connection_max = connections_allowed(settings->connections_max);
@@ -768,6 +808,7 @@ void server_close(struct server *s)
 {
     if (s == NULL)
         return;
+    serving = NULL;
     for (enum kind kind = 0; kind < KINDS; kind++)
         if (s->doors[kind].http != NULL)
             evhttp_free(s->doors[kind].http);

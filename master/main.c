@@ -1,10 +1,15 @@
 /*
  * main() - what the command line asks for: run, check, or a subcommand.
  */
+#include <cjson/cJSON.h>
+#include <event2/event.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/config.h"
+#include "base/mem.h"
 #include "base/tls.h"
 #include "cli/cli.h"
 #include "master/master.h"
@@ -50,10 +55,42 @@ static int run(const char *path)
     return config == NULL ? 1 : master_run(config);
 }
 
+static void *alloc_for_openssl(size_t bytes, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return mem_alloc(bytes);
+}
+
+static void *grow_for_openssl(void *ptr, size_t bytes, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return mem_grow(ptr, bytes);
+}
+
+static void free_for_openssl(void *ptr, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(ptr);
+}
+
+/* A process without memory ends, and another takes its place. The libraries would go on, and fail
+ * each connection and each call with something else. (curl is told in aws/; GLib ends by itself.) */
+static void let_libraries_end_without_memory(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = mem_alloc, .free_fn = free});
+    event_set_mem_functions(mem_alloc, mem_grow, free);
+    (void)CRYPTO_set_mem_functions(alloc_for_openssl, grow_for_openssl, free_for_openssl);
+}
+
 int main(int argc, char **argv)
 {
     const char *path = "proxy.conf";
     bool only_check = false;
+
+    let_libraries_end_without_memory();
 
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         (void)printf("postern %s\n", POSTERN_VERSION);

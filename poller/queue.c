@@ -32,7 +32,7 @@ enum {
     BACKOFF_MAX_MS = 20000,
     ANSWER_WITHIN_MS = 10000, /* beyond the time that SQS is asked to wait */
     DELETE_TIMEOUT_MS = 15000,
-    WAITS_MS = 60000, /* over which the longest wait is taken */
+    WAITS_MS = 60000,     /* over which the longest wait is taken */
     POLLS_LEAST = 2,      /* of a queue in which nothing happens: one may be stuck */
     BUSY_WITHIN_MS = 200, /* an answer with messages that came so soon did not wait for them */
 };
