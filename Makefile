@@ -18,7 +18,7 @@ shm_SRC := bell child gauges notice record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
-            submission variables
+            submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy template
 store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions
