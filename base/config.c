@@ -26,10 +26,11 @@ enum { FILE_BYTES_MAX = 4 * 1024 * 1024, UNKNOWN_MAX = 100 };
 
 enum setting_type {
     TYPE_TEXT,
-    TYPE_LIST,     /* of texts */
-    TYPE_COUNT,    /* a plain number, range in `least` and `most` */
-    TYPE_BYTES,    /* "32M" */
-    TYPE_DURATION, /* "10m" → ms */
+    TYPE_LIST,      /* of texts */
+    TYPE_COUNT,     /* a plain number, range in `least` and `most` */
+    TYPE_BYTES,     /* "32M" */
+    TYPE_DURATION,  /* "10m" → ms */
+    TYPE_DURATIONS, /* a list of them; absent: with commas between */
     TYPE_BOOL,
     TYPE_RATE, /* "auto", a number, "50%" */
     TYPE_LEVEL,
@@ -115,6 +116,11 @@ static const struct setting settings[] = {
     {"queues", "sns_topics", TYPE_LIST, AT(queues.sns_topics), "", 0, 0, true, "ARNs of the topics whose signature counts; empty: those of the queue's account"},
     {"sandbox", "enabled", TYPE_BOOL, AT(sandbox.enabled), "false", 0, 0, false, "run the stand-in for SES, SNS and SQS"},
     {"sandbox", "listen", TYPE_ADDRESS, AT(sandbox.listen), "127.0.0.1:8026", 0, 0, false, "where it listens"},
+    {"webhooks", "retries", TYPE_DURATIONS, AT(webhooks.retries), "5m, 10m, 15m, 1h, 2h, 4h", 1, 7 * MS_PER_DAY, true, "how long after each attempt that failed the next one is made; after the last the event is given up"},
+    {"webhooks", "timeout", TYPE_DURATION, AT(webhooks.timeout_ms), "10s", 100, 120000, true, "how long a receiver may take to answer"},
+    {"webhooks", "connections", TYPE_COUNT, AT(webhooks.connections), "64", 2, 1000, true, "attempts at once, to all receivers"},
+    {"webhooks", "per_url", TYPE_COUNT, AT(webhooks.per_url), "8", 1, 100, true, "attempts at once, to one URL"},
+    {"webhooks", "allow_private", TYPE_BOOL, AT(webhooks.allow_private), "false", 0, 0, true, "let webhooks reach this machine and private networks"},
     {"alarm", "no_events_after", TYPE_DURATION, AT(alarm.no_events_after_ms), "15m", 1000, TEN_YEARS_MS, true, "mails went out and no event has come for so long: say so"},
     {"alarm", "no_events_least", TYPE_COUNT, AT(alarm.no_events_least), "10", 0, 100000000, true, "mails of a domain without any event before that; 0 = never say so"},
     {"alarm", "no_outcome_after", TYPE_DURATION, AT(alarm.no_outcome_after_ms), "24h", 1000, TEN_YEARS_MS, true, "a sent mail neither delivered nor failed by then counts as without outcome"},
@@ -132,14 +138,15 @@ static const struct setting settings[] = {
     {"domain", "untracked_configuration_set", TYPE_TEXT, OF(untracked_configuration_set), "", 0, 0, true, "SES configuration set of mails without tracking, in place of a per-message override"},
     {"domain", "newsletter_events", TYPE_TEXT, OF(newsletter_events), "", 0, 0, true, "URL of a queue of its own, in any region"},
     {"domain", "system_events", TYPE_TEXT, OF(system_events), "", 0, 0, true, "URL of a queue of its own, in any region"},
+    {"domain", "webhook_signing_key", TYPE_TEXT, OF(webhook_signing_key), "", 0, 0, true, "what webhooks are signed with; empty: a key that Postern makes, postern webhooks key"},
     /* clang-format on */
 };
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
-static const char *const section_names[] = {"",        "log",    "httpd",     "sender",
-                                            "guard",   "poller", "aws",       "queues",
-                                            "sandbox", "alarm",  "retention", "domain"};
+static const char *const section_names[] = {"",       "log",       "httpd",  "sender",  "guard",
+                                            "poller", "aws",       "queues", "sandbox", "webhooks",
+                                            "alarm",  "retention", "domain"};
 enum { SECTIONS = sizeof section_names / sizeof section_names[0] };
 
 /* -------- collecting mistakes -------- */
@@ -405,6 +412,19 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         else
             *(uint64_t *)slot = number;
         break;
+    case TYPE_DURATIONS: {
+        struct config_durations *list = slot;
+        if (!read_duration(text, &number))
+            want = "times with their unit, as \"10m\" (ms, s, m, h, d)";
+        else if (number < s->least || number > s->most)
+            out_of_range(r, line, s, text);
+        else if (list->count == CONFIG_DURATIONS_MAX)
+            mistake(r, line, "%s.%s: %d times at the most", s->section, s->name,
+                    CONFIG_DURATIONS_MAX);
+        else
+            list->ms[list->count++] = number;
+        break;
+    }
     case TYPE_BOOL:
         if (read_choice(text, bool_names, &choice))
             *(bool *)slot = choice % 2 == 1;
@@ -488,6 +508,11 @@ static void listen_clear(struct config *c)
 
 /* -------- libconfuse -------- */
 
+static bool is_list(enum setting_type type)
+{
+    return type == TYPE_ADDRESSES || type == TYPE_LIST || type == TYPE_DURATIONS;
+}
+
 static const struct setting *setting_find(const char *section, const char *name)
 {
     for (size_t i = 0; i < SETTINGS; i++)
@@ -550,10 +575,12 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
 
     if (s == NULL || strcmp(section, "domain") == 0)
         return 0;
-    if (s->type == TYPE_ADDRESSES || s->type == TYPE_LIST) {
+    if (is_list(s->type)) {
         /* Called more than once as a list grows: read it anew each time. */
         if (s->type == TYPE_ADDRESSES)
             listen_clear(c);
+        else if (s->type == TYPE_DURATIONS)
+            ((struct config_durations *)(void *)((char *)c + s->offset))->count = 0;
         else
             list_clear((struct config_list *)(void *)((char *)c + s->offset));
         for (unsigned i = 0; i < cfg_opt_size(opt); i++)
@@ -626,9 +653,21 @@ static void read_domain(struct reading *r, cfg_t *section)
 static void set_defaults(struct reading *r)
 {
     for (size_t i = 0; i < SETTINGS; i++)
-        if (strcmp(settings[i].section, "domain") != 0 && settings[i].type != TYPE_ADDRESSES &&
-            settings[i].type != TYPE_LIST)
+        if (strcmp(settings[i].section, "domain") != 0 && !is_list(settings[i].type))
             set_value(r, r->config, &settings[i], settings[i].absent, 0);
+}
+
+/* A list that the file does not name. */
+static void fill_durations(struct reading *r, const struct setting *s)
+{
+    struct slice rest = slice_str(s->absent), one;
+    char text[32];
+
+    while (rest.len > 0) {
+        (void)slice_cut(rest, ',', &one, &rest);
+        (void)snprintf(text, sizeof text, "%.*s", SLICE_ARGS(slice_trim(one)));
+        set_value(r, r->config, s, text, 0);
+    }
 }
 
 static void one_pass(struct reading *r, const char *text)
@@ -640,7 +679,7 @@ static void one_pass(struct reading *r, const char *text)
         size_t at = 0;
         while (strcmp(section_names[at], settings[i].section) != 0)
             at++;
-        bool list = settings[i].type == TYPE_LIST || settings[i].type == TYPE_ADDRESSES;
+        bool list = is_list(settings[i].type);
         cfg_opt_t one = CFG_STR(NULL, NULL, CFGF_NODEFAULT);
         cfg_opt_t many = CFG_STR_LIST(NULL, NULL, CFGF_NONE);
         cfg_opt_t *opt = &opts[at][counts[at]++];
@@ -833,6 +872,8 @@ static void check_whole(struct reading *r)
 
     if (c->listen_count == 0)
         set_value(r, c, setting_find("", "listen"), setting_find("", "listen")->absent, 0);
+    if (c->webhooks.retries.count == 0)
+        fill_durations(r, setting_find("webhooks", "retries"));
     if (c->domain_count == 0 && !r->is_unfinished)
         mistake(r, 0, "no domain: add  domain \"mg.example.com\" { api_keys = {\"…\"} }");
     check_keys(r, &c->api_keys, "the file", 0);
@@ -1083,6 +1124,8 @@ static const char *form_of(enum setting_type type)
         return "size";
     case TYPE_DURATION:
         return "time";
+    case TYPE_DURATIONS:
+        return "list of times";
     case TYPE_BOOL:
         return "true or false";
     case TYPE_RATE:

@@ -38,6 +38,13 @@ struct config_list {
     size_t count;
 };
 
+/* Times in ms, one after another. */
+enum { CONFIG_DURATIONS_MAX = 16 };
+struct config_durations {
+    uint64_t ms[CONFIG_DURATIONS_MAX];
+    size_t count;
+};
+
 struct config_domain {
     char *name;                            /* lower case */
     struct config_list api_keys;           /* plain, or "sha256:" and 64 hex digits */
@@ -50,6 +57,7 @@ struct config_domain {
     char *system_configuration_set;
     char *untracked_configuration_set;
     char *newsletter_events, *system_events; /* queue URLs of its own, beside the global ones */
+    char *webhook_signing_key;               /* "" = the store's own */
 };
 
 enum config_rate_kind { RATE_AUTO, RATE_FIXED, RATE_SHARE };
@@ -128,6 +136,13 @@ struct config {
         bool enabled;
         struct config_address listen;
     } sandbox;
+    struct {
+        struct config_durations retries; /* how long after each failed attempt the next is made */
+        uint64_t timeout_ms;             /* of an attempt */
+        unsigned connections;            /* at once, to all receivers */
+        unsigned per_url;                /* at once, to one */
+        bool allow_private;              /* receivers in private networks, and on this machine */
+    } webhooks;
     struct {
         uint64_t no_events_after_ms, no_outcome_after_ms;
         unsigned no_events_least;

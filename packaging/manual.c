@@ -22,6 +22,7 @@ static const struct {
      "Whom to speak to, and as whom; what is left out, the variables of AWS's own tools fill."},
     {"queues", "URLs of SQS queues."},
     {"sandbox", "A stand-in for SES, SNS and SQS inside this program."},
+    {"webhooks", "Telling events to the URLs that clients have named over the API."},
     {"alarm", "When Postern says that something on the way back from SES is wrong."},
     {"retention", "How long things are kept."},
     {"domain", "One section for each sending domain, with its name: "},

@@ -21,7 +21,15 @@ struct notice;
 struct ssl_ctx_st;
 struct vault;
 
-enum child_role { ROLE_WRITER, ROLE_HTTPD, ROLE_SENDER, ROLE_POLLER, ROLE_KEEPER, ROLE_SANDBOX };
+enum child_role {
+    ROLE_WRITER,
+    ROLE_HTTPD,
+    ROLE_SENDER,
+    ROLE_POLLER,
+    ROLE_KEEPER,
+    ROLE_COURIER,
+    ROLE_SANDBOX
+};
 
 /* How a role's entry function ends, and its process's exit status. */
 enum child_exit {
@@ -31,7 +39,7 @@ enum child_exit {
     CHILD_EXIT_HOPELESS = 78 /* configuration: do not start me again (EX_CONFIG) */
 };
 
-/* What one worker (httpd, sender, poller) shares with the writer. Outlives its processes. */
+/* What one worker (httpd, sender, poller, courier) shares with the writer. Outlives its processes. */
 struct child_slot {
     enum child_role role;
     unsigned index;    /* within its role: httpd 0, httpd 1, … */

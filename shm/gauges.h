@@ -77,6 +77,12 @@ struct gauge_events {
     /* domains whose mails go out and for which no event comes; since when the first of them */
     _Atomic uint64_t silent_domains, silent_since_wall_ms;
 };
+/* Webhooks, since the master's start. The writer. */
+struct gauge_webhooks {
+    _Atomic uint64_t taken;    /* events that receivers have taken */
+    _Atomic uint64_t retried;  /* attempts that failed and are repeated later */
+    _Atomic uint64_t given_up; /* events: refused, or failed for the last time */
+};
 extern const uint64_t lag_step_ms[LAG_STEPS]; /* the last one: UINT64_MAX */
 
 struct gauges {
@@ -104,6 +110,7 @@ struct gauges {
     _Atomic uint32_t account_is_sandbox; /* sender 0, from GetAccount */
     _Atomic uint64_t writer_commits, writer_records;
     struct gauge_events events;
+    struct gauge_webhooks webhooks;
     struct gauge_queue queues[GAUGE_QUEUES_MAX];
 };
 

@@ -39,8 +39,10 @@ enum record_kind {
     RECORD_UNHEARD,
     RECORD_SUPPRESS,
     RECORD_REPLAYED,
+    RECORD_WEBHOOK,
+    RECORD_POSTED,
 };
-enum { RECORD_KIND_LAST = RECORD_REPLAYED };
+enum { RECORD_KIND_LAST = RECORD_POSTED };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -90,6 +92,26 @@ enum { RECORD_KIND_LAST = RECORD_REPLAYED };
     F(3, text, domain, REQUIRED)                                                                   \
     F(4, u32, list, REQUIRED) /* enum suppression */                                               \
     F(5, text, entries, REQUIRED)
+
+/* httpd → writer: change where a domain's events are told. urls: a packed array of text. */
+#define WEBHOOK(F)                                                                                 \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, u32, change, REQUIRED) /* enum webhook_change */                                          \
+    F(5, u32, kinds, REQUIRED)  /* bit i: enum webhook_kind i */                                   \
+    F(6, text, urls, REQUIRED)
+
+/* courier → writer: what became of an attempt to tell an event. The first three name its row in the
+ * store; one that is no longer there is passed over. */
+#define POSTED(F)                                                                                  \
+    F(1, text, target, REQUIRED) /* WEBHOOK_TARGET_BYTES */                                        \
+    F(2, u64, due_ms, REQUIRED)                                                                    \
+    F(3, text, place, REQUIRED)  /* of the event: timestamp, id */                                 \
+    F(4, u32, verdict, REQUIRED) /* enum posted */                                                 \
+    F(5, u32, status, OPTIONAL)  /* HTTP; 0 = there was no answer */                               \
+    F(6, text, words, OPTIONAL)  /* why there was none */                                          \
+    F(7, u64, at_wall_ms, REQUIRED)
 
 /* writer → httpd. generation: of the httpd asked by; another one's answer is dropped. */
 #define ANSWER(F)                                                                                  \
@@ -157,7 +179,8 @@ enum { RECORD_KIND_LAST = RECORD_REPLAYED };
     F(1, u32, verb, REQUIRED)     /* enum control_verb */                                          \
     F(2, u64, batch_id, OPTIONAL) /* 0 = the domain is meant */                                    \
     F(3, text, domain, OPTIONAL)  /* as configured, any case */                                    \
-    F(4, text, ids, OPTIONAL)     /* of dead letters, DEADLETTER_ID_BYTES each */
+    F(4, text, ids, OPTIONAL)     /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
+                                     failures, WEBHOOK_FAILURE_BYTES each */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -179,6 +202,8 @@ enum control_verb {
     CONTROL_RESEND, /* recipients that ended as failed before SES took them are pending again */
     CONTROL_REPLAY, /* dead letters: a poller is to read them again */
     CONTROL_DROP,   /* dead letters: gone for good */
+    CONTROL_WEBHOOK_REPLAY, /* events that a receiver did not take: they are told again */
+    CONTROL_WEBHOOK_DROP,   /* the same: never told */
 };
 
 enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
@@ -189,6 +214,22 @@ enum answer_verdict {
     ANSWER_FULL,    /* disk or map full: nothing was kept */
     ANSWER_REFUSED, /* the record was not understood: nothing was kept */
     ANSWER_MORE,    /* done in part: ask again for the rest */
+    ANSWER_LIMIT,   /* there are as many as there may be: nothing was kept */
+};
+
+enum webhook_change {
+    WEBHOOK_ADD = 1, /* the URLs, to each of the kinds */
+    WEBHOOK_REPLACE, /* the kinds' URLs, by these; where there are none yet: NOT_FOUND */
+    WEBHOOK_CLEAR,   /* all URLs of the kinds */
+    WEBHOOK_MOVE,    /* one URL: told these kinds and no others */
+    WEBHOOK_REMOVE,  /* the URLs, from every kind */
+};
+
+enum posted {
+    POSTED_TAKEN,   /* the receiver has it (2xx) */
+    POSTED_REFUSED, /* it wants it no more (406) */
+    POSTED_FAILED,  /* anything else: to be tried again */
+    POSTED_GONE,    /* there is no such event any more */
 };
 
 enum outcome {
@@ -239,6 +280,8 @@ RECORD_STRUCT(event, EVENT)
 RECORD_STRUCT(deadletter, DEADLETTER)
 RECORD_STRUCT(replayed, REPLAYED)
 RECORD_STRUCT(lifted, LIFTED)
+RECORD_STRUCT(webhook, WEBHOOK)
+RECORD_STRUCT(posted, POSTED)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

@@ -36,6 +36,7 @@
 #include "store/counters.h"
 #include "store/event_lists.h"
 #include "store/event_rows.h"
+#include "store/webhooks.h"
 
 enum {
     SES_TIME_BYTES = 8,
@@ -200,7 +201,7 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     if (e->message_id.len != 0)
         event_list_add(t, DB_BY_MESSAGE, domain, e->message_id, place);
     counters_add(t, domain, e, 1);
-    return 1;
+    return webhook_enqueue(t, domain, e, 1, now_us, err) != 0 ? -1 : 1;
 }
 
 /* -------- groups -------- */
@@ -444,10 +445,47 @@ int event_put_accepted(struct store_txn *t, const struct message_head *head, uin
         e.timestamp_us = timestamp_for(e.ses_us, watermark_of(t, domain), now_us);
         if (domain != 0)
             counters_add(t, domain, &e, (uint32_t)count);
-        rc = domain == 0 ? -1 : put_groups(t, domain, &e, head, list, count, err);
+        rc = domain == 0 || webhook_enqueue(t, domain, &e, (uint32_t)count, now_us, err) != 0
+                 ? -1
+                 : put_groups(t, domain, &e, head, list, count, err);
     }
     arena_fini(&arena);
     return rc;
+}
+
+/* -------- one event -------- */
+
+bool event_at(struct store_txn *t, struct slice domain, const uint8_t place[PLACE_BYTES],
+              struct arena *a, struct event *e)
+{
+    const size_t fixed = PLACE_BYTES - EVENT_ORDINAL_BYTES;
+    struct key wanted;
+    MDB_cursor *cursor;
+    bool found = false;
+    struct group g;
+
+    key_domain(&wanted, store_domain_find(t, domain));
+    size_t prefix_len = wanted.len;
+    key_bytes(&wanted, slice_of(place, PLACE_BYTES));
+    if (mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &cursor) != MDB_SUCCESS)
+        return false;
+    MDB_val k = store_val(key_slice(&wanted)), v;
+    int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    bool is_own = rc == MDB_SUCCESS && slice_eq(store_slice(k), key_slice(&wanted));
+    if (!is_own) /* perhaps in the group that begins before it */
+        rc = mdb_cursor_get(cursor, &k, &v, rc == MDB_SUCCESS ? MDB_PREV : MDB_LAST);
+    if (rc == MDB_SUCCESS && k.mv_size == wanted.len &&
+        slice_starts(store_slice(k), slice_of(wanted.at, prefix_len + fixed))) {
+        const uint8_t *low = (const uint8_t *)k.mv_data + prefix_len + fixed;
+        uint64_t at =
+            read_be(place + fixed, EVENT_ORDINAL_BYTES) - read_be(low, EVENT_ORDINAL_BYTES);
+        *e = (struct event){.timestamp_us = read_be(place, 8)};
+        memcpy(e->id, place + 8, EVENT_ID_BYTES);
+        found = (is_own || (group_read(store_slice(v), &g) && at < g.count)) &&
+                event_row_read(store_slice(v), (uint32_t)at, a, e);
+    }
+    mdb_cursor_close(cursor);
+    return found;
 }
 
 /* -------- expiring -------- */

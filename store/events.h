@@ -22,11 +22,11 @@
 
 enum { WATERMARK_STEP_US = 1000000 };
 
-/* Stores e, and counts it (store/counters.h), under timestamp max(e->ses_us, watermark + 1 s), made
- * non-integral, and sets e->timestamp_us. Never above now_us (SES's clock may be ahead), unless the
- * clock was set back behind the watermark. Returns 1 when stored, 0 when that id was there already
- * (nothing changed) or the event is older than the ids that are kept (counted as too old: it may be
- * a repeat), -1 on failure. */
+/* Stores e, counts it (store/counters.h), and enqueues it for webhooks (store/webhooks.h), under
+ * timestamp max(e->ses_us, watermark + 1 s), made non-integral, and sets e->timestamp_us. Never
+ * above now_us (SES's clock may be ahead), unless the clock was set back behind the watermark.
+ * Returns 1 when stored, 0 when that id was there already (nothing changed) or the event is older
+ * than the ids that are kept (counted as too old: it may be a repeat), -1 on failure. */
 int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err);
 
 /* The `accepted` events of recipients of a batch, the first of them number `first` among those that
@@ -36,6 +36,11 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
 int event_put_accepted(struct store_txn *t, const struct message_head *head, uint64_t batch_id,
                        uint32_t first, const struct recipient *list, size_t count, uint64_t now_us,
                        struct err *err);
+
+/* The event of a place (timestamp, id: 24 bytes); false when there is none. Texts point into the map,
+ * lists into the arena. */
+bool event_at(struct store_txn *t, struct slice domain, const uint8_t place[24], struct arena *a,
+              struct event *e);
 
 /* Takes out events older than before_us, oldest first in each domain, with all their index rows,
  * until there are `limit` or a few more (those of one row go together). How many, or -1. Their ids

@@ -41,6 +41,10 @@ enum store_db {
     DB_UNIQUES,      /* who has opened or clicked what */
     DB_GATES,        /* 'd', domain | 'b', batch id → why it is held, since when, words */
     DB_FEEDS,        /* domain → when its last event came, what was sent since: store/feed.h */
+    DB_WEBHOOKS,     /* where events are told, and what is still to be: store/webhooks.h */
+    DB_WEBHOOK_TARGETS,
+    DB_WEBHOOK_DUE,
+    DB_WEBHOOK_FAILED,
     DB_COUNT,
 };
 
@@ -58,6 +62,7 @@ struct store {
     MDB_txn *reader; /* reset, ready to be renewed */
     bool reader_busy;
     struct store_txn reading, writing; /* the one of each kind; writing.mdb: NULL between two */
+    bool has_enqueued;                 /* the open transaction has put due rows of webhooks */
     bool map_was_full; /* a put has met the map's end: grow, however little is used */
     uint64_t reserve_bytes;
     struct buf listed;         /* store/event_lists.h: waits for the commit */

@@ -17,6 +17,7 @@
 #include "store/key.h"
 #include "store/reputation.h"
 #include "store/suppressions.h"
+#include "store/webhooks.h"
 
 enum {
     US_PER_MS = 1000,
@@ -32,6 +33,7 @@ enum stage {
     STAGE_BATCHES,
     STAGE_LETTERS,
     STAGE_UNIQUES,
+    STAGE_WEBHOOKS,
     STAGE_COUNTERS, /* from here on: tables that are walked */
     STAGE_DIGESTS,
     STAGE_SOFT_BOUNCES,
@@ -39,6 +41,7 @@ enum stage {
     STAGE_LIFTED,
     STAGE_TAGS,
     STAGE_REPUTATION,
+    STAGE_WEBHOOK_FAILURES,
     STAGE_END,
 };
 
@@ -345,6 +348,9 @@ static int expire(struct retention *r, struct store_txn *t, uint64_t now_ms, uin
     case STAGE_UNIQUES:
         gone = uniques_expire(t, uniques_before(r, now_ms), RETENTION_STEP, err);
         break;
+    case STAGE_WEBHOOKS:
+        gone = webhook_sweep(t, RETENTION_STEP, err);
+        break;
     case STAGE_COUNTERS:
         return walk_counters(r, t, now_ms, err);
     case STAGE_DIGESTS:
@@ -363,6 +369,8 @@ static int expire(struct retention *r, struct store_txn *t, uint64_t now_ms, uin
     case STAGE_REPUTATION:
         return walk(r, t, DB_REPUTATION, is_old_hour,
                     before(now_ms, RETENTION_REPUTATION_KEPT_MS) * US_PER_MS, err);
+    case STAGE_WEBHOOK_FAILURES:
+        return walk(r, t, DB_WEBHOOK_FAILED, is_old_first, old_ms * US_PER_MS, err);
     case STAGE_END:
         return 0;
     default:

@@ -13,6 +13,7 @@
 #include "store/events.h"
 #include "store/runs.h"
 #include "store/scheduler.h"
+#include "store/webhooks.h"
 
 enum {
     GATES_SHOWN = 64,
@@ -186,6 +187,8 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
     case CONTROL_STATUS:
     case CONTROL_REPLAY:
     case CONTROL_DROP:
+    case CONTROL_WEBHOOK_REPLAY:
+    case CONTROL_WEBHOOK_DROP:
         break;
     }
     return 0;
@@ -249,6 +252,8 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     case CONTROL_STATUS:
     case CONTROL_REPLAY:
     case CONTROL_DROP:
+    case CONTROL_WEBHOOK_REPLAY:
+    case CONTROL_WEBHOOK_DROP:
         break;
     }
     return 0;
@@ -463,6 +468,22 @@ static void put_event_counts(const struct scheduler *s, struct buf *to)
     buf_add_byte(to, '}');
 }
 
+static void put_webhooks(const struct scheduler *s, struct store_txn *t, struct buf *to)
+{
+    const struct gauge_webhooks *g = &s->me->gauges->webhooks;
+    uint64_t waiting, failed;
+
+    webhook_counts(t, &waiting, &failed);
+    json_put_name(to, "webhooks");
+    buf_add_byte(to, '{');
+    json_put_u64(to, "delivered", atomic_load(&g->taken));
+    json_put_u64(to, "retried", atomic_load(&g->retried));
+    json_put_u64(to, "given_up", atomic_load(&g->given_up));
+    json_put_u64(to, "waiting", waiting);
+    json_put_u64(to, "failed", failed);
+    buf_add_byte(to, '}');
+}
+
 static void put_queues(const struct config *config, const struct gauges *g, struct buf *to)
 {
     json_put_name(to, "queues");
@@ -548,6 +569,7 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     json_put_u64(to, "deadletters", deadletter_count(t));
     put_credentials(s, to);
     put_event_counts(s, to);
+    put_webhooks(s, t, to);
     put_queues(s->me->config, g, to);
     put_feeds(s, t, to);
     put_holds(s, to);

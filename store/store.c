@@ -54,6 +54,10 @@ static const char *const db_names[DB_COUNT] = {
     [DB_UNIQUES] = "uniques",
     [DB_GATES] = "gates",
     [DB_FEEDS] = "feeds",
+    [DB_WEBHOOKS] = "webhooks",
+    [DB_WEBHOOK_TARGETS] = "webhook_targets",
+    [DB_WEBHOOK_DUE] = "webhook_due",
+    [DB_WEBHOOK_FAILED] = "webhook_failed",
 };
 
 int store_fail(struct err *err, int rc, const char *what)
@@ -315,6 +319,7 @@ struct store_txn *store_begin_write(struct store *s, struct err *err)
         return NULL;
     }
     s->writing.store = s;
+    s->has_enqueued = false;
     return &s->writing;
 }
 

@@ -49,6 +49,7 @@
 #include "store/scheduler.h"
 #include "store/store.h"
 #include "store/suppressions.h"
+#include "store/webhooks.h"
 
 enum {
     TURN_BYTES = 16 * 1024 * 1024, /* of records in one transaction: bounds its time and memory */
@@ -105,7 +106,8 @@ static void leave(struct writer *w, enum child_exit verdict)
 
 static const char *const role_names[] = {[ROLE_HTTPD] = "httpd",
                                          [ROLE_SENDER] = "sender",
-                                         [ROLE_POLLER] = "poller"}; /* those with a ring */
+                                         [ROLE_POLLER] = "poller",
+                                         [ROLE_COURIER] = "courier"}; /* those with a ring */
 
 static uint64_t generation_of(const struct writer *w, const struct link *l)
 {
@@ -519,6 +521,55 @@ static int apply_replayed(struct store_txn *t, const struct record_replayed *r, 
     return deadletter_delete(t, r->id.ptr, err) < 0 ? -1 : 0;
 }
 
+/* -------- webhooks -------- */
+
+static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
+                         const struct record_webhook *r, struct err *err)
+{
+    enum answer_verdict verdict;
+    struct buf words = {0};
+
+    if (config_domain_find(w->me->config, r->domain) == NULL) {
+        answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such domain"));
+        return 0;
+    }
+    if (store_is_full(w->store)) {
+        answer(w, l, r->request_id, r->generation, ANSWER_FULL, SLICE("disk full"));
+        return 0;
+    }
+    int rc = webhook_change(t, r, &verdict, &words, err);
+    if (rc == 0)
+        answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
+    buf_fini(&words);
+    return rc;
+}
+
+static int apply_posted(struct writer *w, struct store_txn *t, const struct record_posted *r,
+                        struct err *err)
+{
+    const struct config *config = w->me->config;
+    struct gauge_webhooks *gauges = &w->me->gauges->webhooks;
+    enum webhook_result result;
+
+    if (webhook_posted(t, r, config->webhooks.retries.ms, config->webhooks.retries.count, &result,
+                       err) != 0)
+        return -1;
+    switch (result) {
+    case WEBHOOK_NOTHING:
+        break;
+    case WEBHOOK_TAKEN:
+        atomic_fetch_add_explicit(&gauges->taken, 1, memory_order_relaxed);
+        break;
+    case WEBHOOK_AGAIN:
+        atomic_fetch_add_explicit(&gauges->retried, 1, memory_order_relaxed);
+        break;
+    case WEBHOOK_GIVEN_UP:
+        atomic_fetch_add_explicit(&gauges->given_up, 1, memory_order_relaxed);
+        break;
+    }
+    return 0;
+}
+
 /* -------- one record -------- */
 
 /* Which kinds a role may send; everything else from it is not believed. */
@@ -527,11 +578,13 @@ static bool may_send(enum child_role role, enum record_kind kind)
     switch (role) {
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
-               kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD;
+               kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
         return kind == RECORD_EVENT || kind == RECORD_DEADLETTER || kind == RECORD_REPLAYED;
+    case ROLE_COURIER:
+        return kind == RECORD_POSTED;
     case ROLE_WRITER:
     case ROLE_KEEPER:
     case ROLE_SANDBOX:
@@ -556,6 +609,8 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_replayed replayed;
         struct record_lifted lifted;
         struct record_unheard unheard;
+        struct record_webhook webhook;
+        struct record_posted posted;
     } r;
     int got = 0;
 
@@ -612,6 +667,16 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_lifted_decode(bytes, &r.lifted))
             return 0;
         got = lifted_delete(t, r.lifted.address, r.lifted.at_us, err);
+        break;
+    case RECORD_WEBHOOK:
+        if (!record_webhook_decode(bytes, &r.webhook))
+            return 0;
+        got = apply_webhook(w, t, l, &r.webhook, err);
+        break;
+    case RECORD_POSTED:
+        if (!record_posted_decode(bytes, &r.posted))
+            return 0;
+        got = apply_posted(w, t, &r.posted, err);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:
@@ -745,10 +810,14 @@ static int obey(struct writer *w, struct store_txn *t, struct err *err)
         enum answer_verdict verdict;
         uint32_t count;
         buf_reset(&w->scratch);
-        bool letters = r.verb == CONTROL_REPLAY || r.verb == CONTROL_DROP;
-        if ((letters
-                 ? deadletter_control(t, &r, clock_wall_us(), &verdict, &count, &w->scratch, err)
-                 : scheduler_control(w->scheduler, t, &r, &verdict, &count, &w->scratch, err)) != 0)
+        int rc;
+        if (r.verb == CONTROL_REPLAY || r.verb == CONTROL_DROP)
+            rc = deadletter_control(t, &r, clock_wall_us(), &verdict, &count, &w->scratch, err);
+        else if (r.verb == CONTROL_WEBHOOK_REPLAY || r.verb == CONTROL_WEBHOOK_DROP)
+            rc = webhook_control(t, &r, clock_wall_ms(), &verdict, &count, &w->scratch, err);
+        else
+            rc = scheduler_control(w->scheduler, t, &r, &verdict, &count, &w->scratch, err);
+        if (rc != 0)
             return -1;
         control_answer(w->control, &(struct record_controlled){.verdict = (uint32_t)verdict,
                                                                .text = buf_slice(&w->scratch),
@@ -807,7 +876,7 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
     return 0;
 }
 
-static void after_commit(struct writer *w)
+static void after_commit(struct writer *w, bool has_enqueued)
 {
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
@@ -817,6 +886,8 @@ static void after_commit(struct writer *w)
             l->moved = false;
             bell_ring(&l->slot->bell); /* room again; and a poller may delete */
         }
+        if (has_enqueued && l->slot->role == ROLE_COURIER)
+            bell_ring(&l->slot->bell);
         l->outbox_safe = l->outbox.len;
         outbox_push(w, l);
     }
@@ -861,6 +932,7 @@ static bool turn(struct writer *w, bool *more)
         store_abort(t);
         return false;
     }
+    bool has_enqueued = webhook_has_enqueued(t);
     if (store_commit(t, &err) != 0) {
         log_err(&err, "not committed; the records stay in their rings");
         return false;
@@ -868,7 +940,7 @@ static bool turn(struct writer *w, bool *more)
     atomic_fetch_add_explicit(&w->me->gauges->writer_commits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->me->gauges->writer_records, TURN_RECORDS - budget.records,
                               memory_order_relaxed);
-    after_commit(w);
+    after_commit(w, has_enqueued);
     *more = budget.more;
     return true;
 }

@@ -35,6 +35,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(deadletter);
     TRY(replayed);
     TRY(lifted);
+    TRY(webhook);
+    TRY(posted);
     TRY(control);
     TRY(controlled);
     buf_fini(&again);

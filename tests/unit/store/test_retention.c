@@ -21,7 +21,9 @@
 #include "store/events.h"
 #include "store/gates.h"
 #include "store/internal.h"
+#include "store/key.h"
 #include "store/suppressions.h"
+#include "store/webhooks.h"
 
 #define DOMAIN SLICE("mg.example.com")
 
@@ -448,6 +450,26 @@ static void after_a_year_it_is_as_large_as_after_a_season(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void webhook_failures_go_with_their_time(void **state)
+{
+    struct world *w = *state;
+    const uint64_t now_ms = START_MS + 500 * DAY_MS, ages_days[] = {31, 29};
+
+    for (uint8_t i = 0; i < 2; i++) {
+        struct key id = {.len = 0}, value = {.len = 0};
+        for (size_t n = 0; n < WEBHOOK_FAILURE_BYTES; n++)
+            key_u8(&id, i);
+        key_u64(&value, (now_ms - ages_days[i] * DAY_MS) * 1000);
+        key_u32(&value, 1);
+        key_u32(&value, 406);
+        assert_int_equal(
+            store_put(w->t, DB_WEBHOOK_FAILED, key_slice(&id), key_slice(&value), &w->err), 0);
+    }
+    commit(w);
+    (void)let_go(w, now_ms);
+    assert_int_equal(rows(w, DB_WEBHOOK_FAILED), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -456,6 +478,7 @@ int main(void)
         TEST(who_has_opened_a_mail_is_known_when_its_batch_is_gone),
         TEST(batches_go_once_they_are_settled),
         TEST(what_has_no_age_stays),
+        TEST(webhook_failures_go_with_their_time),
         TEST(a_step_is_small_and_a_rest_is_one),
         TEST(above_its_size_the_oldest_goes_first),
         TEST(after_a_year_it_is_as_large_as_after_a_season),
