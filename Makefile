@@ -28,12 +28,13 @@ httpd_SRC := auth body client domains event_pages events health httpd inbox logs
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue
 keeper_SRC := keeper
+courier_SRC := courier post public_address
 cli_SRC := backup batches check cli deadletters domains events key options page request setup status
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := confine listen main master notify supervise
 
-FOLDERS := base shm mail aws setup store httpd sender poller keeper cli sandbox master
+FOLDERS := base shm mail aws setup store httpd sender poller keeper courier cli sandbox master
 store_SRC += $(writer_SRC)
 
 # ---- tests: tests/unit/<folder>/test_<name>.c ----
@@ -51,9 +52,10 @@ LINK_httpd := httpd store mail shm base
 LINK_sender := sender aws store mail shm base
 LINK_poller := poller aws store mail shm base
 LINK_keeper := keeper aws shm base
+LINK_courier := courier store mail shm base
 LINK_cli := cli setup aws store mail shm base
 LINK_sandbox := sandbox aws mail shm base
-LINK_master := master cli setup sandbox httpd sender poller keeper store aws mail shm base
+LINK_master := master cli setup sandbox httpd sender poller keeper courier store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror

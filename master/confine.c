@@ -45,9 +45,10 @@ static int limit(int which, rlim_t most, struct err *err)
 /* The rings and the store are shared mappings, and do not count. */
 static int limit_resources(const struct config *config, struct err *err)
 {
-    rlim_t private_bytes = (rlim_t)CONFINE_PRIVATE_BYTES +
-                           BODIES_AT_ONCE * (rlim_t)config->httpd.max_body_bytes +
-                           CONFINE_STACK_BYTES * (rlim_t)config->sender.connections;
+    rlim_t private_bytes =
+        (rlim_t)CONFINE_PRIVATE_BYTES + BODIES_AT_ONCE * (rlim_t)config->httpd.max_body_bytes +
+        CONFINE_STACK_BYTES *
+            ((rlim_t)config->sender.connections + (rlim_t)config->webhooks.connections);
 
     if (limit(RLIMIT_CORE, 0, err) != 0)
         return -1;
@@ -165,7 +166,7 @@ static int confine_files(enum child_role role, const struct config *config, stru
 enum {
     HTTPD = 1 << ROLE_HTTPD,
     WRITER = 1 << ROLE_WRITER,
-    CALLERS = 1 << ROLE_SENDER | 1 << ROLE_POLLER, /* of AWS */
+    CALLERS = 1 << ROLE_SENDER | 1 << ROLE_POLLER | 1 << ROLE_COURIER, /* of AWS, of receivers */
     SANDBOX = 1 << ROLE_SANDBOX,
     ALL = HTTPD | WRITER | CALLERS | SANDBOX,
 };
@@ -189,7 +190,8 @@ static const struct {
     {WRITER, "mkdir mkdirat unlink unlinkat rename renameat renameat2 chmod fchmod fchmodat umask"},
     /* waiting */
     {ALL, "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait "
-          "epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime"},
+          "epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime "
+          "timerfd_gettime"},
     /* sockets that are there */
     {ALL, "recvfrom recvmsg recvmmsg sendto sendmsg sendmmsg sendfile shutdown getsockopt "
           "setsockopt getsockname getpeername"},

@@ -140,7 +140,7 @@ static int open_shared(struct master *m, struct err *err)
     for (unsigned i = 0; i < c->poller.children; i++)
         if (add_process(m, ROLE_POLLER, i, err) != 0)
             return -1;
-    return 0;
+    return add_process(m, ROLE_COURIER, 0, err);
 }
 
 static int open_signals(struct master *m, struct err *err)

@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/tls.h"
+#include "courier/courier.h"
 #include "httpd/httpd.h"
 #include "keeper/keeper.h"
 #include "master/confine.h"
@@ -58,6 +59,7 @@ static const struct {
     [ROLE_SENDER] = {"sender", sender_main, STOP_WORKERS},
     [ROLE_POLLER] = {"poller", poller_main, STOP_WORKERS},
     [ROLE_KEEPER] = {"keeper", keeper_main, STOP_WRITER}, /* when nobody signs any more */
+    [ROLE_COURIER] = {"courier", courier_main, STOP_WORKERS},
     [ROLE_SANDBOX] = {"sandbox", sandbox_child_main, STOP_SANDBOX},
 };
 
@@ -236,7 +238,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         me.slots = m->slots;
         me.slot_count = m->slot_count;
     }
-    if (p->role == ROLE_HTTPD || p->role == ROLE_WRITER)
+    if (p->role == ROLE_HTTPD || p->role == ROLE_WRITER || p->role == ROLE_COURIER)
         config_forget_secrets(m->config); /* our copy, since fork() */
     keep_within_bounds(m, p);
     child_beat(&me);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Reads the #include lines and checks the order of the folders, and that each library has one door:
 #
-#   base <- shm, mail <- aws <- setup, store <- httpd, poller, sender, keeper, cli <- master
+#   base <- shm, mail <- aws <- setup, store <- httpd, poller, sender, keeper, courier, cli <- master
 #   (aws and setup include nothing of mail, store nothing of aws)
 #
 # sandbox/ and tests/ may include anything; only main() and the supervisor include the sandbox.
@@ -18,8 +18,9 @@ declare -A may=(
   [sender]="sender store aws shm mail base"
   [poller]="poller store aws shm mail base"
   [keeper]="keeper aws shm base"
+  [courier]="courier store shm mail base"
   [cli]="cli setup aws store shm mail base"
-  [master]="master cli httpd sender poller keeper store sandbox aws shm base"
+  [master]="master cli httpd sender poller keeper courier store sandbox aws shm base"
 )
 bad=0
 complain() {
@@ -44,7 +45,7 @@ door() {
   done < <(grep -nE "^#include <$header" -- */*.[ch] || true)
 }
 door 'lmdb\.h' '^store/'
-door 'curl/' '^aws/'
+door 'curl/' '^(aws/|courier/post\.c$)'
 door 'cjson/' '^base/json\.h$'
 door 'msgpack' '^base/pack\.c$'
 door 'seccomp\.h' '^master/confine\.c$'

@@ -24,7 +24,7 @@ headers() {
 checked() {
   cppcheck --quiet --enable=warning,portability --inline-suppr --error-exitcode=1 --std=c11 -D_GNU_SOURCE -I. \
     --suppress=missingIncludeSystem --suppress=nullPointerRedundantCheck -j "$(nproc)" \
-    base shm mail aws store httpd sender poller cli master sandbox
+    base shm mail aws store httpd sender poller courier cli master sandbox
 }
 
 step "order of folders, doors of libraries" scripts/check_includes.sh
