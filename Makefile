@@ -24,12 +24,12 @@ setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing polic
 store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := auth body client domains event_pages events health httpd inbox logs logs_request messages reply route server stats strangers \
-             suppressions suppressions_add suppressions_adding suppressions_list
+             suppressions suppressions_add suppressions_adding suppressions_list webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue
 keeper_SRC := keeper
 courier_SRC := courier post public_address
-cli_SRC := backup batches check cli deadletters domains events key options page request setup status
+cli_SRC := backup batches check cli deadletters domains events key options page request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := confine listen main master notify supervise

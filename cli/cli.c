@@ -21,6 +21,9 @@ static const struct {
     {"deadletters", cli_deadletters,
      "messages from SES that were not understood, and why; --search TEXT\n"
      "                           show ID; replay|drop ID|all: read again, or forget"},
+    {"webhooks", cli_webhooks,
+     "where events are told, and how it goes\n"
+     "                           failures; replay|drop ID|all; key DOMAIN: what signs them"},
     {"check", cli_check, "does the store agree with itself: books, states, leases"},
     {"backup", cli_backup, "DIR: a consistent copy of the state, while all goes on"},
     {"setup", NULL,

@@ -43,5 +43,6 @@ int cli_domains(const struct cli_options *o);
 int cli_key(const struct cli_options *o);
 int cli_setup(int argc, char **argv);
 int cli_status(const struct cli_options *o);
+int cli_webhooks(const struct cli_options *o);
 
 #endif

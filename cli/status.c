@@ -89,6 +89,24 @@ static void put_credentials(struct buf *to, const cJSON *s)
     buf_add_byte(to, '\n');
 }
 
+static void put_webhooks(struct buf *to, const cJSON *s)
+{
+    const cJSON *w = json_get(s, "webhooks");
+    uint64_t delivered = cli_number(w, "delivered"), waiting = cli_number(w, "waiting");
+    uint64_t failed = cli_number(w, "failed");
+
+    if (delivered + waiting + failed == 0)
+        return;
+    buf_add_str(to, "webhooks    ");
+    page_number(to, delivered, 0);
+    buf_add_str(to, " delivered since the start; ");
+    page_number(to, waiting, 0);
+    buf_add_str(to, " wait, ");
+    page_number(to, failed, 0);
+    buf_add_str(to,
+                failed > 0 ? " were given up: postern webhooks failures\n" : " were given up\n");
+}
+
 static void put_store(struct buf *to, const cJSON *s)
 {
     const cJSON *store = json_get(s, "store");
@@ -234,6 +252,7 @@ static int show_once(const struct config *config, const struct cli_options *o, s
     } else {
         put_sending(&text, s);
         put_credentials(&text, s);
+        put_webhooks(&text, s);
         put_store(&text, s);
         put_events(&text, s);
         put_alarms(&text, s);

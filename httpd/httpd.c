@@ -97,6 +97,9 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_DOMAINS:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_PUT ||
                method == EVHTTP_REQ_DELETE;
+    case ROUTE_WEBHOOKS:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE ||
+               method == EVHTTP_REQ_PUT || (method == EVHTTP_REQ_POST && x->route.leaf.len == 0);
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:
         break;
@@ -109,7 +112,7 @@ static bool find_domain(struct exchange *x)
 {
     const struct config_domain *domain =
         config_domain_find(x->service->me->config, x->route.domain);
-    bool is_about_domains = x->route.kind == ROUTE_DOMAINS;
+    bool is_about_domains = x->route.kind == ROUTE_DOMAINS || x->route.kind == ROUTE_WEBHOOKS;
 
     bool is_of_all =
         is_about_domains || x->route.kind == ROUTE_LOGS || x->route.kind == ROUTE_STATS;
@@ -251,6 +254,9 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_DOMAINS:
         domains_handle(x);
+        return;
+    case ROUTE_WEBHOOKS:
+        webhooks_handle(x);
         return;
     case ROUTE_SUPPRESSION:
     case ROUTE_SUPPRESSIONS:

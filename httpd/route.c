@@ -117,8 +117,21 @@ static void route_statistics(struct route *r, const struct slice *segments, size
 static void route_domains(struct route *r, const struct slice *segments, size_t count,
                           struct arena *a)
 {
-    if (count > 4)
+    bool about_webhooks = count > 3 && slice_eq(segments[3], SLICE("webhooks"));
+
+    if (count > (about_webhooks ? 5 : 4))
         return;
+    if (about_webhooks) {
+        r->kind = ROUTE_WEBHOOKS;
+        r->version = segments[0];
+        r->allow = count == 5                           ? "GET, PUT, DELETE"
+                   : slice_eq(segments[0], SLICE("v4")) ? "GET, POST, PUT, DELETE"
+                                                        : "GET, POST";
+        if (!decode(segments[2], false, a, &r->domain) ||
+            (count > 4 && !decode(segments[4], false, a, &r->leaf)))
+            r->kind = ROUTE_BAD_ESCAPE;
+        return;
+    }
     if ((count > 2 && !decode(segments[2], false, a, &r->domain)) ||
         (count > 3 && !decode(segments[3], false, a, &r->leaf))) {
         r->kind = ROUTE_BAD_ESCAPE;
@@ -198,6 +211,8 @@ const char *route_name(const struct route *route)
         return "suppressions";
     case ROUTE_SUPPRESSIONS_IMPORT:
         return "suppressions import";
+    case ROUTE_WEBHOOKS:
+        return "webhooks";
     case ROUTE_DOMAINS:
         return "domains";
     case ROUTE_LOGS:

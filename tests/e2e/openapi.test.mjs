@@ -168,6 +168,34 @@ describe('the OpenAPI file', () => {
       if (operation.responses[403]) await call(id, 403);
   });
 
+  it('webhooks', async () => {
+    const [kind, urls] = ['opened', [1, 2, 3, 4].map((n) => `https://example.com/${n}`)];
+    const one = (...list) => form([['id', kind], ...list.map((url) => ['url', url])]);
+    await call('createWebhook', 200, {}, one(urls[0]));
+    await call('createWebhook', 400, {}, one());
+    await call('createWebhook', 200, {}, one(urls[1], urls[2]));
+    await call('createWebhook', 409, {}, one(urls[3]));
+    await call('getWebhooks', 200);
+    await call('getWebhook', 200, { kind });
+    await call('getWebhook', 404, { kind: 'clicked' });
+    const byUrl = (url, ...kinds) => form([['url', url], ...kinds.map((k) => ['event_types', k])]);
+    await call('createWebhookByUrl', 200, {}, byUrl(urls[3], 'clicked'));
+    await call('createWebhookByUrl', 400, {}, byUrl(urls[3]));
+    await call('createWebhookByUrl', 409, {}, byUrl(urls[3], kind));
+    await call('getWebhooksByUrl', 200);
+    await call('updateWebhookByUrl', 200, {}, byUrl(urls[3], 'delivered'));
+    await call('updateWebhookByUrl', 400, {}, byUrl(urls[3]));
+    await call('updateWebhookByUrl', 409, {}, byUrl(urls[3], kind));
+    await call('deleteWebhookByUrl', 200, {}, { query: { url: urls[3] } });
+    await call('deleteWebhookByUrl', 400);
+    await call('deleteWebhookByUrl', 404, {}, { query: { url: urls[3] } });
+    await call('updateWebhook', 200, { kind }, form({ url: urls[1] }));
+    await call('updateWebhook', 400, { kind }, form({ x: 'y' }));
+    await call('updateWebhook', 404, { kind: 'clicked' }, form({ url: urls[1] }));
+    await call('deleteWebhook', 200, { kind });
+    await call('deleteWebhook', 404, { kind });
+  });
+
   it('health', async () => {
     await call('getHealth', 200);
     await call('headHealth', 200);
@@ -188,7 +216,7 @@ describe('the OpenAPI file', () => {
   });
 
   it('without a key, with a domain that is none, and with every method that is not served', async () => {
-    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x' };
+    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened' };
     for (const [id, operation] of operations) {
       const method = operation.method.toUpperCase();
       if (operation.security?.length === 0) continue;
