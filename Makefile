@@ -19,18 +19,18 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables webhook
-aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sqs vault xml
+aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy template
 store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := auth body client domains event_pages events health httpd inbox logs logs_request messages reply route server stats strangers \
              suppressions suppressions_add suppressions_adding suppressions_list webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
-poller_SRC := depth poller queue
+poller_SRC := depth poller queue signatures
 keeper_SRC := keeper
 courier_SRC := courier post public_address
 cli_SRC := backup batches check cli deadletters domains events key options page request setup status webhooks
-sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
+sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := confine listen main master notify supervise
 

@@ -112,7 +112,7 @@ static const struct setting settings[] = {
     {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, true, "empty: batches wait in the local store"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
-    {"queues", "verify_sns", TYPE_BOOL, AT(queues.verify_sns), "false", 0, 0, true, "believe only messages with SNS's signature (raw delivery has none)"},
+    {"queues", "verify_sns", TYPE_BOOL, AT(queues.verify_sns), "false", 0, 0, true, "believe only messages with SNS's signature; others become dead letters (raw delivery and EventBridge have none)"},
     {"queues", "sns_topics", TYPE_LIST, AT(queues.sns_topics), "", 0, 0, true, "ARNs of the topics whose signature counts; empty: those of the queue's account"},
     {"sandbox", "enabled", TYPE_BOOL, AT(sandbox.enabled), "false", 0, 0, false, "run the stand-in for SES, SNS and SQS"},
     {"sandbox", "listen", TYPE_ADDRESS, AT(sandbox.listen), "127.0.0.1:8026", 0, 0, false, "where it listens"},

@@ -28,6 +28,7 @@
 #include "mail/ses_event.h"
 #include "poller/depth.h"
 #include "poller/queue.h"
+#include "poller/signatures.h"
 #include "shm/record.h"
 #include "store/batches.h"
 #include "store/deadletters.h"
@@ -52,7 +53,8 @@ struct poller {
     struct aws_client *client;
     struct store *store;
     struct queue **queues;
-    struct depth *depth; /* the first poller's */
+    struct depth *depth;           /* the first poller's */
+    struct signatures *signatures; /* NULL: every message is believed */
     size_t queue_count;
     struct arena arena; /* of one message */
     struct buf packed, record;
@@ -233,6 +235,20 @@ static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64
     return push(p, end);
 }
 
+/* GOOD where nobody asks. BAD: *why says why. */
+static enum signature_verdict judge(struct poller *p, struct slice queue_url, struct slice body,
+                                    struct slice *why)
+{
+    struct err err;
+
+    if (p->signatures == NULL)
+        return SIGNATURE_GOOD;
+    enum signature_verdict verdict = signatures_judge(p->signatures, queue_url, body, &err);
+    if (verdict == SIGNATURE_BAD)
+        *why = arena_dup(&p->arena, slice_str(err.text));
+    return verdict;
+}
+
 /* All records of a message, or none. A repeat of the first ones after a full ring has the same ids,
  * so it is stored once. wish: of a dead letter's replay, or NULL. As queue_taker answers. */
 static int take_message(struct poller *p, struct slice queue_url, struct slice body, bool intact,
@@ -248,6 +264,13 @@ static int take_message(struct poller *p, struct slice queue_url, struct slice b
     *end = ring_head(p->me->slot->up);
     enum ses_verdict verdict =
         intact ? ses_event_parse(body, &p->arena, &events, &count, &why) : SES_DEADLETTER;
+    if (verdict == SES_EVENTS) {
+        enum signature_verdict signature = judge(p, queue_url, body, &why);
+        if (signature == SIGNATURE_WAIT)
+            return 0;
+        if (signature == SIGNATURE_BAD)
+            verdict = SES_DEADLETTER;
+    }
     if (verdict == SES_EVENTS && count > 0) {
         struct store_txn *t = store_begin_read(p->store, &err);
         for (size_t i = 0; i < count && got == RING_OK; i++) {
@@ -440,9 +463,19 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
     set_tick_as_needed(p);
 }
 
+static void on_certificates(void *arg)
+{
+    struct poller *p = arg;
+
+    event_active(p->tick, EV_TIMEOUT, 0);
+}
+
 static void open_queues(struct poller *p)
 {
     const struct config *c = p->me->config;
+
+    if (c->queues.verify_sns)
+        p->signatures = signatures_open(p->client, c, on_certificates, p);
 
     if (p->me->slot->index == 0)
         p->depth = depth_open(p->client, &c->event_queues, p->me->gauges->queues);
@@ -488,6 +521,7 @@ static void poller_close(struct poller *p)
 {
     aws_client_destroy(p->client);
     depth_close(p->depth);
+    signatures_close(p->signatures);
     for (size_t i = 0; i < p->queue_count; i++)
         queue_close(p->queues[i]);
     free(p->queues);

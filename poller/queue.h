@@ -24,7 +24,7 @@ enum {
 struct queue;
 
 /* What a queue asks of the role. Takes a message into the ring: 1 and *end (the position behind its
- * last record), 0 when the ring has no room now, -1 when the ring is broken. */
+ * last record), 0 when it cannot be taken now, -1 when the ring is broken. */
 typedef int queue_taker(void *arg, struct slice queue_url, struct slice body, bool intact,
                         struct slice message_id, uint64_t *end);
 

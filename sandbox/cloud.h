@@ -10,6 +10,7 @@
  *         cloud_query.c       the Query protocol, for IAM, STS and SNS
  *         cloud_sqs.c         queues: AWS JSON 1.0
  *         cloud_sns.c         topics and subscriptions; hands notifications to queues
+ *         cloud_notary.c      signs them
  *         cloud_ses.c         SES v2: accepts mail, keeps it, counts it
  *         cloud_sets.c        its configuration sets: which event goes to which topic
  *         cloud_identities.c  its identities: in whose name mail may go out
@@ -53,6 +54,9 @@ struct cloud_options {
     uint64_t sent_before;   /* counted as sent in the last 24 hours, beside what was */
     uint64_t queue_deleted_wait_s; /* until a deleted queue's name may be used again */
     double clock_offset_s;         /* how far ahead the service's clock is */
+    bool
+        sign_notifications; /* really: 0.6 ms each; else something stands where the signature would */
+    unsigned certificate_status; /* how the request for SNS's certificate is answered */
     bool local_parts; /* bounce…@, complaint…@, softbounce…@, noopen…@ behave so on any domain */
     uint64_t seed;
 };
@@ -69,6 +73,7 @@ struct cloud_user;
 struct cloud_query;
 struct cloud_events;
 struct cloud_publisher;
+struct cloud_notary;
 
 struct cloud {
     struct event_base *base;
@@ -86,6 +91,7 @@ struct cloud {
     char *publish_to,
         *publish_topic; /* another SNS endpoint that gets every event too; NULL = none */
     struct cloud_publisher *publisher;
+    struct cloud_notary *notary; /* NULL until something is signed */
 };
 
 /* One request, its body in one piece (valid until it is answered). */
@@ -101,6 +107,13 @@ struct cloud_request {
  * *message say what AWS would. */
 bool cloud_signature_is_good(struct cloud_request *r, int *status, const char **code,
                              char message[256]);
+
+/* cloud_notary.c. Appends the signature of a text, in base64, and the URL of the certificate. */
+void cloud_notary_sign(struct cloud *c, struct slice text, bool with_sha256, struct buf *base64);
+void cloud_notary_put_url(struct cloud *c, struct buf *to);
+/* The certificate with this path, if it is ours; it stays the notary's. */
+bool cloud_notary_certificate(struct cloud *c, struct slice path, struct slice *pem);
+void cloud_notary_destroy(struct cloud_notary *n); /* NULL is fine */
 
 /* cloud_iam.c. */
 struct cloud_iam *cloud_iam_create(struct cloud *c);

@@ -257,6 +257,59 @@ static bool may_publish(const struct cloud_sns *s, const struct topic *t, const 
     return service == NULL || cloud_policy_verdict(t->policy, true, &ask) == CLOUD_ALLOWS;
 }
 
+static void put_signature(struct cloud_sns *s, const struct topic *t, struct slice text,
+                          struct buf *to)
+{
+    bool is_2 = slice_eq(json_get_text(t->attributes, "SignatureVersion"), SLICE("2"));
+    struct buf signature = {0}, url = {0};
+
+    if (s->cloud->options.sign_notifications) {
+        cloud_notary_sign(s->cloud, text, is_2, &signature);
+        cloud_notary_put_url(s->cloud, &url);
+    } else {
+        buf_add_str(&signature, "c2FuZGJveA==");
+        buf_add_str(&url, "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-"
+                          "sandbox.pem");
+    }
+    json_put_str(to, "SignatureVersion", is_2 ? SLICE("2") : SLICE("1"));
+    json_put_str(to, "Signature", buf_slice(&signature));
+    json_put_str(to, "SigningCertURL", buf_slice(&url));
+    buf_fini(&signature);
+    buf_fini(&url);
+}
+
+/* The envelope; what is signed of it is each name and value on a line, in the order of names. */
+static void wrap(struct cloud_sns *s, const struct topic *t, struct slice message,
+                 const char *subject, struct buf *to)
+{
+    struct buf id = {0}, at = {0}, text = {0};
+
+    buf_printf(&id, "%016llx-5266d3a4a001", (unsigned long long)++s->last_id);
+    date_put_iso8601(&at, clock_wall_us());
+    buf_add_str(&text, "Message\n");
+    buf_add_slice(&text, message);
+    buf_printf(&text, "\nMessageId\n%s\n", buf_cstr(&id));
+    if (subject != NULL)
+        buf_printf(&text, "Subject\n%s\n", subject);
+    buf_printf(&text, "Timestamp\n%s\nTopicArn\n%s\nType\nNotification\n", buf_cstr(&at), t->arn);
+
+    buf_add_byte(to, '{');
+    json_put_str(to, "Type", SLICE("Notification"));
+    json_put_str(to, "MessageId", buf_slice(&id));
+    json_put_str(to, "TopicArn", slice_str(t->arn));
+    if (subject != NULL)
+        json_put_str(to, "Subject", slice_str(subject));
+    json_put_str(to, "Message", message);
+    json_put_str(to, "Timestamp", buf_slice(&at));
+    put_signature(s, t, buf_slice(&text), to);
+    json_put_str(to, "UnsubscribeURL",
+                 SLICE("https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe"));
+    buf_add_byte(to, '}');
+    buf_fini(&id);
+    buf_fini(&at);
+    buf_fini(&text);
+}
+
 bool cloud_sns_publish(struct cloud_sns *s, struct slice topic_arn, const char *service,
                        struct slice source_arn, struct slice message, const char *subject)
 {
@@ -273,24 +326,7 @@ bool cloud_sns_publish(struct cloud_sns *s, struct slice topic_arn, const char *
             continue;
         }
         buf_reset(&envelope);
-        buf_add_byte(&envelope, '{');
-        json_put_str(&envelope, "Type", SLICE("Notification"));
-        buf_printf(&envelope, ",\"MessageId\":\"%016llx-5266d3a4a001\"",
-                   (unsigned long long)++s->last_id);
-        json_put_str(&envelope, "TopicArn", topic_arn);
-        if (subject != NULL)
-            json_put_str(&envelope, "Subject", slice_str(subject));
-        json_put_str(&envelope, "Message", message);
-        json_put_name(&envelope, "Timestamp");
-        buf_add_byte(&envelope, '"');
-        date_put_iso8601(&envelope, clock_wall_us());
-        buf_add_str(&envelope, "\",\"SignatureVersion\":\"1\",\"Signature\":\"c2FuZGJveA==\"");
-        json_put_str(
-            &envelope, "SigningCertURL",
-            SLICE("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-sandbox.pem"));
-        json_put_str(&envelope, "UnsubscribeURL",
-                     SLICE("https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe"));
-        buf_add_byte(&envelope, '}');
+        wrap(s, t, message, subject, &envelope);
         deliver(s, t, u, buf_slice(&envelope));
     }
     buf_fini(&envelope);

@@ -54,6 +54,8 @@ static const struct {
     OPTION(event_repeat_rate, OPTION_UNSIGNED),
     OPTION(garbage_event_rate, OPTION_UNSIGNED),
     OPTION(verify_body, OPTION_BOOL),
+    OPTION(sign_notifications, OPTION_BOOL),
+    OPTION(certificate_status, OPTION_UNSIGNED),
     OPTION(local_parts, OPTION_BOOL),
     OPTION(any_sender, OPTION_BOOL),
     OPTION(production_access, OPTION_BOOL),
@@ -78,6 +80,7 @@ static const struct cloud_options defaults = {
     .open_rate = 4500,
     .click_rate = 800,
     .fail_status = 500,
+    .certificate_status = 200,
     .verify_body = true,
     .local_parts = true,
     .any_sender = true,
@@ -283,6 +286,7 @@ static void on_request(struct evhttp_request *http, void *arg)
     struct evbuffer *body = evhttp_request_get_input_buffer(http);
     struct cloud_request r = {.cloud = arg, .http = http, .method = method_name(http)};
     const struct slice sqs = SLICE("AmazonSQS."), own = SLICE("/_sandbox/");
+    struct slice certificate;
     struct slice target =
         slice_str(evhttp_find_header(evhttp_request_get_input_headers(http), "X-Amz-Target"));
 
@@ -299,6 +303,11 @@ static void on_request(struct evhttp_request *http, void *arg)
             cloud_ses_handle(&r);
     } else if (strcmp(r.method, "POST") == 0 && slice_eq(r.path, SLICE("/"))) {
         handle_query(&r);
+    } else if (cloud_notary_certificate(r.cloud, r.path, &certificate)) {
+        if (r.cloud->options.certificate_status == 200)
+            reply(http, 200, "application/x-pem-file", certificate);
+        else
+            reply(http, (int)r.cloud->options.certificate_status, "text/plain", slice_none());
     } else {
         reply(http, 404, "text/plain", SLICE("The sandbox knows SES v2, SQS, SNS, IAM and STS.\n"));
     }
@@ -370,6 +379,7 @@ static void cloud_close(struct cloud *c)
         cloud_identities_destroy(c->identities);
     if (c->iam != NULL)
         cloud_iam_destroy(c->iam);
+    cloud_notary_destroy(c->notary);
 }
 
 static void on_stop(evutil_socket_t fd, short what, void *arg)
