@@ -13,7 +13,7 @@ PKG_GMIME := gmime-3.0
 PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack || echo msgpack-c)
 
 # ---- sources, one list per folder; what is not listed is not built ----
-base_SRC := arena buf clock config digest err json log mem network pack slice sweep tls
+base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
 shm_SRC := bell child gauges notice record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render \

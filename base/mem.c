@@ -1,13 +1,14 @@
 #include "base/mem.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/log.h"
 
 static void *or_die(void *ptr, size_t bytes)
 {
     if (ptr == NULL) {
-        (void)fprintf(stderr, "out of memory: %zu bytes\n", bytes);
+        log_error("out of memory: %zu bytes", bytes); /* allocates nothing */
         abort();
     }
     return ptr;

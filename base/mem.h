@@ -1,7 +1,7 @@
 /*
  * base/mem.h - allocation that does not fail.
  *
- * ERRORS  When the system has no memory the process says so on standard error and aborts: the
+ * ERRORS  When the system has no memory the process says so in the log and aborts: the
  *         master replaces it, and what was promised is in the store, not here. Sizes chosen by a
  *         stranger are bounded by the caller first (body limits, record limits).
  * MEMORY  The caller frees with free().
