@@ -14,7 +14,7 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
-shm_SRC := bell child gauges notice record ring started
+shm_SRC := bell child gauges last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
@@ -28,13 +28,14 @@ httpd_SRC := auth body client domains event_pages events health httpd inbox logs
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue signatures
 keeper_SRC := keeper
+logger_SRC := logger pump
 courier_SRC := courier post public_address
 cli_SRC := backup batches check cli deadletters domains events key options page request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
-master_SRC := confine listen main master notify supervise
+master_SRC := confine listen main master notify obituary outlet supervise
 
-FOLDERS := base shm mail aws setup store httpd sender poller keeper courier cli sandbox master
+FOLDERS := base shm mail aws setup store httpd sender poller keeper courier logger cli sandbox master
 store_SRC += $(writer_SRC)
 
 # ---- tests: tests/unit/<folder>/test_<name>.c ----
@@ -53,18 +54,20 @@ LINK_sender := sender aws store mail shm base
 LINK_poller := poller aws store mail shm base
 LINK_keeper := keeper aws shm base
 LINK_courier := courier store mail shm base
+LINK_logger := logger shm base
 LINK_cli := cli setup aws store mail shm base
 LINK_sandbox := sandbox aws mail shm base
-LINK_master := master cli setup sandbox httpd sender poller keeper courier store aws mail shm base
+LINK_master := master cli setup sandbox httpd sender poller keeper courier logger store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror
 CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null) \
             $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKG_GMIME) 2>/dev/null))
 CFLAGS_debug := -O0 -g3
-CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+# frame pointers: shm/last_words.c
+CFLAGS_release := -O2 -g -fno-omit-frame-pointer -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-CFLAGS_tsan := -O1 -g -fsanitize=thread
+CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # clang; its fuzzing engine is linked into the targets only
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR))

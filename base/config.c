@@ -72,6 +72,9 @@ static const struct setting settings[] = {
     {"", "grace", TYPE_DURATION, AT(grace_ms), "30s", 100, 3600000, true, "time to finish on TERM"},
     {"log", "level", TYPE_LEVEL, AT(log.level), "info", 0, 0, true, "debug, info, warn or error"},
     {"log", "format", TYPE_FORMAT, AT(log.format), "text", 0, 0, true, "text or json"},
+    {"log", "destination", TYPE_TEXT, AT(log.destination), "stderr", 0, 0, false, "stderr, syslog, journal, or the path of a file, which USR1 opens anew"},
+    {"log", "redact", TYPE_BOOL, AT(log.redact), "true", 0, 0, true, "shorten mail addresses in every line: j***@example.com"},
+    {"log", "redact_key", TYPE_TEXT, AT(log.redact_key), "", 0, 0, true, "a secret: shortened addresses carry digits made with it, the same for the same address; empty: none"},
     {"httpd", "children", TYPE_COUNT, AT(httpd.children), "2", 1, 16, false, "HTTP processes"},
     {"httpd", "max_body", TYPE_BYTES, AT(httpd.max_body_bytes), "32M", 65536, 256 << 20, false, "largest request body"},
     {"httpd", "tls_certificate", TYPE_TEXT, AT(httpd.tls_certificate), "", 0, 0, true, "PEM file, its chain behind it; empty: plain HTTP"},
@@ -913,6 +916,13 @@ static void check_whole(struct reading *r)
         mistake(r, 0, "queues.newsletter_buffer is not served yet: leave it empty");
     if (c->httpd.tls_certificate[0] == '\0' && c->httpd.tls_key[0] != '\0')
         mistake(r, 0, "httpd.tls_key without httpd.tls_certificate: name both files");
+    static const char *const destinations[] = {"stderr", "syslog", "journal"};
+    bool is_known = c->log.destination[0] == '/';
+    for (size_t i = 0; i < sizeof destinations / sizeof destinations[0]; i++)
+        is_known = is_known || strcmp(c->log.destination, destinations[i]) == 0;
+    if (!is_known)
+        mistake(r, 0, "log.destination: \"%s\" is not stderr, syslog, journal, or a path from /",
+                c->log.destination);
     if ((c->aws.access_key_id[0] == '\0') != (c->aws.secret_access_key[0] == '\0'))
         mistake(r, 0, "aws.access_key_id and aws.secret_access_key go together");
 }

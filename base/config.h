@@ -80,6 +80,9 @@ struct config {
     struct {
         enum log_level level;
         enum log_format format;
+        char *destination; /* "stderr", "syslog", "journal", or a file's path */
+        bool redact;
+        char *redact_key; /* "" = none */
     } log;
     struct {
         unsigned children;

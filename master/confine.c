@@ -152,7 +152,9 @@ static int confine_files(enum child_role role, const struct config *config, stru
     f.fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
     if (f.fd < 0)
         return err_sys(err, "landlock_create_ruleset");
-    int failed = role == ROLE_SANDBOX ? 0 : give_store(&f, role, config->state_dir, err);
+    int failed = role == ROLE_SANDBOX || role == ROLE_LOGGER
+                     ? 0
+                     : give_store(&f, role, config->state_dir, err);
     if (failed == 0 && role == ROLE_HTTPD)
         failed = give_system(&f, err);
     if (failed == 0 && syscall(SYS_landlock_restrict_self, f.fd, 0) != 0)
@@ -168,7 +170,8 @@ enum {
     WRITER = 1 << ROLE_WRITER,
     CALLERS = 1 << ROLE_SENDER | 1 << ROLE_POLLER | 1 << ROLE_COURIER, /* of AWS, of receivers */
     SANDBOX = 1 << ROLE_SANDBOX,
-    ALL = HTTPD | WRITER | CALLERS | SANDBOX,
+    LOGGER = 1 << ROLE_LOGGER,
+    ALL = HTTPD | WRITER | CALLERS | SANDBOX | LOGGER,
 };
 
 static const struct {
@@ -199,7 +202,8 @@ static const struct {
     {WRITER | SANDBOX, "listen"},
     /* bind: getaddrinfo() asks the kernel for its addresses over a netlink socket */
     {WRITER | CALLERS | SANDBOX, "bind"},
-    {CALLERS | SANDBOX, "connect"},
+    {CALLERS | SANDBOX | LOGGER, "connect"},
+    {LOGGER, "tee"},
 };
 
 /* What nothing of ours does: whoever asks is not us any more. */
@@ -250,7 +254,7 @@ static int add_arguments(scmp_filter_ctx filter, int role)
         rc = add_with(filter, "prctl", SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
     if (rc == 0)
         rc = add_with(filter, "socketpair", SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
-    if (rc == 0 && (role & WRITER) != 0)
+    if (rc == 0 && (role & (WRITER | LOGGER)) != 0)
         rc = add_with(filter, "socket", SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
     for (size_t i = 0;
          rc == 0 && (role & (CALLERS | SANDBOX)) != 0 && i < sizeof families / sizeof families[0];

@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 #include "base/log.h"
 #include "base/tls.h"
 #include "master/notify.h"
+#include "master/outlet.h"
 
 enum {
     LOCK_TRIES = 50, /* of 100 ms: a predecessor may still be leaving */
@@ -91,7 +93,7 @@ static int add_process(struct master *m, enum child_role role, unsigned index, s
     *p = (struct process){
         .role = role, .index = index, .gauge = (unsigned)m->process_count, .control_fd = -1};
     m->process_count++;
-    if (role == ROLE_WRITER || role == ROLE_KEEPER || role == ROLE_SANDBOX)
+    if (role == ROLE_WRITER || role == ROLE_KEEPER || role == ROLE_SANDBOX || role == ROLE_LOGGER)
         return 0;
 
     struct child_slot *slot = &m->slots[m->slot_count++];
@@ -128,6 +130,8 @@ static int open_shared(struct master *m, struct err *err)
     /* Ahead of those who wait for it. */
     m->keeper_gauge = (unsigned)m->process_count;
     if (add_process(m, ROLE_KEEPER, 0, err) != 0)
+        return -1;
+    if (strcmp(c->log.destination, "stderr") != 0 && add_process(m, ROLE_LOGGER, 0, err) != 0)
         return -1;
     if (c->sandbox.enabled && add_process(m, ROLE_SANDBOX, 0, err) != 0)
         return -1;
@@ -219,16 +223,17 @@ int master_run(struct config *config)
         .signal_fd = -1,
         .sandbox_fd = -1,
         .writer_bell = {.fd = -1},
+        .outlet = {.file_fd = -1, .read_fd = -1, .write_fd = -1},
     };
     struct err err;
     int status = 1;
 
-    log_setup(config->log.level, config->log.format);
+    outlet_settings(config);
     log_name("master");
     notify_begin();
     if (master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
         open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 &&
-        open_signals(&m, &err) == 0) {
+        open_signals(&m, &err) == 0 && outlet_open(&m.outlet, config, &err) == 0) {
         log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen[0].host,
                  config_address_is_unix(&config->listen[0]) ? "" : ":", config->listen[0].port,
                  config->listen_count > 1 ? " and more" : "", config->state_dir,
@@ -239,6 +244,7 @@ int master_run(struct config *config)
     } else {
         log_err(&err, "cannot start");
     }
+    outlet_close(&m.outlet);
     master_close(&m);
     return status;
 }

@@ -12,6 +12,7 @@
 
 #include <sys/types.h>
 
+#include "logger/pump.h"
 #include "master/listen.h"
 #include "shm/child.h"
 
@@ -30,6 +31,8 @@ struct process {
     bool hopeless;                      /* it said: do not start me again */
     bool broken;                        /* it, or the writer, said: its rings hold garbage */
     bool told_to_stop, replacing;       /* replacing: told to stop, for a reload */
+    const char *killed_for;             /* by us; NULL = not */
+    uint64_t aborted_mono_ms;           /* when it hung; 0 = it does not */
 };
 
 struct master {
@@ -42,6 +45,7 @@ struct master {
     struct vault *vault;
     unsigned keeper_gauge;
     struct ssl_ctx_st *tls; /* what httpd children serve with; NULL = plain HTTP */
+    struct log_outlet outlet;
     int lock_fd, signal_fd;
     struct listener listeners[MASTER_LISTEN_MAX], sandbox_listener;
     int listen_fds[MASTER_LISTEN_MAX]; /* theirs */

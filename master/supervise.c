@@ -28,9 +28,12 @@
 #include "courier/courier.h"
 #include "httpd/httpd.h"
 #include "keeper/keeper.h"
+#include "logger/logger.h"
 #include "master/confine.h"
 #include "master/master.h"
 #include "master/notify.h"
+#include "master/obituary.h"
+#include "master/outlet.h"
 #include "poller/poller.h"
 #include "sandbox/sandbox.h"
 #include "sender/sender.h"
@@ -42,12 +45,22 @@ enum {
     PAUSE_MAX_MS = 10000,
     HUNG_MS = 10000,        /* no heartbeat for so long: killed */
     HUNG_WRITER_MS = 60000, /* a slow disk is no hang */
+    HUNG_ABORT_MS = 2000,   /* that one may take to say where it hangs */
     LOOK_MS = 500,          /* between looks at the heartbeats */
     RINGS_LOOK_MS = 5,      /* while the writer empties a dead one's rings */
 };
 
 /* Stopping goes from the outside in, so that whoever still works finds its partner there. */
-enum stage { RUNNING, STOP_HTTPD, STOP_WORKERS, STOP_WRITER, STOP_SANDBOX, KILL_ALL, STAGE_END };
+enum stage {
+    RUNNING,
+    STOP_HTTPD,
+    STOP_WORKERS,
+    STOP_WRITER,
+    STOP_SANDBOX,
+    STOP_LOGGER,
+    KILL_ALL,
+    STAGE_END
+};
 
 static const struct {
     const char *name;
@@ -61,6 +74,7 @@ static const struct {
     [ROLE_KEEPER] = {"keeper", keeper_main, STOP_WRITER}, /* when nobody signs any more */
     [ROLE_COURIER] = {"courier", courier_main, STOP_WORKERS},
     [ROLE_SANDBOX] = {"sandbox", sandbox_child_main, STOP_SANDBOX},
+    [ROLE_LOGGER] = {"logger", logger_main, STOP_LOGGER},
 };
 
 static struct gauge_life *life_of(const struct master *m, const struct process *p)
@@ -75,7 +89,7 @@ static struct gauge_slot *gauge_of(const struct master *m, const struct process 
 
 /* -------- the child's side of birth -------- */
 
-enum { KEEP_MAX = MASTER_PROCESSES_MAX + MASTER_LISTEN_MAX + 8 };
+enum { KEEP_MAX = MASTER_PROCESSES_MAX + MASTER_LISTEN_MAX + 12 };
 
 static int by_number(const void *a, const void *b)
 {
@@ -111,6 +125,9 @@ static void close_what_is_not_ours(const struct master *m, const struct process 
 
     keep[n++] = control;
     keep[n++] = m->writer_bell.fd;
+    keep[n++] = m->outlet.read_fd;
+    keep[n++] = m->outlet.write_fd;
+    keep[n++] = m->outlet.file_fd;
     if (p->role == ROLE_HTTPD)
         for (size_t i = 0; i < m->listen_count; i++)
             keep[n++] = m->listen_fds[i];
@@ -213,7 +230,9 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
 
     (void)snprintf(me.name, sizeof me.name, "%s %u", roles[p->role].name, p->index);
     log_name(me.name);
+    outlet_keep(&m->outlet, p->role == ROLE_LOGGER);
     reset_signals();
+    last_words_open(&gauge_of(m, p)->last_words);
     unmap_what_is_not_ours(m, p);
     me.started = m->started;
     close_what_is_not_ours(m, p, control);
@@ -229,6 +248,8 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         me.listen_fds = &m->sandbox_fd;
         me.listen_count = 1;
     }
+    if (p->role == ROLE_LOGGER)
+        me.outlet = &m->outlet;
     if (signs(p->role))
         me.vault = m->vault;
     else
@@ -242,7 +263,9 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         config_forget_secrets(m->config); /* our copy, since fork() */
     keep_within_bounds(m, p);
     child_beat(&me);
-    exit((int)roles[p->role].main(&me));
+    enum child_exit verdict = roles[p->role].main(&me);
+    log_end();
+    exit((int)verdict);
 }
 
 /* -------- birth and death -------- */
@@ -261,6 +284,8 @@ static void bear(struct master *m, struct process *p)
     p->generation = ++m->last_generation;
     p->born_mono_ms = clock_mono_ms();
     p->told_to_stop = p->replacing = false;
+    p->killed_for = NULL;
+    p->aborted_mono_ms = 0;
     atomic_store(&life_of(m, p)->generation, p->generation);
     atomic_store(&g->heartbeat_mono_ms, p->born_mono_ms);
     atomic_store(&g->done, 0);
@@ -302,13 +327,8 @@ static void bury(struct master *m, struct process *p, int status)
     uint64_t now_ms = clock_mono_ms(), age_ms = now_ms - p->born_mono_ms;
     bool was_ready = atomic_load(&g->state) >= GAUGE_READY;
     bool expected = p->told_to_stop && WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_DONE;
-    char how[64];
+    int pid = (int)p->pid;
 
-    if (WIFSIGNALED(status))
-        (void)snprintf(how, sizeof how, "signal %d (%s)%s", WTERMSIG(status),
-                       sigabbrev_np(WTERMSIG(status)), WCOREDUMP(status) ? ", core dumped" : "");
-    else
-        (void)snprintf(how, sizeof how, "exit status %d", WEXITSTATUS(status));
     (void)close(p->control_fd);
     p->control_fd = -1;
     p->pid = 0;
@@ -320,17 +340,22 @@ static void bury(struct master *m, struct process *p, int status)
     (void)atomic_fetch_add(&life_of(m, p)->restarts, 1);
     bell_poke(&m->writer_bell); /* it settles what the dead one held */
 
-    if (expected)
-        log_debug("%s %u (pid generation %llu) left after %llu ms", roles[p->role].name, p->index,
-                  (unsigned long long)p->generation, (unsigned long long)age_ms);
-    else
-        log_warn("%s %u, generation %llu, died of %s after %llu ms, %s; %s", roles[p->role].name,
-                 p->index, (unsigned long long)p->generation, how, (unsigned long long)age_ms,
-                 was_ready ? "in service" : "before it was ready",
-                 m->stage != RUNNING       ? "we are stopping"
-                 : p->hopeless             ? "it is not started again before a reload"
-                 : p->due_mono_ms > now_ms ? "its successor waits a little"
-                                           : "its successor starts now");
+    obituary(&(struct death){.role = roles[p->role].name,
+                             .index = p->index,
+                             .generation = p->generation,
+                             .age_ms = age_ms,
+                             .now_mono_ms = now_ms,
+                             .pid = pid,
+                             .status = status,
+                             .killed_for = p->killed_for,
+                             .was_ready = was_ready,
+                             .told_to_stop = p->told_to_stop,
+                             .next = m->stage != RUNNING ? "we are stopping"
+                                     : p->hopeless       ? "it is not started again before a reload"
+                                     : p->due_mono_ms > now_ms ? "its successor waits a little"
+                                                               : "its successor starts now",
+                             .next_in_ms = p->due_mono_ms - now_ms},
+             &g->last_words);
 }
 
 static void reap(struct master *m)
@@ -373,13 +398,23 @@ static void kill_the_hung(struct master *m)
         bool is_hung = beat_ms < now_ms && now_ms - beat_ms >= limit_ms;
         if (p->pid == 0 || (!is_hung && is_believable(g, now_ms)))
             continue;
-        if (is_hung)
+        if (is_hung && p->aborted_mono_ms == 0) {
             log_error("%s %u, pid %d, gave no sign of life for %llu ms: killed",
                       roles[p->role].name, p->index, (int)p->pid,
                       (unsigned long long)(now_ms - beat_ms));
-        else
+            /* So it can say where it hangs. */
+            p->killed_for = "hung: no sign of life";
+            p->aborted_mono_ms = now_ms;
+            (void)kill(p->pid, SIGABRT);
+            continue;
+        }
+        if (is_hung && now_ms - p->aborted_mono_ms < HUNG_ABORT_MS)
+            continue;
+        if (!is_hung) {
             log_error("%s %u, pid %d, says what cannot be of itself: killed", roles[p->role].name,
                       p->index, (int)p->pid);
+            p->killed_for = "what it says of itself cannot be";
+        }
         (void)kill(p->pid, SIGKILL);
     }
 }
@@ -388,8 +423,10 @@ static void kill_the_distrusted(struct master *m)
 {
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
-        if (p->pid != 0 && atomic_load(&m->gauges->distrusted[p->gauge]) == p->generation)
+        if (p->pid != 0 && atomic_load(&m->gauges->distrusted[p->gauge]) == p->generation) {
+            p->killed_for = "its ring holds what makes no sense";
             (void)kill(p->pid, SIGKILL);
+        }
     }
 }
 
@@ -473,6 +510,22 @@ static struct config *read_again(const struct master *m, struct ssl_ctx_st **tls
     return fresh;
 }
 
+/* The logger's successor has the file that bears the name now; lines wait in the pipe meanwhile. */
+static void reopen_log(struct master *m)
+{
+    struct err err;
+
+    if (m->outlet.kind != LOG_TO_FILE)
+        return;
+    if (outlet_reopen(&m->outlet, m->config, &err) != 0) {
+        log_err(&err, "the log stays where it is");
+        return;
+    }
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].role == ROLE_LOGGER)
+            m->processes[i].replacing = m->processes[i].pid != 0;
+}
+
 static void reload(struct master *m)
 {
     struct buf mistakes = {0};
@@ -495,7 +548,8 @@ static void reload(struct master *m)
     m->config = fresh;
     tls_context_free(m->tls);
     m->tls = tls;
-    log_setup(fresh->log.level, fresh->log.format);
+    outlet_settings(fresh);
+    reopen_log(m);
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
         p->hopeless = false;
@@ -552,7 +606,7 @@ static void advance(struct master *m)
         enter_stage(m, KILL_ALL);
     }
     while (m->stage < STAGE_END && !anybody_left(m, m->stage)) {
-        if (m->stage >= STOP_SANDBOX) {
+        if (m->stage >= STOP_LOGGER) {
             m->stage = STAGE_END;
             return;
         }
@@ -582,7 +636,11 @@ static void take_signals(struct master *m)
             if (m->stage == RUNNING)
                 reload(m);
             break;
-        default: /* USR1: the log is standard error, there is nothing to reopen */
+        case SIGUSR1:
+            if (m->stage == RUNNING)
+                reopen_log(m);
+            break;
+        default:
             break;
         }
     }
@@ -617,6 +675,7 @@ int supervise(struct master *m)
 
     while (m->stage != STAGE_END) {
         notify_alive();
+        log_tick();
         bear_the_due(m);
         struct pollfd p = {.fd = m->signal_fd, .events = POLLIN};
         (void)poll(&p, 1, m->stage == RUNNING ? wait_ms(m) : 20);

@@ -11,7 +11,7 @@ static const struct {
     const char *section, *about;
 } sections[] = {
     {"", "Settings outside of any section."},
-    {"log", "What is written to standard error."},
+    {"log", "What is told of the work and of what goes wrong, and where."},
     {"httpd", "Serving the API."},
     {"sender", "Sending through SES."},
     {"guard", "When the mail of a domain endangers the account: shares of hard bounces and "

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Reads the #include lines and checks the order of the folders, and that each library has one door:
 #
-#   base <- shm, mail <- aws <- setup, store <- httpd, poller, sender, keeper, courier, cli <- master
+#   base <- shm, mail <- aws <- setup, store <- httpd, poller, sender, keeper, courier, logger, cli <- master
 #   (aws and setup include nothing of mail, store nothing of aws)
 #
 # sandbox/ and tests/ may include anything; only main() and the supervisor include the sandbox.
@@ -18,9 +18,10 @@ declare -A may=(
   [sender]="sender store aws shm mail base"
   [poller]="poller store aws shm mail base"
   [keeper]="keeper aws shm base"
+  [logger]="logger shm base"
   [courier]="courier store shm mail base"
   [cli]="cli setup aws store shm mail base"
-  [master]="master cli httpd sender poller keeper courier store sandbox aws shm base"
+  [master]="master cli httpd sender poller keeper courier logger store sandbox aws shm base"
 )
 bad=0
 complain() {

@@ -1,11 +1,13 @@
 #include "shm/child.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 void child_beat(const struct child *me)
 {
     atomic_store_explicit(&me->gauges->slots[me->gauge].heartbeat_mono_ms, clock_mono_ms(),
                           memory_order_relaxed);
+    log_tick();
 }
 
 void child_ready(const struct child *me)

@@ -17,6 +17,7 @@
 #include "shm/ring.h"
 #include "shm/started.h"
 
+struct log_outlet;
 struct notice;
 struct ssl_ctx_st;
 struct vault;
@@ -28,7 +29,8 @@ enum child_role {
     ROLE_POLLER,
     ROLE_KEEPER,
     ROLE_COURIER,
-    ROLE_SANDBOX
+    ROLE_SANDBOX,
+    ROLE_LOGGER
 };
 
 /* How a role's entry function ends, and its process's exit status. */
@@ -67,10 +69,11 @@ struct child {
     const struct child_slot *slots; /* the writer's: all workers */
     size_t slot_count;
     struct vault *vault; /* keeper, sender, poller: AWS's credentials (aws/vault.h); else NULL */
-    struct notice *keys_news; /* the writer's: what the keeper tells of them, JSON */
-    unsigned keeper_gauge;    /* the keeper's place in gauges->slots; 0 = there is none */
-    struct bell writer_bell;  /* heard by the writer, rung by everyone who pushed to it */
-    uint64_t ring_epoch;      /* of all rings; random, new with every master */
+    struct notice *keys_news;        /* the writer's: what the keeper tells of them, JSON */
+    unsigned keeper_gauge;           /* the keeper's place in gauges->slots; 0 = there is none */
+    struct bell writer_bell;         /* heard by the writer, rung by everyone who pushed to it */
+    const struct log_outlet *outlet; /* the logger's (logger/pump.h); else NULL */
+    uint64_t ring_epoch;             /* of all rings; random, new with every master */
 };
 
 void child_beat(const struct child *me); /* call at least once a second, from the loop */

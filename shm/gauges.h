@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "shm/last_words.h"
 
 enum { GAUGE_PAGE_BYTES = 4096 };
 enum { GAUGE_SLOTS_MAX = 64 }; /* all processes but the master; slot 0 is the writer */
@@ -37,6 +38,7 @@ struct gauge_slot {
     _Atomic uint64_t heartbeat_mono_ms;           /* the child, every tick */
     _Atomic uint64_t done;                        /* the child: units of work done in this life */
     _Atomic uint64_t heard_wall_ms; /* a poller: events queued before then are stored */
+    struct last_words last_words;   /* the child */
 };
 
 /* A token bucket as one number: the monotonic time at which the bucket will be full again (GCRA).

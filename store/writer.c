@@ -588,6 +588,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_WRITER:
     case ROLE_KEEPER:
     case ROLE_SANDBOX:
+    case ROLE_LOGGER:
         break;
     }
     return false;

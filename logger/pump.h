@@ -1,0 +1,43 @@
+/*
+ * logger/pump.h - lines out of the pipe that all processes write to, into where the log is kept.
+ *
+ * SHAPE   A pipe of lines (base/log.h), led by "<3>" to "<7>" unless they go to a file. What is
+ *         taken out of the pipe has been written: it is looked at with tee(2) first.
+ * ENDS    The logger; the master once the logger is gone for good.
+ * ERRORS  A file that cannot be written (disk full) keeps the lines in the pipe; they are tried
+ *         again at the next call. syslog and the journal take a line or do not, and say nothing.
+ * CRASH   A logger killed between writing and taking out leaves the lines in the pipe: its successor
+ *         writes these few again. None is lost.
+ */
+#ifndef LOGGER_PUMP_H
+#define LOGGER_PUMP_H
+
+#include "base/err.h"
+
+enum log_kind { LOG_TO_STDERR, LOG_TO_FILE, LOG_TO_SYSLOG, LOG_TO_JOURNAL };
+
+/* The log's destination and the pipe before it. To standard error there is no pipe: each process
+ * writes there itself. Descriptors are -1 when there is none. */
+struct log_outlet {
+    enum log_kind kind;
+    int file_fd;           /* LOG_TO_FILE: open for appending */
+    int read_fd, write_fd; /* of the pipe; both do not block */
+};
+
+enum pump_result {
+    PUMP_MORE,  /* some lines went out, there may be others */
+    PUMP_EMPTY, /* there are none now */
+    PUMP_ENDED, /* there are none, and no process is left to write any */
+    PUMP_STUCK, /* *err: they stay where they are */
+};
+
+struct pump {
+    const struct log_outlet *outlet;
+    int peek_read_fd, peek_write_fd;
+};
+
+int pump_open(struct pump *p, const struct log_outlet *outlet, struct err *err);
+enum pump_result pump_some(struct pump *p, struct err *err);
+void pump_close(struct pump *p);
+
+#endif
