@@ -157,6 +157,7 @@ static void put_json(struct buf *line, const struct listing *l, uint64_t id,
     json_put_str(line, "message-id", h->message_id);
     json_put_str(line, "email-id", h->email_id);
     json_put_str(line, "subject", h->subject);
+    json_put_str(line, "request-id", h->request_id);
     json_put_u64(line, "accepted-at-us", h->accepted_wall_us);
     json_put_u64(line, "accepted", b->accepted);
     for (int i = 0; i < STATE_COUNT; i++)
@@ -255,6 +256,8 @@ static void put_bars(struct listing *l, uint64_t id, const struct message_head *
     put_progress(&l->text, l, &p, b);
     buf_add_byte(&l->text, '\n');
     put_words(&l->text, &p);
+    if (h->request_id.len > 0)
+        buf_printf(&l->text, "  request    %.*s\n", SLICE_ARGS(h->request_id));
     put_bar(&l->text, "sent", b->state[STATE_SENT], b->accepted);
     if (b->state[STATE_FAILED] + b->state[STATE_SUPPRESSED] + b->state[STATE_CANCELLED] > 0)
         put_bar(&l->text, "not sent",

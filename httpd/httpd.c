@@ -11,11 +11,14 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "httpd/event_pages.h"
@@ -281,6 +284,14 @@ static struct slice path_of(const struct evhttp_request *req)
     return slice_str(evhttp_uri_get_path(uri));
 }
 
+static void make_request_id(struct exchange *x)
+{
+    uint64_t id;
+
+    digest_random(&id, sizeof id);
+    (void)snprintf(x->request_id, sizeof x->request_id, "%016" PRIx64, id);
+}
+
 static void on_exchange(struct evhttp_request *req, void *arg)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
@@ -290,12 +301,15 @@ static void on_exchange(struct evhttp_request *req, void *arg)
     x->service = s;
     x->req = req;
     x->started_mono_ms = clock_mono_ms();
+    make_request_id(x);
     client_find(s->proxies, server_peer(s->server, req, &x->arena), server_is_tls(s->server, req),
                 evhttp_request_get_input_headers(req), &x->arena, &x->client);
     x->query = slice_str(uri == NULL ? NULL : evhttp_uri_get_query(uri));
     route_parse(path_of(req), &x->arena, &x->route);
     atomic_fetch_add_explicit(&s->me->gauges->slots[s->me->gauge].done, 1, memory_order_relaxed);
+    exchange_enter(x);
     exchange_serve(x);
+    exchange_leave();
 }
 
 /* ---- the writer's answers ---- */

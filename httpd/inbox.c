@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "httpd/reply.h"
 
 struct place {
     uint64_t request_id; /* 0 = free */
@@ -82,6 +83,13 @@ void inbox_forget(struct inbox *inbox, uint64_t request_id)
         (void)place_empty(inbox, p);
 }
 
+static void tell(const struct place *p, const struct record_answer *answer)
+{
+    exchange_enter(p->exchange);
+    p->answered(p->exchange, answer);
+    exchange_leave();
+}
+
 void inbox_answer(struct inbox *inbox, const struct record_answer *answer)
 {
     struct place *p = inbox_find(inbox, answer->request_id);
@@ -89,7 +97,7 @@ void inbox_answer(struct inbox *inbox, const struct record_answer *answer)
     if (p == NULL)
         return;
     struct place was = place_empty(inbox, p);
-    was.answered(was.exchange, answer);
+    tell(&was, answer);
 }
 
 void inbox_expire(struct inbox *inbox, uint64_t now_mono_ms)
@@ -100,7 +108,7 @@ void inbox_expire(struct inbox *inbox, uint64_t now_mono_ms)
         if (p->request_id == 0 || p->deadline_mono_ms > now_mono_ms)
             continue;
         struct place was = place_empty(inbox, p);
-        was.answered(was.exchange, NULL);
+        tell(&was, NULL);
     }
 }
 

@@ -244,6 +244,7 @@ void messages_handle(struct exchange *x)
     }
     if (is_transactional(x->domain, &submission.head))
         submission.head.lane = LANE_TRANSACTIONAL;
+    submission.head.request_id = slice_str(x->request_id);
     if (submission.head.email_id.len == 0)
         form_digest(&form, context.domain, digest);
     hand_over(x, &submission, digest);

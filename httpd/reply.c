@@ -7,8 +7,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "shm/last_words.h"
 
-enum { HOST_MAX = 255 };
+enum { HOST_MAX = 255, DOMAIN_SHOWN = 64 };
 
 static const char *method_name(const struct exchange *x)
 {
@@ -33,6 +34,19 @@ struct slice exchange_header(const struct exchange *x, const char *name)
     return slice_str(evhttp_find_header(evhttp_request_get_input_headers(x->req), name));
 }
 
+void exchange_enter(const struct exchange *x)
+{
+    log_request(slice_str(x->request_id));
+    last_words_doing("%s %s of %.*s request=%s", method_name(x), route_name(&x->route),
+                     SLICE_ARGS(slice_head(x->route.domain, DOMAIN_SHOWN)), x->request_id);
+}
+
+void exchange_leave(void)
+{
+    log_request(slice_none());
+    last_words_doing("%s", "");
+}
+
 void exchange_drop(struct exchange *x)
 {
     arena_fini(&x->arena);
@@ -55,6 +69,7 @@ static void reply_send(struct exchange *x, int status, const char *type, struct 
     struct evbuffer *out = evbuffer_new();
 
     set_header(x, "Content-Type", type);
+    set_header(x, "X-Request-Id", x->request_id);
     if (out != NULL && body->len != 0 &&
         evbuffer_add_reference(out, body->ptr, body->len, free_bytes, body->ptr) == 0)
         *body = (struct buf){0};

@@ -17,6 +17,10 @@ void reply_unauthorized(struct exchange *x);
 void reply_method_not_allowed(struct exchange *x);
 
 /* Ends the exchange without an answer: the process is leaving. */
+/* What is done and logged from here on is about this one, until exchange_leave(). */
+void exchange_enter(const struct exchange *x);
+void exchange_leave(void);
+
 void exchange_drop(struct exchange *x);
 
 /* Appends scheme and authority that the client used: "https://mail.example.com". public_url as

@@ -36,6 +36,8 @@ struct service {
     enum child_exit verdict; /* what httpd_main() will return */
 };
 
+enum { REQUEST_ID_DIGITS = 16 };
+
 struct exchange {
     struct service *service;
     struct evhttp_request *req;
@@ -47,6 +49,8 @@ struct exchange {
     const struct config_domain **domains; /* all that the key opens */
     size_t domain_count;
     uint64_t started_mono_ms;
+    char
+        request_id[REQUEST_ID_DIGITS + 1]; /* X-Request-Id; of every line about it, and its batch */
     void *pending; /* the route's own, in the arena, while it waits for the writer; or NULL */
 };
 

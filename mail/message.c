@@ -81,7 +81,10 @@ void message_head_pack(struct buf *to, const struct message_head *h)
     pack_u64(to, h->size_bytes);
     pack_u64(to, h->recipient_count);
     pack_u64(to, h->lane);
-    pack_nil(to); /* room for one more without a new version */
+    if (h->request_id.len > 0)
+        pack_str(to, h->request_id);
+    else
+        pack_nil(to);
 }
 
 bool message_head_unpack(struct slice from, struct arena *a, struct message_head *h)
@@ -107,7 +110,8 @@ bool message_head_unpack(struct slice from, struct arena *a, struct message_head
     h->size_bytes = unpack_u64(&u);
     h->recipient_count = (uint32_t)get_at_most(&u, UINT32_MAX);
     h->lane = (uint32_t)get_at_most(&u, UINT32_MAX);
-    unpack_skip(&u);
+    if (!unpack_nil(&u))
+        h->request_id = unpack_str(&u);
     return unpack_done(&u);
 }
 

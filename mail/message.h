@@ -46,7 +46,8 @@ struct message_head {
     uint64_t due_wall_ms; /* 0 = at once */
     uint64_t size_bytes;  /* of text and html, for events */
     uint32_t recipient_count;
-    uint32_t lane; /* enum lane */
+    uint32_t lane;           /* enum lane */
+    struct slice request_id; /* of the HTTP request that brought it; empty = of before there were */
 };
 
 struct attachment {

@@ -13,6 +13,7 @@
 #include "sender/compiled.h"
 #include "sender/cuts.h"
 #include "sender/rate.h"
+#include "shm/last_words.h"
 #include "shm/record.h"
 
 enum {
@@ -58,9 +59,10 @@ struct send {
     enum ses_way way;
     uint64_t bits;
     unsigned tries;
-    bool stale;           /* the body is to be rendered anew: some of its entries are settled */
-    bool borrowed;        /* went beyond the rate, as transactional mail may */
-    uint64_t due_mono_ms; /* WAITING */
+    bool stale;             /* the body is to be rendered anew: some of its entries are settled */
+    bool borrowed;          /* went beyond the rate, as transactional mail may */
+    uint64_t due_mono_ms;   /* WAITING */
+    uint64_t began_mono_ms; /* FLYING */
     struct buf body;
 };
 
@@ -78,6 +80,7 @@ struct outbox {
     unsigned send_count, newsletter_max; /* places; those that newsletters may fill */
     unsigned newsletters;                /* filled by them now */
     size_t flying_bytes;                 /* of bodies under way */
+    unsigned flying;                     /* calls under way */
     struct cuts *cuts;
     uint64_t complained_mono_ms;
     uint64_t wake_mono_ms; /* the earliest thing to wait for, found by the pump */
@@ -319,11 +322,30 @@ static uint32_t cost_of(const struct lease *l, uint64_t bits)
     return (uint32_t)((size_t)__builtin_popcountll(bits) * (1 + ses_batch_copies(l->batch->mail)));
 }
 
+static const char *call_name(const struct send *s)
+{
+    return s->way == SES_BULK ? "SendBulkEmail" : "SendEmail";
+}
+
+/* Calls go on while others are begun: the last begun stands for all. */
+static void note_doing(const struct outbox *o, const struct send *last)
+{
+    if (o->flying == 0)
+        last_words_doing("%s", "");
+    else
+        last_words_doing("%u calls, of late %s batch %016" PRIx64 " recipients from %" PRIu32,
+                         o->flying, call_name(last), last->lease->rec.batch_id,
+                         last->lease->rec.slice * LEASE_RECIPIENTS_MAX);
+}
+
 static void fly(struct send *s)
 {
     struct outbox *o = s->outbox;
 
     s->state = SEND_FLYING;
+    s->began_mono_ms = clock_mono_ms();
+    o->flying++;
+    note_doing(o, s);
     o->flying_bytes += s->body.len;
     started_mark(o->me->started, o->me->index, s->lease->rec.cell, s->bits);
     aws_call(o->client, &(struct aws_request){
@@ -589,6 +611,37 @@ static void judge(struct send *s, uint64_t bits, enum aws_reaction reaction, str
         *wait_base_ms = base_ms;
 }
 
+/* What SES said of a mail, or of a call: its code, and whom it is about, where it is one. */
+static void say_refusal(const struct send *s, uint64_t bits, enum aws_reaction reaction,
+                        struct slice words)
+{
+    static const char *const names[] = {
+        [AWS_OK] = "taken",
+        [AWS_THROTTLED] = "refused for the rate",
+        [AWS_QUOTA] = "refused for the quota",
+        [AWS_TRANSIENT] = "failed for now",
+        [AWS_CUT_OFF] = "broken off",
+        [AWS_HOLD_SENDER] = "refused of this sender",
+        [AWS_HOLD_ACCOUNT] = "refused of this account",
+        [AWS_HOLD_CONFIGURATION_SET] = "refused for the configuration set",
+        [AWS_PERMANENT] = "refused",
+        [AWS_IN_DOUBT] = "in doubt",
+    };
+    const struct lease *l = s->lease;
+    bool matters = reaction == AWS_PERMANENT || reaction == AWS_IN_DOUBT;
+    unsigned count = (unsigned)__builtin_popcountll(bits);
+    const struct log_field fields[] = {
+        LOG_NUMBER("recipients", count),
+        LOG_TEXT("recipient",
+                 count == 1 ? l->recipients[__builtin_ctzll(bits)].address : slice_none()),
+        LOG_TEXT("words", words)};
+
+    if (reaction != AWS_OK)
+        log_fields(matters ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, fields, 3,
+                   "%s of batch %016" PRIx64 " is %s", call_name(s), l->rec.batch_id,
+                   names[reaction]);
+}
+
 /* Each entry of a bulk call has an answer of its own. */
 static void judge_entries(struct send *s, struct slice body, uint64_t now, uint64_t *wait_base_ms)
 {
@@ -600,6 +653,7 @@ static void judge_entries(struct send *s, struct slice body, uint64_t now, uint6
     if (ses_bulk_results(body, count, &arena, &entries)) {
         for (uint64_t left = all; left != 0; left &= left - 1, at++) {
             const struct ses_entry *e = &entries[at];
+            say_refusal(s, left & -left, e->reaction, e->words);
             judge(s, left & -left, e->reaction, e->reaction == AWS_OK ? e->message_id : e->words,
                   now, wait_base_ms);
         }
@@ -611,13 +665,26 @@ static void judge_entries(struct send *s, struct slice body, uint64_t now, uint6
     arena_fini(&arena);
 }
 
+static void say_call(const struct send *s, const struct aws_response *answer, uint64_t now)
+{
+    const struct log_field fields[] = {
+        LOG_NUMBER("recipients", (uint64_t)__builtin_popcountll(s->bits)),
+        LOG_NUMBER("status", (uint64_t)answer->status), LOG_NUMBER("ms", now - s->began_mono_ms),
+        LOG_TEXT("aws_request", answer->request_id)};
+
+    log_fields(LOG_LEVEL_DEBUG, fields, 4, "%s of batch %016" PRIx64 " is answered", call_name(s),
+               s->lease->rec.batch_id);
+}
+
 static void react(struct send *s, const struct aws_response *answer)
 {
     struct outbox *o = s->outbox;
     uint64_t now = clock_mono_ms(), wait_base_ms = 0;
     enum aws_reaction reaction = aws_send_reaction(answer);
 
+    say_call(s, answer, now);
     if (reaction != AWS_OK) {
+        say_refusal(s, s->bits, reaction, words_of(s, answer));
         judge(s, s->bits, reaction, words_of(s, answer), now, &wait_base_ms);
     } else if (s->way == SES_BULK) {
         judge_entries(s, answer->body, now, &wait_base_ms);
@@ -647,7 +714,12 @@ static void on_answer(void *arg, const struct aws_response *answer)
     struct send *s = arg;
     struct outbox *o = s->outbox;
 
+    o->flying--;
+    log_request(s->lease->batch->head.request_id);
     react(s, answer);
+    log_request(slice_none());
+    if (o->flying == 0)
+        note_doing(o, NULL);
     outbox_pump(o);
 }
 

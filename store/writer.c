@@ -25,6 +25,7 @@
 
 #include <assert.h>
 #include <event2/event.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -37,6 +38,7 @@
 #include "mail/address.h"
 #include "mail/date.h"
 #include "mail/event.h"
+#include "shm/last_words.h"
 #include "shm/record.h"
 #include "store/backup.h"
 #include "store/batch_write.h"
@@ -238,8 +240,8 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
         return 0;
     if (!message_head_unpack(r->head, &w->arena, &head) ||
         r->recipient_count != head.recipient_count || r->recipient_count == 0 ||
-        r->recipient_count > MESSAGE_RECIPIENTS_MAX || !slice_eq(head.domain, r->domain) ||
-        config_domain_find(w->me->config, r->domain) == NULL ||
+        r->recipient_count > MESSAGE_RECIPIENTS_MAX || head.request_id.len > LOG_REQUEST_MAX ||
+        !slice_eq(head.domain, r->domain) || config_domain_find(w->me->config, r->domain) == NULL ||
         (r->claims.len != 0 && r->claims.len != (size_t)r->recipient_count * CLAIM_BYTES)) {
         log_warn("httpd %u handed over a batch that is not consistent: refused", l->slot->index);
         answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("inconsistent batch"));
@@ -266,6 +268,7 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
     uint32_t duplicates = find_duplicates(t, r, duplicate, &first);
     struct slice answer_id = r->answer_id, message_id = head.message_id, packed = r->head;
     struct buf repacked = {0};
+    log_request(head.request_id);
     if (duplicates != 0) {
         struct slice known = first_answer_id(t, first, &w->arena, &message_id);
         if (known.len != 0)
@@ -302,6 +305,8 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
     if (got < 0 || scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
         return -1;
     answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
+    log_info("batch %016" PRIx64 " of %.*s: %" PRIu32 " recipients accepted", b.id,
+             SLICE_ARGS(r->domain), r->recipient_count - duplicates);
     return 0;
 }
 
@@ -455,6 +460,28 @@ static int apply_effects(struct writer *w, struct store_txn *t, const struct rec
                     err);
 }
 
+/* Failures and complaints are said; each, where one listens for everything. */
+static void say_event(struct writer *w, struct store_txn *t, const struct event *e)
+{
+    bool matters =
+        e->type == EVENT_FAILED || e->type == EVENT_REJECTED || e->type == EVENT_COMPLAINED;
+    enum log_level level = matters ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG;
+    struct message_head head;
+    struct slice packed;
+
+    if (!log_is_on(level))
+        return;
+    if (e->batch_id != 0 && batch_head(t, e->batch_id, &packed) &&
+        message_head_unpack(packed, &w->arena, &head))
+        log_request(head.request_id);
+    const struct log_field fields[] = {LOG_TEXT("recipient", e->recipient)};
+    log_fields(level, fields, 1, "batch %016" PRIx64 ": %s%s", e->batch_id,
+               event_type_name(e->type),
+               e->type != EVENT_FAILED             ? ""
+               : e->severity == SEVERITY_PERMANENT ? " for good"
+                                                   : " for now");
+}
+
 static int apply_event(struct writer *w, struct store_txn *t, const struct record_event *r,
                        struct err *err)
 {
@@ -486,6 +513,7 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
         return 0;
     }
     gauge_events_add(gauges, e.ses_us, e.timestamp_us, now_us);
+    say_event(w, t, &e);
     if (r->batch_id != 0 && scheduler_count_event(w->scheduler, t, r->batch_id, r->recipient,
                                                   e.type, (uint32_t)e.severity, err) != 0)
         return -1;
@@ -685,6 +713,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
     case RECORD_LEASE:
         return 0; /* these go down, or another way */
     }
+    log_request(slice_none());
     return got < 0 ? -1 : 1;
 }
 
@@ -928,12 +957,14 @@ static bool turn(struct writer *w, bool *more)
         log_err(&err, "no write transaction");
         return false;
     }
+    last_words_doing("apply records");
     if (fill(w, t, &budget, &err) != 0) {
         log_err(&err, "the turn is given up; the records stay in their rings");
         store_abort(t);
         return false;
     }
     bool has_enqueued = webhook_has_enqueued(t);
+    last_words_doing("commit %u records", (unsigned)(TURN_RECORDS - budget.records));
     if (store_commit(t, &err) != 0) {
         log_err(&err, "not committed; the records stay in their rings");
         return false;
@@ -941,7 +972,9 @@ static bool turn(struct writer *w, bool *more)
     atomic_fetch_add_explicit(&w->me->gauges->writer_commits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->me->gauges->writer_records, TURN_RECORDS - budget.records,
                               memory_order_relaxed);
+    last_words_doing("answer");
     after_commit(w, has_enqueued);
+    last_words_doing("%s", "");
     *more = budget.more;
     return true;
 }

@@ -45,6 +45,7 @@ static struct message_head a_head(void)
         .size_bytes = UINT64_MAX,
         .recipient_count = UINT32_MAX,
         .lane = 1,
+        .request_id = SLICE("00112233aabbccdd"),
     };
 }
 
@@ -96,6 +97,25 @@ static void a_head_survives_packing(void **unused)
     assert_int_equal(g.due_wall_ms, h.due_wall_ms);
     assert_true(g.size_bytes == UINT64_MAX);
     assert_int_equal(g.recipient_count, UINT32_MAX);
+    assert_int_equal(g.lane, 1);
+    assert_true(slice_eq(g.request_id, SLICE("00112233aabbccdd")));
+    buf_fini(&b);
+    arena_fini(&a);
+}
+
+/* As it was kept before requests had ids: the last field is nil. */
+static void a_head_without_a_request_id_is_read(void **unused)
+{
+    struct arena a = {0};
+    struct buf b = {0};
+    struct message_head h = a_head(), g;
+
+    (void)unused;
+    h.request_id = slice_none();
+    message_head_pack(&b, &h);
+    assert_int_equal(b.ptr[b.len - 1], 0xc0);
+    assert_true(message_head_unpack(buf_slice(&b), &a, &g));
+    assert_int_equal(g.request_id.len, 0);
     assert_int_equal(g.lane, 1);
     buf_fini(&b);
     arena_fini(&a);
@@ -256,6 +276,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_head_survives_packing),
+        cmocka_unit_test(a_head_without_a_request_id_is_read),
         cmocka_unit_test(a_content_survives_packing),
         cmocka_unit_test(a_whole_message_survives_packing),
         cmocka_unit_test(a_slice_of_recipients_survives_packing_whole_and_one_by_one),
