@@ -1,0 +1,140 @@
+/* Lines on their way out of the pipe: none is taken out before it is written. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "logger/pump.h"
+
+static struct log_outlet outlet;
+static struct pump pump;
+static struct err err;
+
+static int begin(void **unused)
+{
+    int ends[2];
+
+    (void)unused;
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    outlet = (struct log_outlet){.kind = LOG_TO_FILE,
+                                 .file_fd = memfd_create("log", 0),
+                                 .read_fd = ends[0],
+                                 .write_fd = ends[1]};
+    assert_true(outlet.file_fd >= 0);
+    assert_int_equal(pump_open(&pump, &outlet, &err), 0);
+    return 0;
+}
+
+static int finish(void **unused)
+{
+    (void)unused;
+    pump_close(&pump);
+    (void)close(outlet.file_fd);
+    (void)close(outlet.read_fd);
+    if (outlet.write_fd >= 0)
+        (void)close(outlet.write_fd);
+    return 0;
+}
+
+static void say(const char *text)
+{
+    assert_int_equal(write(outlet.write_fd, text, strlen(text)), strlen(text));
+}
+
+static void file_is(const char *wanted)
+{
+    char text[256] = "";
+    ssize_t got = pread(outlet.file_fd, text, sizeof text - 1, 0);
+
+    assert_true(got >= 0);
+    assert_string_equal(text, wanted);
+}
+
+static void lines_go_out_in_order_and_the_end_is_seen(void **unused)
+{
+    (void)unused;
+    assert_int_equal(pump_some(&pump, &err), PUMP_EMPTY);
+    say("one\n");
+    say("two\n");
+    assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+    file_is("one\ntwo\n");
+    assert_int_equal(pump_some(&pump, &err), PUMP_EMPTY);
+    say("three\n");
+    (void)close(outlet.write_fd);
+    outlet.write_fd = -1;
+    assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+    assert_int_equal(pump_some(&pump, &err), PUMP_ENDED);
+    file_is("one\ntwo\nthree\n");
+}
+
+static void a_full_disk_keeps_the_lines_for_later(void **unused)
+{
+    int file = outlet.file_fd;
+
+    (void)unused;
+    outlet.file_fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    assert_true(outlet.file_fd >= 0);
+    say("one\n");
+    assert_int_equal(pump_some(&pump, &err), PUMP_STUCK);
+    assert_non_null(strstr(err.text, "cannot be written"));
+    say("two\n");
+    assert_int_equal(pump_some(&pump, &err), PUMP_STUCK);
+    (void)close(outlet.file_fd);
+    outlet.file_fd = file;
+    assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+    file_is("one\ntwo\n");
+    assert_int_equal(pump_some(&pump, &err), PUMP_EMPTY);
+}
+
+/* As after a kill: what the one before has looked at and not taken out, the next one writes. */
+static void a_successor_finds_what_was_not_taken_out(void **unused)
+{
+    (void)unused;
+    say("one\n");
+    assert_true(tee(outlet.read_fd, pump.peek_write_fd, 4096, SPLICE_F_NONBLOCK) == 4);
+    pump_close(&pump);
+    assert_int_equal(pump_open(&pump, &outlet, &err), 0);
+    assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+    file_is("one\n");
+}
+
+static void more_than_a_chunk_is_cut_between_lines(void **unused)
+{
+    static char line[4000], all[64 * 4000];
+    enum { LINES = 60 };
+
+    (void)unused;
+    (void)fcntl(outlet.write_fd, F_SETPIPE_SZ, 1 << 20);
+    memset(line, 'x', sizeof line - 1);
+    line[sizeof line - 1] = '\n';
+    for (int i = 0; i < LINES; i++) {
+        line[0] = (char)('A' + i % 26);
+        assert_int_equal(write(outlet.write_fd, line, sizeof line), sizeof line);
+    }
+    while (pump_some(&pump, &err) == PUMP_MORE)
+        ;
+    assert_int_equal(pread(outlet.file_fd, all, sizeof all, 0), LINES * sizeof line);
+    for (size_t i = 0; i < LINES; i++) {
+        assert_int_equal(all[i * sizeof line], 'A' + i % 26);
+        assert_int_equal(all[(i + 1) * sizeof line - 1], '\n');
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(lines_go_out_in_order_and_the_end_is_seen, begin, finish),
+        cmocka_unit_test_setup_teardown(a_full_disk_keeps_the_lines_for_later, begin, finish),
+        cmocka_unit_test_setup_teardown(a_successor_finds_what_was_not_taken_out, begin, finish),
+        cmocka_unit_test_setup_teardown(more_than_a_chunk_is_cut_between_lines, begin, finish),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
