@@ -20,7 +20,7 @@ mail_SRC := address client_info csv date event event_json filter form message mi
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
-setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy template
+setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := auth body client domains event_pages events health httpd inbox logs logs_request messages reply route server stats strangers \
@@ -31,7 +31,7 @@ keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address
 cli_SRC := backup batches check cli deadletters domains events key options page request setup status webhooks
-sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_policy cloud_publish cloud_query cloud_ses cloud_sets \
+sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := confine listen main master notify obituary outlet supervise
 
@@ -56,7 +56,7 @@ LINK_keeper := keeper aws shm base
 LINK_courier := courier store mail shm base
 LINK_logger := logger shm base
 LINK_cli := cli setup aws store mail shm base
-LINK_sandbox := sandbox aws mail shm base
+LINK_sandbox := sandbox setup aws mail shm base
 LINK_master := master cli setup sandbox httpd sender poller keeper courier logger store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \

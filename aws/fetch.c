@@ -102,6 +102,14 @@ static void set_options(struct fetch *f, const struct fetch_request *r, struct f
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "Postern");
     if (r->no_proxy)
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    if (r->any_certificate) {
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 0L);
+    }
+    if (r->unix_socket != NULL)
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
+    if (strcmp(r->method, "DELETE") == 0)
+        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, r->method);
     if (strcmp(r->method, "POST") == 0 || strcmp(r->method, "PUT") == 0) {
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
         curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.len);

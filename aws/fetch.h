@@ -1,6 +1,6 @@
 /*
- * aws/fetch.h - one HTTP request at a time, waited for: for the process that gets credentials and
- * does nothing else.
+ * aws/fetch.h - one HTTP request at a time, waited for: for the process that gets credentials,
+ * and for subcommands.
  *
  * SHAPE   A curl handle, kept for its connections. Redirections are not followed.
  * ENDS    One per process. Blocks up to the request's timeout; asks `alive` some times a second
@@ -23,12 +23,14 @@ enum { FETCH_BODY_MAX_BYTES = 64 * 1024, FETCH_HEADERS_MAX = 8 };
 typedef bool fetch_alive(void *arg);
 
 struct fetch_request {
-    const char *method; /* "GET", "PUT", "POST" */
+    const char *method; /* "GET", "PUT", "POST", "DELETE" */
     const char *url;
     const char *headers[FETCH_HEADERS_MAX]; /* "Name: value"; up to the first NULL */
     struct slice body;                      /* of POST */
     uint64_t timeout_ms;
-    bool no_proxy; /* whatever the environment says */
+    bool no_proxy;           /* whatever the environment says */
+    bool any_certificate;    /* of a server of our own, asked under another name than its own */
+    const char *unix_socket; /* connects to this instead of the URL's host; NULL = does not */
 };
 
 struct fetch_answer {

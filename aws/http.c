@@ -586,6 +586,7 @@ static void settle(struct slot *s, CURLcode code)
         long status = 0;
         (void)curl_easy_getinfo(s->easy, CURLINFO_RESPONSE_CODE, &status);
         answer = (struct aws_response){AWS_ANSWERED, (int)status, .body = buf_slice(&s->body)};
+        answer.date = answer_field(s, "Date");
         answer.request_id = answer_field(s, "x-amzn-RequestId");
         if (answer.request_id.len == 0)
             answer.request_id = answer_field(s, "x-amz-request-id");

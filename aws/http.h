@@ -70,6 +70,7 @@ struct aws_response {
     struct slice error_code; /* of a non-2xx answer, cut as spec/aws.md §4 says; may be empty */
     struct slice error_text; /* the service's message, or curl's words */
     struct slice request_id;
+    struct slice date; /* the field Date: AWS's time; may be empty */
 };
 
 typedef void aws_callback(void *arg, const struct aws_response *answer);

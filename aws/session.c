@@ -1,6 +1,7 @@
 #include "aws/session.h"
 
 #include <assert.h>
+#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,9 @@ struct session {
     struct session_answer *answer;
     enum aws_fate fate;
     bool is_over;
+    /* of the last answer that had a Date */
+    int64_t clock_offset_s;
+    bool has_clock_offset;
 };
 
 static bool always_alive(void *arg)
@@ -138,6 +142,12 @@ const char *session_access_key_id(const struct session *s)
     return s->who.access_key_id;
 }
 
+bool session_clock_offset_s(const struct session *s, int64_t *offset_s)
+{
+    *offset_s = s->clock_offset_s;
+    return s->has_clock_offset;
+}
+
 static void copy_text(char *to, size_t size, struct slice text)
 {
     (void)snprintf(to, size, "%.*s", SLICE_ARGS(text));
@@ -151,6 +161,11 @@ static void on_answer(void *arg, const struct aws_response *answer)
     s->answer->status = answer->fate == AWS_ANSWERED ? answer->status : 0;
     buf_reset(&s->answer->body);
     buf_add_slice(&s->answer->body, answer->body);
+    time_t theirs = answer->date.len > 0 ? curl_getdate((const char *)answer->date.ptr, NULL) : -1;
+    if (theirs > 0) {
+        s->clock_offset_s = (int64_t)theirs - (int64_t)(clock_wall_ms() / 1000);
+        s->has_clock_offset = true;
+    }
     copy_text(s->answer->code, sizeof s->answer->code, answer->error_code);
     copy_text(s->answer->text, sizeof s->answer->text, answer->error_text);
     s->is_over = true;

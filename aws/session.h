@@ -38,6 +38,9 @@ const char *session_region(const struct session *s);
 const char *session_source(const struct session *s);
 const char *session_access_key_id(const struct session *s);
 
+/* AWS's time less this machine's, in seconds, by the Date of the last answer; false: none told. */
+bool session_clock_offset_s(const struct session *s, int64_t *offset_s);
+
 /* request: without callback. Its texts need live no longer than the call. */
 int session_call(struct session *s, const struct aws_request *request,
                  struct session_answer *answer, struct err *err);

@@ -5,8 +5,8 @@
  * SHAPE   sandbox.c           the process: options, the HTTP server, routing, the control endpoint
  *         cloud_sign.c        checks Signature Version 4 (its own code: aws/sign.c must not check
  *                             itself)
- *         cloud_policy.c      reads policies, of queues, topics and users
- *         cloud_iam.c         users, keys, STS, and who may do what
+ *         cloud_iam.c         users, keys, STS, and who may do what; policies are read by
+ *                             setup/policy_verdict.h
  *         cloud_query.c       the Query protocol, for IAM, STS and SNS
  *         cloud_sqs.c         queues: AWS JSON 1.0
  *         cloud_sns.c         topics and subscriptions; hands notifications to queues

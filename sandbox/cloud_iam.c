@@ -12,8 +12,8 @@
 #include "base/digest.h"
 #include "base/mem.h"
 #include "mail/date.h"
-#include "sandbox/cloud_policy.h"
 #include "sandbox/cloud_query.h"
+#include "setup/policy_verdict.h"
 
 enum { KEYS_MAX = 2, ID_CHARS = 16, SECRET_CHARS = 40, DENIED_MAX = 32 };
 
@@ -59,29 +59,29 @@ static void put_caller_arn(struct buf *to, const struct cloud *c, const struct c
 static bool is_denied(const struct cloud_iam *iam, const char *action)
 {
     for (size_t i = 0; i < iam->denied_count; i++)
-        if (cloud_policy_matches(slice_str(iam->denied[i]), slice_str(action), true))
+        if (policy_matches(slice_str(iam->denied[i]), slice_str(action), true))
             return true;
     return false;
 }
 
-static enum cloud_verdict verdict_on(const struct cloud_user *user, const char *action,
-                                     struct slice resource, struct slice from_address)
+static enum policy_verdict verdict_on(const struct cloud_user *user, const char *action,
+                                      struct slice resource, struct slice from_address)
 {
-    const struct cloud_ask ask = {
+    const struct policy_question ask = {
         .user_arn = user->arn,
         .action = action,
         .resource = resource,
         .facts = {{"aws:SecureTransport", SLICE("true")},
                   {from_address.len > 0 ? "ses:FromAddress" : NULL, from_address}},
     };
-    enum cloud_verdict verdict = CLOUD_SILENT;
+    enum policy_verdict verdict = POLICY_SILENT;
 
     for (const struct policy *p = user->policies; p != NULL; p = p->next) {
-        enum cloud_verdict one = cloud_policy_verdict(p->tree, false, &ask);
-        if (one == CLOUD_DENIES)
-            return CLOUD_DENIES;
-        if (one == CLOUD_ALLOWS)
-            verdict = CLOUD_ALLOWS;
+        enum policy_verdict one = policy_verdict(p->tree, false, &ask);
+        if (one == POLICY_DENIES)
+            return POLICY_DENIES;
+        if (one == POLICY_ALLOWS)
+            verdict = POLICY_ALLOWS;
     }
     return verdict;
 }
@@ -90,20 +90,20 @@ bool cloud_may(const struct cloud_request *r, const char *action, struct slice r
                struct slice from_address, char words[CLOUD_WORDS_BYTES])
 {
     const struct cloud *c = r->cloud;
-    enum cloud_verdict verdict = CLOUD_ALLOWS;
+    enum policy_verdict verdict = POLICY_ALLOWS;
     struct buf arn = {0};
 
     if (c->iam->denied_count > 0 && is_denied(c->iam, action))
-        verdict = CLOUD_SILENT;
+        verdict = POLICY_SILENT;
     else if (r->caller != NULL)
         verdict = verdict_on(r->caller, action, resource, from_address);
-    if (verdict == CLOUD_ALLOWS)
+    if (verdict == POLICY_ALLOWS)
         return true;
     put_caller_arn(&arn, c, r->caller);
     (void)snprintf(words, CLOUD_WORDS_BYTES,
                    "User: %s is not authorized to perform: %s on resource: %.*s %s %s action",
                    buf_cstr(&arn), action, SLICE_ARGS(resource),
-                   verdict == CLOUD_DENIES
+                   verdict == POLICY_DENIES
                        ? "with an explicit deny in an identity-based policy for the"
                        : "because no identity-based policy allows the",
                    action);
@@ -291,7 +291,7 @@ static void put_user_policy(struct cloud_query *q, struct cloud_user *user)
     const char *text = cloud_query_get(q, "PolicyDocument");
     cJSON *tree = json_parse(slice_str(text));
 
-    if (name[0] == '\0' || !cloud_policy_is_good(tree)) {
+    if (name[0] == '\0' || !policy_is_good(tree)) {
         cloud_query_refuse(q, 400, "MalformedPolicyDocument", "Syntax errors in policy.");
         json_free(tree);
         return;
@@ -436,18 +436,18 @@ static void simulate(struct cloud_query *q, struct cloud_user *unused)
             const char *resource = cloud_query_nth(q, "ResourceArns.member", n, "");
             if (resource[0] == '\0')
                 resource = "*";
-            enum cloud_verdict verdict =
+            enum policy_verdict verdict =
                 user != NULL ? verdict_on(user, action, slice_str(resource), slice_none())
-                             : CLOUD_ALLOWS;
+                             : POLICY_ALLOWS;
             if (is_denied(iam, action))
-                verdict = CLOUD_SILENT;
+                verdict = POLICY_SILENT;
             buf_add_str(&q->out, "<member>");
             cloud_query_put(q, "EvalActionName", action);
             cloud_query_put(q, "EvalResourceName", resource);
             cloud_query_put(q, "EvalDecision",
-                            verdict == CLOUD_ALLOWS   ? "allowed"
-                            : verdict == CLOUD_DENIES ? "explicitDeny"
-                                                      : "implicitDeny");
+                            verdict == POLICY_ALLOWS   ? "allowed"
+                            : verdict == POLICY_DENIES ? "explicitDeny"
+                                                       : "implicitDeny");
             buf_add_str(&q->out, "</member>");
         }
     buf_add_str(&q->out, "</EvaluationResults><IsTruncated>false</IsTruncated>");

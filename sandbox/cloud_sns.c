@@ -12,8 +12,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "mail/date.h"
-#include "sandbox/cloud_policy.h"
 #include "sandbox/cloud_query.h"
+#include "setup/policy_verdict.h"
 
 enum { NAME_MAX_CHARS = 256 };
 
@@ -78,7 +78,7 @@ static bool set_topic_attribute(struct topic *t, const char *name, const char *v
 {
     if (strcmp(name, "Policy") == 0) {
         cJSON *policy = json_parse(slice_str(value));
-        if (!cloud_policy_is_good(policy)) {
+        if (!policy_is_good(policy)) {
             json_free(policy);
             return false;
         }
@@ -244,7 +244,7 @@ static bool may_publish(const struct cloud_sns *s, const struct topic *t, const 
                         struct slice source_arn)
 {
     const struct slice account = slice_str(s->cloud->account);
-    const struct cloud_ask ask = {
+    const struct policy_question ask = {
         .service = service,
         .action = "sns:Publish",
         .resource = slice_str(t->arn),
@@ -254,7 +254,7 @@ static bool may_publish(const struct cloud_sns *s, const struct topic *t, const 
                   {"aws:SecureTransport", SLICE("true")}},
     };
 
-    return service == NULL || cloud_policy_verdict(t->policy, true, &ask) == CLOUD_ALLOWS;
+    return service == NULL || policy_verdict(t->policy, true, &ask) == POLICY_ALLOWS;
 }
 
 static void put_signature(struct cloud_sns *s, const struct topic *t, struct slice text,

@@ -16,7 +16,7 @@
 #include "base/digest.h"
 #include "base/mem.h"
 #include "sandbox/cloud.h"
-#include "sandbox/cloud_policy.h"
+#include "setup/policy_verdict.h"
 
 enum {
     BUCKETS = 1 << 16,
@@ -284,7 +284,7 @@ bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn, struct slice top
                    struct slice body)
 {
     struct sqs_queue *q = queue_find(s, queue_arn);
-    const struct cloud_ask ask = {
+    const struct policy_question ask = {
         .service = "sns.amazonaws.com",
         .action = "sqs:SendMessage",
         .resource = queue_arn,
@@ -294,7 +294,7 @@ bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn, struct slice top
     };
 
     if (q == NULL || !slice_eq(slice_str(q->arn), queue_arn) ||
-        cloud_policy_verdict(q->policy, true, &ask) != CLOUD_ALLOWS)
+        policy_verdict(q->policy, true, &ask) != POLICY_ALLOWS)
         return false;
     (void)put_message(s, q, body);
     give_to_waiters(s, q);
@@ -493,7 +493,7 @@ static const char *wrong_attribute(struct cloud_sqs *s, const cJSON *a,
         good = slice_to_u64(value, &number_value) && number_value >= known_attributes[at].least &&
                number_value <= known_attributes[at].most;
     else if (strcmp(a->string, "Policy") == 0)
-        good = value.len == 0 || cloud_policy_is_good(tree);
+        good = value.len == 0 || policy_is_good(tree);
     else if (strcmp(a->string, "RedrivePolicy") == 0 && value.len > 0)
         good = redrive_count(tree) >= 1 && redrive_count(tree) <= 1000 &&
                queue_find(s, json_get_text(tree, "deadLetterTargetArn")) != NULL;

@@ -1,8 +1,8 @@
-#include "sandbox/cloud_policy.h"
+#include "setup/policy_verdict.h"
 
 #include <ctype.h>
 
-bool cloud_policy_matches(struct slice pattern, struct slice text, bool nocase)
+bool policy_matches(struct slice pattern, struct slice text, bool nocase)
 {
     size_t p = 0, t = 0, star = SIZE_MAX, resume = 0;
 
@@ -32,9 +32,9 @@ bool cloud_policy_matches(struct slice pattern, struct slice text, bool nocase)
 static bool any_matches(const cJSON *texts, struct slice text, bool nocase)
 {
     if (cJSON_IsString(texts))
-        return cloud_policy_matches(json_text(texts), text, nocase);
+        return policy_matches(json_text(texts), text, nocase);
     for (const cJSON *t = json_first(texts); t != NULL; t = t->next)
-        if (cJSON_IsString(t) && cloud_policy_matches(json_text(t), text, nocase))
+        if (cJSON_IsString(t) && policy_matches(json_text(t), text, nocase))
             return true;
     return false;
 }
@@ -68,7 +68,7 @@ static bool names_user(const cJSON *texts, const char *user_arn)
     return named;
 }
 
-static bool principal_matches(const cJSON *statement, const struct cloud_ask *ask)
+static bool principal_matches(const cJSON *statement, const struct policy_question *ask)
 {
     const cJSON *principal = json_get(statement, "Principal");
     const cJSON *aws = json_get(principal, "AWS");
@@ -98,9 +98,9 @@ static const struct {
     {"Bool", false, true, false},
 };
 
-static bool fact(const struct cloud_ask *ask, const char *key, struct slice *value)
+static bool fact(const struct policy_question *ask, const char *key, struct slice *value)
 {
-    for (size_t i = 0; i < CLOUD_FACTS_MAX; i++)
+    for (size_t i = 0; i < POLICY_FACTS_MAX; i++)
         if (ask->facts[i].key != NULL &&
             slice_eq_nocase(slice_str(ask->facts[i].key), slice_str(key))) {
             *value = ask->facts[i].value;
@@ -110,7 +110,7 @@ static bool fact(const struct cloud_ask *ask, const char *key, struct slice *val
 }
 
 /* 1 = holds, 0 = does not, -1 = an operator that is not understood. */
-static int operator_holds(const cJSON *operator_and_keys, const struct cloud_ask *ask)
+static int operator_holds(const cJSON *operator_and_keys, const struct policy_question *ask)
 {
     const struct slice if_exists = SLICE("IfExists");
     struct slice name = slice_str(operator_and_keys->string), value;
@@ -138,7 +138,7 @@ static int operator_holds(const cJSON *operator_and_keys, const struct cloud_ask
     return 1;
 }
 
-static int conditions_hold(const cJSON *statement, const struct cloud_ask *ask)
+static int conditions_hold(const cJSON *statement, const struct policy_question *ask)
 {
     for (const cJSON *o = json_first(json_get(statement, "Condition")); o != NULL; o = o->next) {
         int holds = operator_holds(o, ask);
@@ -160,8 +160,8 @@ static bool covers(const cJSON *statement, const char *name, const char *not_nam
     return unwanted != NULL && !any_matches(unwanted, text, nocase);
 }
 
-static enum cloud_verdict statement_verdict(const cJSON *statement, bool of_resource,
-                                            const struct cloud_ask *ask)
+static enum policy_verdict statement_verdict(const cJSON *statement, bool of_resource,
+                                             const struct policy_question *ask)
 {
     bool denies = slice_eq(json_get_text(statement, "Effect"), SLICE("Deny"));
     bool allows = slice_eq(json_get_text(statement, "Effect"), SLICE("Allow"));
@@ -170,34 +170,34 @@ static enum cloud_verdict statement_verdict(const cJSON *statement, bool of_reso
 
     if (!covers(statement, "Action", "NotAction", slice_str(ask->action), true) ||
         !covers(statement, "Resource", "NotResource", ask->resource, false))
-        return CLOUD_SILENT;
+        return POLICY_SILENT;
     if (of_resource && !named_strangely && !principal_matches(statement, ask))
-        return CLOUD_SILENT;
+        return POLICY_SILENT;
     if (denies && holds != 0)
-        return CLOUD_DENIES;
-    return allows && holds == 1 && !named_strangely ? CLOUD_ALLOWS : CLOUD_SILENT;
+        return POLICY_DENIES;
+    return allows && holds == 1 && !named_strangely ? POLICY_ALLOWS : POLICY_SILENT;
 }
 
-enum cloud_verdict cloud_policy_verdict(const cJSON *policy, bool of_resource,
-                                        const struct cloud_ask *ask)
+enum policy_verdict policy_verdict(const cJSON *policy, bool of_resource,
+                                   const struct policy_question *ask)
 {
     const cJSON *statements = json_get(policy, "Statement");
     const cJSON *s = cJSON_IsArray(statements) ? json_first(statements) : statements;
-    enum cloud_verdict verdict = CLOUD_SILENT;
+    enum policy_verdict verdict = POLICY_SILENT;
 
     for (; s != NULL; s = s->next) {
-        enum cloud_verdict one = statement_verdict(s, of_resource, ask);
-        if (one == CLOUD_DENIES)
-            return CLOUD_DENIES;
-        if (one == CLOUD_ALLOWS)
-            verdict = CLOUD_ALLOWS;
+        enum policy_verdict one = statement_verdict(s, of_resource, ask);
+        if (one == POLICY_DENIES)
+            return POLICY_DENIES;
+        if (one == POLICY_ALLOWS)
+            verdict = POLICY_ALLOWS;
         if (!cJSON_IsArray(statements))
             break;
     }
     return verdict;
 }
 
-bool cloud_policy_is_good(const cJSON *policy)
+bool policy_is_good(const cJSON *policy)
 {
     const cJSON *statements = json_get(policy, "Statement");
     const cJSON *s = cJSON_IsArray(statements) ? json_first(statements) : statements;
