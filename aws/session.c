@@ -264,7 +264,7 @@ int session_refusal(const struct session *s, const struct session_answer *answer
     struct slice code = slice_str(answer->code), text = slice_str(answer->text);
 
     if (aws_error_is_denied(code) || (code.len == 0 && answer->status == 403))
-        return err_set(err, ERR_INPUT,
+        return err_set(err, ERR_DENIED,
                        "not allowed: the permission %s is missing, on %s, for the credentials of "
                        "%s (AWS: %.*s). `postern setup --print-iam` prints what it takes",
                        action, what, s->who.source, SLICE_ARGS(slice_head(text, 200)));

@@ -16,6 +16,7 @@ enum err_code {
     ERR_NOT_FOUND,
     ERR_STORE, /* LMDB said no */
     ERR_NETWORK,
+    ERR_DENIED, /* a peer knows us, and does not let us */
     ERR_INTERNAL,
 };
 

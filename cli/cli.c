@@ -7,29 +7,34 @@
 
 static const struct {
     const char *name;
-    int (*run)(const struct cli_options *o); /* NULL: has options of its own */
+    int (*run)(const struct cli_options *o);
+    int (*run_alone)(int argc, char **argv); /* instead: it has options of its own */
     const char *help;
 } commands[] = {
-    {"status", cli_status, "what Postern is doing: rate, quota, holds, processes; --watch, --json"},
-    {"batches", cli_batches,
+    {"status", cli_status, NULL,
+     "what Postern is doing: rate, quota, holds, processes; --watch, --json"},
+    {"batches", cli_batches, NULL,
      "[ID] books, rate and time left of each batch; --watch draws progress\n"
      "                           pause|resume|cancel|resend ID: resend what had failed"},
-    {"domains", cli_domains,
+    {"domains", cli_domains, NULL,
      "sent, bounce and complaint shares, what is held\n"
      "                           pause|resume|cancel NAME: the domain's newsletters"},
-    {"events", cli_events, "the newest events, as the API gives them"},
-    {"deadletters", cli_deadletters,
+    {"events", cli_events, NULL, "the newest events, as the API gives them"},
+    {"deadletters", cli_deadletters, NULL,
      "messages from SES that were not understood, and why; --search TEXT\n"
      "                           show ID; replay|drop ID|all: read again, or forget"},
-    {"webhooks", cli_webhooks,
+    {"webhooks", cli_webhooks, NULL,
      "where events are told, and how it goes\n"
      "                           failures; replay|drop ID|all; key DOMAIN: what signs them"},
-    {"check", cli_check, "does the store agree with itself: books, states, leases"},
-    {"backup", cli_backup, "DIR: a consistent copy of the state, while all goes on"},
-    {"setup", NULL,
+    {"check", cli_check, NULL, "does the store agree with itself: books, states, leases"},
+    {"backup", cli_backup, NULL, "DIR: a consistent copy of the state, while all goes on"},
+    {"setup", NULL, cli_setup,
      "--domain NAME --region NAME: makes what Postern needs in AWS; --help\n"
      "                           --dry-run, --print-iam, --print-dns, --remove, …"},
-    {"key", cli_key, "new: a fresh API key, and its digest for proxy.conf"},
+    {"doctor", NULL, cli_doctor,
+     "what is wrong on the way to SES and back, and what mends it; --help\n"
+     "                           --live, --ghost URL, --json"},
+    {"key", cli_key, NULL, "new: a fresh API key, and its digest for proxy.conf"},
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -64,7 +69,7 @@ int cli_main(int argc, char **argv)
         if (strcmp(commands[i].name, argv[0]) != 0)
             continue;
         if (commands[i].run == NULL)
-            return cli_setup(argc, argv);
+            return commands[i].run_alone(argc, argv);
         return cli_options_read(argc, argv, &o) ? commands[i].run(&o) : CLI_WRONG_USE;
     }
     return usage(stderr, argv[0]);

@@ -39,6 +39,7 @@ int cli_batches(const struct cli_options *o);
 int cli_check(const struct cli_options *o);
 int cli_events(const struct cli_options *o);
 int cli_deadletters(const struct cli_options *o);
+int cli_doctor(int argc, char **argv);
 int cli_domains(const struct cli_options *o);
 int cli_key(const struct cli_options *o);
 int cli_setup(int argc, char **argv);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Reads the #include lines and checks the order of the folders, and that each library has one door:
 #
-#   base <- shm, mail <- aws <- setup, store <- httpd, poller, sender, keeper, courier, logger, cli <- master
+#   base <- shm, mail <- aws <- setup, store <- httpd, poller, sender, keeper, courier, logger, doctor <- cli <- master
 #   (aws and setup include nothing of mail, store nothing of aws)
 #
 # sandbox/ and tests/ may include anything; only main() and the supervisor include the sandbox.
@@ -20,7 +20,8 @@ declare -A may=(
   [keeper]="keeper aws shm base"
   [logger]="logger shm base"
   [courier]="courier store shm mail base"
-  [cli]="cli setup aws store shm mail base"
+  [doctor]="doctor setup aws store shm mail base"
+  [cli]="cli doctor setup aws store shm mail base"
   [master]="master cli httpd sender poller keeper courier logger store sandbox aws shm base"
 )
 bad=0

@@ -6,48 +6,20 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { createRequire } from 'node:module';
+import { account, arn, connect, disconnectAll, keys, region } from './cloud.mjs';
 import { Postern, binary, freePort, isSettled, newsletterForm, readers, root, startSandbox, stopAll, waitFor } from './harness.mjs';
 
-const require = createRequire(import.meta.url);
-const ses2 = require('@aws-sdk/client-sesv2');
-const sns2 = require('@aws-sdk/client-sns');
-const sqs2 = require('@aws-sdk/client-sqs');
-const iam2 = require('@aws-sdk/client-iam');
-const sts2 = require('@aws-sdk/client-sts');
-
-const region = 'us-east-1';
-const account = '000000000000';
 const domain = 'news.example.com';
-const credentials = { accessKeyId: 'sandbox', secretAccessKey: 'sandbox-secret-key' };
-const keys = { AWS_ACCESS_KEY_ID: credentials.accessKeyId, AWS_SECRET_ACCESS_KEY: credentials.secretAccessKey };
-const arn = (service, rest) => `arn:aws:${service}:${region}:${account}:${rest}`;
 const ALL = ['SEND', 'REJECT', 'BOUNCE', 'COMPLAINT', 'DELIVERY', 'OPEN', 'CLICK', 'RENDERING_FAILURE', 'DELIVERY_DELAY', 'SUBSCRIPTION'];
 const UNTRACKED = ALL.filter((t) => !['OPEN', 'CLICK', 'SUBSCRIPTION'].includes(t));
 let sandbox;
 let proxy;
-const clients = [];
 after(async () => {
-  for (const client of clients) client.destroy();
+  disconnectAll();
   proxy?.server.close();
   proxy?.server.closeAllConnections();
   await stopAll();
 });
-
-/** Clients that ask the endpoint. */
-function connect(endpoint, who = credentials) {
-  const options = { region, endpoint, credentials: who, maxAttempts: 1 };
-  const made = {
-    ses: new ses2.SESv2Client(options),
-    sns: new sns2.SNSClient(options),
-    sqs: new sqs2.SQSClient(options),
-    iam: new iam2.IAMClient(options),
-    sts: new sts2.STSClient(options),
-  };
-  clients.push(...Object.values(made));
-  const modules = { ses: ses2, sns: sns2, sqs: sqs2, iam: iam2, sts: sts2 };
-  return Object.fromEntries(Object.entries(made).map(([name, client]) => [name, (command, input = {}) => client.send(new modules[name][`${command}Command`](input))]));
-}
 
 const isChange = (call) => !/^(GET |AmazonSQS\.(Get|List)|(Get|List))/.test(call);
 
