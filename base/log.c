@@ -268,7 +268,7 @@ static void put_line(enum log_level level, struct slice words, const struct log_
     if (level == LOG_LEVEL_ERROR && error_heard != NULL)
         error_heard(words);
     if (level < least_level ||
-        (level > LOG_LEVEL_DEBUG &&
+        (least_level > LOG_LEVEL_DEBUG &&
          !repeats_note(&repeats, (int)level, words, clock_mono_ms(), tell_repeats)))
         return;
     say_lost();

@@ -7,7 +7,7 @@
  *         At most LOG_LINE_BYTES long: longer words are cut. Control bytes are shown as \xNN, and in
  *         JSON what is no UTF-8 as U+FFFD, so that a stranger's text cannot forge a line. Mail
  *         addresses are shortened (base/redact.h), in fields as in words. The same words within ten
- *         seconds are counted instead (base/repeats.h), but for debug's.
+ *         seconds are counted instead (base/repeats.h), unless the level is debug.
  * ENDS    Any process; one thread of it. The name is set once after fork().
  * UNITS   Wall time, UTC, milliseconds.
  * ERRORS  A sink that takes nothing now loses the line; the next that goes out is led by how many

@@ -49,19 +49,23 @@ static void on_error(struct slice error)
 
 /* Where the signal found us, and that function's frame. */
 static void registers_of(const ucontext_t *context, uintptr_t *at, uintptr_t *frame,
-                         uintptr_t *stack)
+                         uintptr_t *stack, uintptr_t *back)
 {
 #if defined(__x86_64__)
     *at = (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
     *frame = (uintptr_t)context->uc_mcontext.gregs[REG_RBP];
     *stack = (uintptr_t)context->uc_mcontext.gregs[REG_RSP];
+    *back = 0;
+    if (*stack >= stack_begin && *stack <= stack_end - sizeof *back)
+        memcpy(back, (const void *)*stack, sizeof *back);
 #elif defined(__aarch64__)
     *at = (uintptr_t)context->uc_mcontext.pc;
     *frame = (uintptr_t)context->uc_mcontext.regs[29];
     *stack = (uintptr_t)context->uc_mcontext.sp;
+    *back = (uintptr_t)context->uc_mcontext.regs[30];
 #else
     (void)context;
-    *at = *frame = *stack = 0;
+    *at = *frame = *stack = *back = 0;
 #endif
 }
 
@@ -70,23 +74,6 @@ static void note_call(uint32_t *count, uintptr_t at)
     if (*count < LAST_WORDS_CALLS_MAX && at != 0) {
         words->calls[(*count)++] = at;
         atomic_store_explicit(&words->call_count, *count, memory_order_release);
-    }
-}
-
-/* A frame begins with the caller's frame and the address to return to, on both machines. */
-static void note_calls(uintptr_t at, uintptr_t frame)
-{
-    uint32_t count = 0;
-
-    note_call(&count, at);
-    while (count < LAST_WORDS_CALLS_MAX && frame >= stack_begin &&
-           frame <= stack_end - 2 * sizeof(uintptr_t) && frame % sizeof(uintptr_t) == 0) {
-        uintptr_t pair[2];
-        memcpy(pair, (const void *)frame, sizeof pair);
-        note_call(&count, pair[1]);
-        if (pair[0] <= frame)
-            return;
-        frame = pair[0];
     }
 }
 
@@ -109,6 +96,26 @@ static bool follows_call(uintptr_t at)
 #endif
 }
 
+/* A frame begins with the caller's frame and the address to return to, on both machines. The
+ * innermost function may have none, when it calls nobody: `back` is where it returns to then. */
+static void note_calls(uintptr_t at, uintptr_t frame, uintptr_t back)
+{
+    uint32_t count = 0;
+
+    note_call(&count, at);
+    if (follows_call(back))
+        note_call(&count, back);
+    while (count < LAST_WORDS_CALLS_MAX && frame >= stack_begin &&
+           frame <= stack_end - 2 * sizeof(uintptr_t) && frame % sizeof(uintptr_t) == 0) {
+        uintptr_t pair[2];
+        memcpy(pair, (const void *)frame, sizeof pair);
+        note_call(&count, pair[1]);
+        if (pair[0] <= frame)
+            return;
+        frame = pair[0];
+    }
+}
+
 /* A library's function has no frame that could be followed: what looks like an address to return to
  * stands in for the calls. Some may be of calls that are over. */
 static void note_likely_calls(uintptr_t stack)
@@ -128,7 +135,7 @@ static void note_likely_calls(uintptr_t stack)
 
 static void on_deadly(int number, siginfo_t *info, void *context)
 {
-    uintptr_t at, frame, stack;
+    uintptr_t at, frame, stack, back;
 
     /* SA_RESETHAND: the signal has its default again. Blocked until we return, or until what we do
      * here is itself at fault: both end the process with it. */
@@ -138,8 +145,8 @@ static void on_deadly(int number, siginfo_t *info, void *context)
         words->signal_code = info->si_code;
         words->fault_address = is_fault && info->si_code > 0 ? (uintptr_t)info->si_addr : 0;
         atomic_store_explicit(&words->signal, (uint32_t)number, memory_order_release);
-        registers_of(context, &at, &frame, &stack);
-        note_calls(at, frame);
+        registers_of(context, &at, &frame, &stack, &back);
+        note_calls(at, frame, back);
         if (atomic_load_explicit(&words->call_count, memory_order_relaxed) < CALLS_ENOUGH)
             note_likely_calls(stack);
     }
