@@ -320,6 +320,18 @@ static void step_back(struct exchange *x, struct events_request *r)
     store_end_read(t);
 }
 
+/* Where the domain's stored messages are, for events' storage.url. */
+static struct slice storage_base(struct exchange *x)
+{
+    struct buf url = {0};
+
+    exchange_base_url(x, &url);
+    buf_printf(&url, "/v3/domains/%s/messages/", x->domain->name);
+    struct slice base = arena_dup(&x->arena, buf_slice(&url));
+    buf_fini(&url);
+    return base;
+}
+
 void events_handle(struct exchange *x)
 {
     struct events_answer *answer = arena_alloc(&x->arena, sizeof *answer);
@@ -336,6 +348,7 @@ void events_handle(struct exchange *x)
     step_back(x, &answer->request);
     p->query.domains = &answer->domain;
     p->query.domain_count = 1;
+    p->query.storage_base = storage_base(x);
     events_query_of(&answer->request, &p->query);
     p->covered_us = events_covered_us(&answer->request.token, now_us);
     p->ends_now = answer->request.ends_now;

@@ -88,6 +88,7 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_TAGS:
     case ROUTE_TAG:
     case ROUTE_TAG_STATS:
+    case ROUTE_STORED_MESSAGE:
         return method == EVHTTP_REQ_GET;
     case ROUTE_LOGS:
         return method == EVHTTP_REQ_POST;
@@ -115,7 +116,8 @@ static bool find_domain(struct exchange *x)
 {
     const struct config_domain *domain =
         config_domain_find(x->service->me->config, x->route.domain);
-    bool is_about_domains = x->route.kind == ROUTE_DOMAINS || x->route.kind == ROUTE_WEBHOOKS;
+    bool is_about_domains = x->route.kind == ROUTE_DOMAINS || x->route.kind == ROUTE_WEBHOOKS ||
+                            x->route.kind == ROUTE_STORED_MESSAGE;
 
     bool is_of_all =
         is_about_domains || x->route.kind == ROUTE_LOGS || x->route.kind == ROUTE_STATS;
@@ -254,6 +256,9 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_TAG_STATS:
         tag_stats_handle(x);
+        return;
+    case ROUTE_STORED_MESSAGE:
+        stored_message_get(x);
         return;
     case ROUTE_DOMAINS:
         domains_handle(x);

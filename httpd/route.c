@@ -118,7 +118,15 @@ static void route_domains(struct route *r, const struct slice *segments, size_t 
                           struct arena *a)
 {
     bool about_webhooks = count > 3 && slice_eq(segments[3], SLICE("webhooks"));
+    bool about_message = count == 5 && slice_eq(segments[3], SLICE("messages"));
 
+    if (about_message) {
+        r->kind = ROUTE_STORED_MESSAGE;
+        r->allow = "GET";
+        if (!decode(segments[2], false, a, &r->domain) || !decode(segments[4], false, a, &r->leaf))
+            r->kind = ROUTE_BAD_ESCAPE;
+        return;
+    }
     if (count > (about_webhooks ? 5 : 4))
         return;
     if (about_webhooks) {
@@ -213,6 +221,8 @@ const char *route_name(const struct route *route)
         return "suppressions import";
     case ROUTE_WEBHOOKS:
         return "webhooks";
+    case ROUTE_STORED_MESSAGE:
+        return "stored message";
     case ROUTE_DOMAINS:
         return "domains";
     case ROUTE_LOGS:

@@ -27,8 +27,9 @@ enum route_kind {
     ROUTE_TAGS,
     ROUTE_TAG, /* leaf, or in the query */
     ROUTE_TAG_STATS,
-    ROUTE_WEBHOOKS, /* of a domain; leaf: a kind, or empty for all of them */
-    ROUTE_DOMAINS,  /* the domains themselves, or one, or something about one: leaf */
+    ROUTE_WEBHOOKS,       /* of a domain; leaf: a kind, or empty for all of them */
+    ROUTE_STORED_MESSAGE, /* leaf: its storage key */
+    ROUTE_DOMAINS,        /* the domains themselves, or one, or something about one: leaf */
 };
 
 struct route {

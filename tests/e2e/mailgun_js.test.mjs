@@ -75,6 +75,23 @@ for (const version of ['10', '14']) {
       assert.equal(books.unaccounted, 0);
     });
 
+    it('gets the message back from the URL of its events', async () => {
+      let items = [];
+      await waitFor('an event', async () => ({ items } = await mg.events.get(domain, { event: 'accepted', limit: 1 })).items.length > 0);
+      const { url, key: storageKey } = items[0].storage;
+      assert.equal(url, `${postern.url}/v3/domains/${domain}/messages/${storageKey}`);
+      // it has no call of its own for this
+      const { body: stored } = await mg.request.get(new URL(url).pathname);
+      const sent = newsletter(to, emailId);
+      assert.deepEqual(stored.recipients.split(', ').sort(), [...to].sort());
+      assert.equal(stored['body-html'], sent.html);
+      assert.equal(stored['body-plain'], sent.text);
+      assert.equal(stored.Subject, sent.subject);
+      assert.equal(stored['Message-Id'], `<${items[0].message.headers['message-id']}>`);
+      assert.ok(stored['message-headers'].some(([name, value]) => name === 'List-Unsubscribe-Post' && value === 'List-Unsubscribe=One-Click'));
+      await assert.rejects(mg.request.get(`/v3/domains/${domain}/messages/bm90aGluZw`), { status: 404 });
+    });
+
     it('reads every event back, each once, in order', async () => {
       await waitFor('the events', () => {
         const [b] = postern.batches();

@@ -96,6 +96,23 @@ describe('the OpenAPI file', () => {
     await call('sendMimeMessage', 400, {}, form({ to: 'b@readers.example.net' }));
   });
 
+  it('a stored message', async () => {
+    const { items } = await call('getEvents', 200, {}, { query: { event: 'accepted', limit: 1 } });
+    const { key } = items[0].storage;
+    await call('getStoredMessage', 200, { key });
+    await call('getStoredMessage', 406, { key }, { headers: { Accept: 'message/rfc2822' } });
+    await call('getStoredMessage', 404, { key: 'bm90aGluZw' });
+    const mime = `From: a@${domain}\r\nTo: b@readers.example.net\r\nSubject: whole\r\n\r\nHi there\r\n`;
+    const whole = new FormData();
+    whole.append('to', 'b@readers.example.net');
+    whole.append('message', new Blob([mime]), 'message.mime');
+    const { id } = await call('sendMimeMessage', 200, {}, { body: whole });
+    const mimeKey = Buffer.from(id.slice(1, -1)).toString('base64url');
+    const stored = await call('getStoredMessage', 200, { key: mimeKey }, { headers: { Accept: 'message/rfc2822' } });
+    assert.match(stored['body-mime'], /Hi there/);
+    assert.deepEqual([stored.subject, stored.recipients], ['whole', 'b@readers.example.net']);
+  });
+
   it('events and logs, of every kind', async () => {
     const first = await call('getEvents', 200, {}, { query: { limit: 300 } });
     for (const event of ['accepted', 'delivered', 'failed', 'opened', 'clicked', 'complained'])
@@ -216,7 +233,7 @@ describe('the OpenAPI file', () => {
   });
 
   it('without a key, with a domain that is none, and with every method that is not served', async () => {
-    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened' };
+    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA' };
     for (const [id, operation] of operations) {
       const method = operation.method.toUpperCase();
       if (operation.security?.length === 0) continue;

@@ -42,6 +42,8 @@ static void each_resource_is_found_under_three_versions(void **unused)
         {"/v1/example.com/messages", ROUTE_NOT_FOUND},
         {"/v3/example.com/Messages", ROUTE_NOT_FOUND},
         {"/v3/domains/example.com/messages", ROUTE_DOMAINS}, /* which knows no such thing */
+        {"/v3/domains/example.com/messages/a2V5", ROUTE_STORED_MESSAGE},
+        {"/v3/domains/example.com/messages/%zz", ROUTE_BAD_ESCAPE},
         {"/v3/domains", ROUTE_DOMAINS},
         {"/v4/domains/", ROUTE_DOMAINS},
         {"/v4/domains/example.com/verify", ROUTE_DOMAINS},
