@@ -1,6 +1,15 @@
 #include "base/json.h"
 
+#include <stdlib.h>
+
+#include "base/mem.h"
+
 #include <math.h>
+
+void json_end_without_memory(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = mem_alloc, .free_fn = free});
+}
 
 cJSON *json_parse(struct slice text)
 {

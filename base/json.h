@@ -12,6 +12,10 @@
 
 #include "base/buf.h"
 
+/* From now on a process that gets no memory for a tree ends (base/mem.h); else the tree is missing
+ * or torn. Before any other call. */
+void json_end_without_memory(void);
+
 cJSON *json_parse(struct slice text);
 void json_free(cJSON *tree);
 

@@ -1,7 +1,6 @@
 /*
  * main() - what the command line asks for: run, check, or a subcommand.
  */
-#include <cjson/cJSON.h>
 #include <event2/event.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/tls.h"
 #include "cli/cli.h"
@@ -80,7 +80,7 @@ static void free_for_openssl(void *ptr, const char *file, int line)
  * each connection and each call with something else. (curl is told in aws/; GLib ends by itself.) */
 static void let_libraries_end_without_memory(void)
 {
-    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = mem_alloc, .free_fn = free});
+    json_end_without_memory();
     event_set_mem_functions(mem_alloc, mem_grow, free);
     (void)CRYPTO_set_mem_functions(alloc_for_openssl, grow_for_openssl, free_for_openssl);
 }
