@@ -90,6 +90,8 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_TAG_STATS:
     case ROUTE_STORED_MESSAGE:
         return method == EVHTTP_REQ_GET;
+    case ROUTE_ENVELOPES:
+        return method == EVHTTP_REQ_DELETE;
     case ROUTE_LOGS:
         return method == EVHTTP_REQ_POST;
     case ROUTE_SUPPRESSION:
@@ -241,6 +243,9 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_EVENTS:
         events_handle(x);
+        return;
+    case ROUTE_ENVELOPES:
+        envelopes_handle(x);
         return;
     case ROUTE_LOGS:
         logs_handle(x);

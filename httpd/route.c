@@ -78,6 +78,11 @@ static void route_resource(struct route *r, const struct slice *segments, size_t
         r->allow = "POST";
         return;
     }
+    if (count == 1 && slice_eq(segments[0], SLICE("envelopes"))) {
+        r->kind = ROUTE_ENVELOPES;
+        r->allow = "DELETE";
+        return;
+    }
     if (slice_eq(segments[0], SLICE("events"))) {
         r->kind = ROUTE_EVENTS;
         r->allow = "GET";
@@ -213,6 +218,8 @@ const char *route_name(const struct route *route)
         return "messages.mime";
     case ROUTE_EVENTS:
         return "events";
+    case ROUTE_ENVELOPES:
+        return "envelopes";
     case ROUTE_SUPPRESSION:
         return "suppression";
     case ROUTE_SUPPRESSIONS:

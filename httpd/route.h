@@ -19,6 +19,7 @@ enum route_kind {
     ROUTE_MESSAGES,
     ROUTE_MESSAGES_MIME,
     ROUTE_EVENTS,
+    ROUTE_ENVELOPES,           /* what is queued */
     ROUTE_SUPPRESSION,         /* one address of a list */
     ROUTE_SUPPRESSIONS,        /* a list */
     ROUTE_SUPPRESSIONS_IMPORT, /* a list, as a file */

@@ -41,8 +41,9 @@ enum record_kind {
     RECORD_REPLAYED,
     RECORD_WEBHOOK,
     RECORD_POSTED,
+    RECORD_CANCEL,
 };
-enum { RECORD_KIND_LAST = RECORD_POSTED };
+enum { RECORD_KIND_LAST = RECORD_CANCEL };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -101,6 +102,12 @@ enum { RECORD_KIND_LAST = RECORD_POSTED };
     F(4, u32, change, REQUIRED) /* enum webhook_change */                                          \
     F(5, u32, kinds, REQUIRED)  /* bit i: enum webhook_kind i */                                   \
     F(6, text, urls, REQUIRED)
+
+/* httpd → writer: what of the domain SES does not have yet is not to be sent. */
+#define CANCEL(F)                                                                                  \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)
 
 /* courier → writer: what became of an attempt to tell an event. The first three name its row in the
  * store; one that is no longer there is passed over. */
@@ -176,11 +183,12 @@ enum { RECORD_KIND_LAST = RECORD_POSTED };
 /* postern's command line → writer, over the control socket. Answered by CONTROLLED once committed.
  */
 #define CONTROL(F)                                                                                 \
-    F(1, u32, verb, REQUIRED)     /* enum control_verb */                                          \
-    F(2, u64, batch_id, OPTIONAL) /* 0 = the domain is meant */                                    \
-    F(3, text, domain, OPTIONAL)  /* as configured, any case */                                    \
-    F(4, text, ids, OPTIONAL)     /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
-                                     failures, WEBHOOK_FAILURE_BYTES each */
+    F(1, u32, verb, REQUIRED)      /* enum control_verb */                                         \
+    F(2, u64, batch_id, OPTIONAL)  /* 0 = the domain is meant */                                   \
+    F(3, text, domain, OPTIONAL)   /* as configured, any case */                                   \
+    F(4, text, ids, OPTIONAL)      /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
+                                     failures, WEBHOOK_FAILURE_BYTES each */     \
+    F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -282,6 +290,7 @@ RECORD_STRUCT(replayed, REPLAYED)
 RECORD_STRUCT(lifted, LIFTED)
 RECORD_STRUCT(webhook, WEBHOOK)
 RECORD_STRUCT(posted, POSTED)
+RECORD_STRUCT(cancel, CANCEL)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

@@ -220,7 +220,7 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
             continue;
         if (r->verb == CONTROL_RESUME && run_hurry(s, run))
             waited = true;
-        if (run->lane != LANE_NEWSLETTER)
+        if (run->lane != LANE_NEWSLETTER && (r->verb != CONTROL_CANCEL || r->all_lanes == 0))
             continue;
         if (r->verb != CONTROL_CANCEL)
             *count += run->books.state[STATE_PENDING];

@@ -572,6 +572,22 @@ static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
     return rc;
 }
 
+static int apply_cancel(struct writer *w, struct store_txn *t, struct link *l,
+                        const struct record_cancel *r, struct err *err)
+{
+    const struct record_control asked = {
+        .verb = CONTROL_CANCEL, .domain = r->domain, .all_lanes = 1};
+    enum answer_verdict verdict;
+    struct buf words = {0};
+    uint32_t count;
+
+    int rc = scheduler_control(w->scheduler, t, &asked, &verdict, &count, &words, err);
+    if (rc == 0)
+        answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
+    buf_fini(&words);
+    return rc;
+}
+
 static int apply_posted(struct writer *w, struct store_txn *t, const struct record_posted *r,
                         struct err *err)
 {
@@ -606,7 +622,8 @@ static bool may_send(enum child_role role, enum record_kind kind)
     switch (role) {
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
-               kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK;
+               kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK ||
+               kind == RECORD_CANCEL;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
@@ -640,6 +657,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_unheard unheard;
         struct record_webhook webhook;
         struct record_posted posted;
+        struct record_cancel cancel;
     } r;
     int got = 0;
 
@@ -706,6 +724,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_posted_decode(bytes, &r.posted))
             return 0;
         got = apply_posted(w, t, &r.posted, err);
+        break;
+    case RECORD_CANCEL:
+        if (!record_cancel_decode(bytes, &r.cancel))
+            return 0;
+        got = apply_cancel(w, t, l, &r.cancel, err);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:

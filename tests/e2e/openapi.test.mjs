@@ -113,6 +113,18 @@ describe('the OpenAPI file', () => {
     assert.deepEqual([stored.subject, stored.recipients], ['whole', 'b@readers.example.net']);
   });
 
+  it('what is queued, cancelled', async () => {
+    const later = [['o:deliverytime', String(Math.floor(Date.now() / 1000) + 86400)]];
+    assert.equal((await postern.post(newsletterForm(readers(60, 'later'), { emailId: 'scheduled-newsletter', extra: later }))).status, 200);
+    await call('sendMessage', 200, {}, form([['from', `a@${domain}`], ['to', 'later@readers.example.net'], ['subject', 'x'], ['text', 'y'], ...later]));
+    const open = () => postern.batches().reduce((n, b) => n + b.pending, 0);
+    await waitFor('both to wait', () => open() === 61);
+    assert.deepEqual(await call('deleteEnvelopes', 200), { message: 'done' });
+    assert.equal(open(), 0);
+    assert.equal(postern.batches().reduce((n, b) => n + b.cancelled, 0), 61);
+    await call('deleteEnvelopes', 200);
+  });
+
   it('events and logs, of every kind', async () => {
     const first = await call('getEvents', 200, {}, { query: { limit: 300 } });
     for (const event of ['accepted', 'delivered', 'failed', 'opened', 'clicked', 'complained'])

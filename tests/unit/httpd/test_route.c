@@ -44,6 +44,8 @@ static void each_resource_is_found_under_three_versions(void **unused)
         {"/v3/domains/example.com/messages", ROUTE_DOMAINS}, /* which knows no such thing */
         {"/v3/domains/example.com/messages/a2V5", ROUTE_STORED_MESSAGE},
         {"/v3/domains/example.com/messages/%zz", ROUTE_BAD_ESCAPE},
+        {"/v3/example.com/envelopes", ROUTE_ENVELOPES},
+        {"/v3/example.com/envelopes/x", ROUTE_NOT_FOUND},
         {"/v3/domains", ROUTE_DOMAINS},
         {"/v4/domains/", ROUTE_DOMAINS},
         {"/v4/domains/example.com/verify", ROUTE_DOMAINS},
