@@ -1,10 +1,9 @@
 #include "base/json.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
-
-#include <math.h>
 
 void json_end_without_memory(void)
 {
