@@ -30,6 +30,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "shm/last_words.h"
 
 enum {
     AHEAD_MS = 5 * 60000,
@@ -188,7 +189,9 @@ static void renew(struct keeper *k)
     struct credentials fresh;
     struct err why = {0};
 
+    last_words_doing("ask for credentials");
     int failed = chain_get(k->chain, &fresh, &why);
+    last_words_doing("%s", "");
     uint64_t now = clock_mono_ms();
     if (!k->is_wanted && failed != 0)
         return; /* given up midway: that says nothing of the source */

@@ -29,6 +29,7 @@
 #include "poller/depth.h"
 #include "poller/queue.h"
 #include "poller/signatures.h"
+#include "shm/last_words.h"
 #include "shm/record.h"
 #include "store/batches.h"
 #include "store/deadletters.h"
@@ -305,7 +306,10 @@ static int take_message(struct poller *p, struct slice queue_url, struct slice b
 static int take(void *arg, struct slice queue_url, struct slice body, bool intact,
                 struct slice message_id, uint64_t *end)
 {
-    return take_message(arg, queue_url, body, intact, message_id, NULL, end);
+    last_words_doing("message %.*s of %.*s", SLICE_ARGS(message_id), SLICE_ARGS(queue_url));
+    int taken = take_message(arg, queue_url, body, intact, message_id, NULL, end);
+    last_words_doing("%s", "");
+    return taken;
 }
 
 /* -------- dead letters that are to be read again -------- */
@@ -327,10 +331,12 @@ static bool replay_one(struct poller *p, const struct deadletter_wish *wish)
     d.raw = found ? arena_dup(&kept, d.raw) : slice_none();
     d.message_id = found ? arena_dup(&kept, d.message_id) : slice_none();
     store_end_read(t);
+    last_words_doing("dead letter %.*s again", SLICE_ARGS(d.message_id));
     if (found)
         got = take_message(p, d.source, d.raw, true, d.message_id, wish, &end);
     if (found && got == 1)
         p->replayed_end = end;
+    last_words_doing("%s", "");
     arena_fini(&kept);
     return got == 1;
 }

@@ -134,11 +134,11 @@ describe('the lines', () => {
   const failing = (i) => ['bounce', 'softbounce', 'complaint', 'secretreader'][i % 4];
   const addresses = Array.from({ length: 200 }, (_, i) => `${failing(i)}-who${i}@readers.example`);
 
-  /** A newsletter with bounces, complaints, a refused sender and bad input; the whole log of it. */
+  /** A newsletter with bounces, complaints, calls that SES refuses and bad input; the whole log of it. */
   const newsletter = async (log) => {
     const file = path.join(tempDir(), 'postern.log');
     const sandbox = await startSandbox();
-    await sandbox.set({ ...quiet, delay_rate: 1000 });
+    await sandbox.set({ ...quiet, delay_rate: 1000, fail_rate: 1000, fail_status: 400 });
     const postern = await Postern.start({ sandbox, sections: { log: `destination = "${file}"\n${log}`, sender: 'strategy = "simple"' } });
     const form = newsletterForm(addresses);
     const res = await postern.post(form);
@@ -151,7 +151,7 @@ describe('the lines', () => {
     await waitFor('the books', () => isSettled(postern.batches()), 40000);
     await waitFor('the events', () => {
       const { batches } = { batches: postern.batches() };
-      return batches[0].outcomes >= 150;
+      return batches[0].outcomes >= 100;
     }, 40000, 200);
     const batches = postern.batches();
     await postern.stop();
@@ -163,6 +163,7 @@ describe('the lines', () => {
     for (const log of ['', 'level = "debug"']) {
       const { text } = await newsletter(log);
       assert.match(text, /: failed for good/);
+      assert.match(text, /SendEmail of batch [0-9a-f]{16} is refused/);
       for (const secret of secrets) assert.ok(!text.includes(secret), secret);
       assert.deepEqual(text.split('\n').filter((line) => /who\d|secretreader/.test(line)), []);
     }
