@@ -22,7 +22,8 @@ static const struct {
     {"events", cli_events, NULL, "the newest events, as the API gives them"},
     {"deadletters", cli_deadletters, NULL,
      "messages from SES that were not understood, and why; --search TEXT\n"
-     "                           show ID; replay|drop ID|all: read again, or forget"},
+     "                           show ID; replay|drop ID|all: read again, or forget\n"
+     "                           queues: those in SQS; --redrive: back to their sources"},
     {"webhooks", cli_webhooks, NULL,
      "where events are told, and how it goes\n"
      "                           failures; replay|drop ID|all; key DOMAIN: what signs them"},

@@ -289,7 +289,7 @@ static int act(struct choice *c, struct store *store, const char *state_dir)
     }
     bool shows = strcmp(verb, "show") == 0, replays = strcmp(verb, "replay") == 0;
     if (!shows && !replays && strcmp(verb, "drop") != 0)
-        return say("the verbs are show ID, replay ID|all and drop ID|all");
+        return say("the verbs are show ID, replay ID|all, drop ID|all and queues");
     if (which == NULL || which[0] == '\0' || (shows && strcmp(which, "all") == 0))
         return say(shows ? "say which: show ID" : "say which: an ID, or all");
     if (!choose(c, store, which))
@@ -300,8 +300,11 @@ static int act(struct choice *c, struct store *store, const char *state_dir)
 int cli_deadletters(const struct cli_options *o)
 {
     struct config *config;
-    struct store *store = cli_store_open(o, &config);
     struct choice c = {.o = o};
+
+    if (o->redrive || (o->words[0] != NULL && strcmp(o->words[0], "queues") == 0))
+        return cli_dead_queues(o);
+    struct store *store = cli_store_open(o, &config);
 
     if (store == NULL)
         return CLI_WRONG_USE;

@@ -42,6 +42,8 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
             o->json = true;
         } else if (strcmp(argv[i], "--watch") == 0) {
             o->watch = true;
+        } else if (strcmp(argv[i], "--redrive") == 0) {
+            o->redrive = true;
         } else if (argv[i][0] == '-') {
             (void)fprintf(stderr, "postern %s: unknown option %s\n", argv[0], argv[i]);
             return false;

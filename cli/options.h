@@ -6,6 +6,7 @@
  *   --watch          draw again until there is nothing left to wait for
  *   --limit N        at most so many rows
  *   --domain NAME    only this domain
+ *   --redrive        of deadletters: what SQS gave up goes back to its queue
  *   --search TEXT    only rows that contain it, in any case
  *   WORD …           what the subcommand is about: a batch id, a domain; before it a verb
  */
@@ -21,7 +22,7 @@ enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 struct cli_options {
     const char *config_path, *domain, *search;
     const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
-    bool json, watch;
+    bool json, watch, redrive;
     uint32_t limit;
 };
 
@@ -39,6 +40,8 @@ int cli_batches(const struct cli_options *o);
 int cli_check(const struct cli_options *o);
 int cli_events(const struct cli_options *o);
 int cli_deadletters(const struct cli_options *o);
+/* The dead-letter queues in SQS: shown, or with --redrive emptied into their sources. */
+int cli_dead_queues(const struct cli_options *o);
 int cli_doctor(int argc, char **argv);
 int cli_domains(const struct cli_options *o);
 int cli_key(const struct cli_options *o);

@@ -125,6 +125,21 @@ describe('postern doctor', () => {
     assert.ok(hops().length >= 20);
   });
 
+  it('shows what SQS gave up, and moves it back: postern deadletters queues, --redrive', async () => {
+    const dead = `${queueUrl}-dlq`;
+    for (const text of ['one', 'two']) await cloud.sqs('SendMessage', { QueueUrl: dead, MessageBody: text });
+    const shown = await run('deadletters', '-c', conf, '--json', 'queues');
+    assert.equal(shown.status, 1, shown.stderr); // not all is well
+    assert.deepEqual(jsonLines(shown.stdout).find((q) => q.queue === queue), { queue, dead_letter_queue: `${queue}-dlq`, waiting: 2 });
+    const moved = await run('deadletters', '-c', conf, '--json', '--redrive');
+    assert.equal(moved.status, 0, moved.stderr);
+    assert.deepEqual(jsonLines(moved.stdout).find((q) => q.queue === queue), { queue, dead_letter_queue: `${queue}-dlq`, waiting: 0, moved: 2 });
+    const { Messages = [] } = await cloud.sqs('ReceiveMessage', { QueueUrl: queueUrl, MaxNumberOfMessages: 10, VisibilityTimeout: 0 });
+    assert.deepEqual(Messages.map((m) => m.Body).filter((b) => b === 'one' || b === 'two').sort(), ['one', 'two']);
+    assert.equal((await run('deadletters', '-c', conf, 'queues')).stdout.match(/-dlq: 0 messages/g).length, 2);
+    await cloud.sqs('PurgeQueue', { QueueUrl: queueUrl });
+  });
+
   it('follows mail round, live, and tells where Ghost stands', async () => {
     const p = Object.assign(new Postern(), { dir, port, url: `http://127.0.0.1:${port}`, confFile: conf, logFile: path.join(dir, 'log'), env: { AWS_ENDPOINT_URL: sandbox.url } });
     await p.launch();
