@@ -360,8 +360,15 @@ static void put_body(struct courier *c, struct store_txn *t, const struct target
                            : webhook_signing_key(t);
     uint8_t token[WEBHOOK_SECRET_BYTES];
 
+    struct slice origin = slice_str(c->me->config->public_url);
+    struct buf storage = {0};
+
+    /* Without public_url nobody here knows by which address clients reach us. */
+    if (origin.len != 0)
+        event_storage_base(&storage, origin, slice_str(target->domain));
     digest_random(token, sizeof token);
-    webhook_body(body, key, clock_wall_ms() / 1000, token, e, slice_none());
+    webhook_body(body, key, clock_wall_ms() / 1000, token, e, buf_slice(&storage));
+    buf_fini(&storage);
 }
 
 /* The target's next row that is due and not in hand. */

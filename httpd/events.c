@@ -323,11 +323,12 @@ static void step_back(struct exchange *x, struct events_request *r)
 /* Where the domain's stored messages are, for events' storage.url. */
 static struct slice storage_base(struct exchange *x)
 {
-    struct buf url = {0};
+    struct buf origin = {0}, url = {0};
 
-    exchange_base_url(x, &url);
-    buf_printf(&url, "/v3/domains/%s/messages/", x->domain->name);
+    exchange_base_url(x, &origin);
+    event_storage_base(&url, buf_slice(&origin), slice_str(x->domain->name));
     struct slice base = arena_dup(&x->arena, buf_slice(&url));
+    buf_fini(&origin);
     buf_fini(&url);
     return base;
 }

@@ -91,6 +91,10 @@ void event_pack(struct buf *to, const struct event *e);
 /* id, timestamp_us and ses_us of *e are left as they are; batch_id becomes 0. */
 bool event_unpack(struct slice from, struct arena *a, struct event *e);
 
+/* Appends where a domain's stored messages are: origin as "https://HOST", with or without a slash
+ * behind it. For the storage_base below. */
+void event_storage_base(struct buf *to, struct slice origin, struct slice domain);
+
 /* Appends the event's JSON object, compact. storage_base: e.g.
  * "https://HOST/v3/domains/D/messages/", empty = no storage member. timestamp has 6 decimals and is
  * never integral; ses-timestamp stands beside it when the two differ. */

@@ -218,6 +218,14 @@ static void put_message(struct buf *to, const struct event *e)
     buf_add_byte(to, '}');
 }
 
+void event_storage_base(struct buf *to, struct slice origin, struct slice domain)
+{
+    while (!slice_is_empty(origin) && origin.ptr[origin.len - 1] == '/')
+        origin.len--;
+    buf_add_slice(to, origin);
+    buf_printf(to, "/v3/domains/%.*s/messages/", SLICE_ARGS(domain));
+}
+
 static void put_storage(struct buf *to, struct slice message_id, struct slice base, bool as_log)
 {
     buf_add_str(to, as_log ? ",\"storage\":{\"url\":[\"" : ",\"storage\":{\"url\":\"");

@@ -166,7 +166,9 @@ describe('what is told', () => {
     assert.deepEqual(told('/accepted'), expected(['accepted']));
     assert.deepEqual(told('/gone'), events.filter((e) => e.event === 'failed' && e.severity === 'permanent').map((e) => e.id));
     for (const call of receiver.calls) {
-      assert.deepEqual(call.event, byId.get(call.event.id));
+      const { storage, ...event } = byId.get(call.event.id); // its URL is known with public_url alone
+      assert.ok(storage.url);
+      assert.deepEqual(call.event, event);
       assert.ok(receiver.isSigned(call));
       assert.match(call.token, /^[0-9a-f]{50}$/);
       assert.ok(Math.abs(Number(call.timestamp) * 1000 - call.at) < 15000);
@@ -181,11 +183,11 @@ describe('what is told', () => {
     await receiver.stop();
   });
 
-  it("is signed with the domain's own key where it has one", async () => {
+  it("is signed with the domain's own key where it has one, and with public_url says where the message is stored", async () => {
     const postern = await Postern.start({ conf: webhooks(['200ms']) });
     await postern.stop();
     const conf = fs.readFileSync(postern.confFile, 'utf8');
-    fs.writeFileSync(postern.confFile, conf.replace(/(domain "[^"]+" \{)/, '$1\n  webhook_signing_key = "signing-key-of-old"'));
+    fs.writeFileSync(postern.confFile, `public_url = "https://mail.example.org/"\n${conf.replace(/(domain "[^"]+" \{)/, '$1\n  webhook_signing_key = "signing-key-of-old"')}`);
     await postern.launch();
     await postern.sandbox.set(quiet);
     const receiver = await Receiver.start('signing-key-of-old');
@@ -194,6 +196,7 @@ describe('what is told', () => {
     await send(postern, readers(3));
     await waitFor('three', () => receiver.calls.length === 3);
     assert.ok(receiver.calls.every((call) => receiver.isSigned(call)));
+    for (const { event } of receiver.calls) assert.equal(event.storage.url, `https://mail.example.org/v3/domains/${domain}/messages/${event.storage.key}`);
     await postern.stop();
     await receiver.stop();
   });
