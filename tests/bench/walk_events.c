@@ -4,7 +4,7 @@
  * walk_events PORT USER:KEY [-n PAGES] [-l] [-s] PATH...
  *
  * A thread and a keep-alive connection of the loopback interface for each PATH, which follows
- * paging.next from there until a page is empty. Of a page it reads the events' ids and the link, in
+ * paging.next from there until a page is empty. Where the server closes it politely, a new one. Of a page it reads the events' ids and the link, in
  * one pass and without a JSON parser: what it is given is compared with what must be there, so a
  * page that is not as expected ends it.
  *   -n  so many pages at most        -l  goes to paging.last first, and reads that page over and over
@@ -133,6 +133,11 @@ static void fetch(struct walk *w)
     w->times_us = grow(w->times_us, w->page_count, &w->page_room, sizeof *w->times_us);
     w->times_us[w->page_count++] = (uint32_t)(now_us() - sent_us);
     w->bytes += w->len;
+    *end = '\0'; /* the body stays as it is */
+    if (strcasestr(w->answer, "\r\nConnection: close") != NULL) {
+        (void)close(w->fd);
+        connect_to_server(w);
+    }
 }
 
 static void keep_id(struct walk *w, const char *id)
