@@ -34,7 +34,7 @@ courier_SRC := courier post public_address
 cli_SRC := backup batches check cli deadletters doctor domains events key options page redrive request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
-master_SRC := confine listen main master notify obituary outlet supervise
+master_SRC := confine handover listen main master notify obituary outlet reload supervise
 
 FOLDERS := base shm mail aws setup store doctor httpd sender poller keeper courier logger cli sandbox master
 store_SRC += $(writer_SRC)

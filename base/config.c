@@ -8,6 +8,7 @@
  */
 #include "base/config.h"
 
+#include <assert.h>
 #include <confuse.h>
 #include <ctype.h>
 #include <errno.h>
@@ -61,8 +62,8 @@ struct setting {
 
 static const struct setting settings[] = {
     /* clang-format off */
-    {"", "listen", TYPE_ADDRESSES, AT(listen), "127.0.0.1:8025", 0, 0, false, "addresses to serve: host:port, or unix:/path of a socket"},
-    {"", "listen_mode", TYPE_MODE, AT(listen_mode), "0660", 0, 0, false, "permissions of Unix sockets, whose owner is user: who may connect"},
+    {"", "listen", TYPE_ADDRESSES, AT(listen), "127.0.0.1:8025", 0, 0, true, "addresses to serve: host:port, or unix:/path of a socket"},
+    {"", "listen_mode", TYPE_MODE, AT(listen_mode), "0660", 0, 0, true, "permissions of Unix sockets, whose owner is user: who may connect"},
     {"", "trusted_proxies", TYPE_LIST, AT(trusted_proxies), "", 0, 0, true, "who is believed in Forwarded and X-Forwarded-For, -Host, -Proto: addresses, networks (10.0.0.0/8), unix = who comes by a Unix socket"},
     {"", "api_keys", TYPE_LIST, AT(api_keys), "", 0, 0, true, "keys that may use every domain; postern key new"},
     {"", "public_url", TYPE_TEXT, AT(public_url), "", 0, 0, true, "origin that clients see, for paging URLs; empty: from the Host header"},
@@ -75,8 +76,8 @@ static const struct setting settings[] = {
     {"log", "destination", TYPE_TEXT, AT(log.destination), "stderr", 0, 0, false, "stderr, syslog, journal, or the path of a file, which USR1 opens anew"},
     {"log", "redact", TYPE_BOOL, AT(log.redact), "true", 0, 0, true, "shorten mail addresses in every line: j***@example.com"},
     {"log", "redact_key", TYPE_TEXT, AT(log.redact_key), "", 0, 0, true, "a secret: shortened addresses carry digits made with it, the same for the same address; empty: none"},
-    {"httpd", "children", TYPE_COUNT, AT(httpd.children), "2", 1, 16, false, "HTTP processes"},
-    {"httpd", "max_body", TYPE_BYTES, AT(httpd.max_body_bytes), "32M", 65536, 256 << 20, false, "largest request body"},
+    {"httpd", "children", TYPE_COUNT, AT(httpd.children), "2", 1, 16, true, "HTTP processes"},
+    {"httpd", "max_body", TYPE_BYTES, AT(httpd.max_body_bytes), "32M", 65536, 256 << 20, true, "largest request body"},
     {"httpd", "tls_certificate", TYPE_TEXT, AT(httpd.tls_certificate), "", 0, 0, true, "PEM file, its chain behind it; empty: plain HTTP"},
     {"httpd", "tls_key", TYPE_TEXT, AT(httpd.tls_key), "", 0, 0, true, "PEM file; empty: the key is in the certificate's file"},
     {"httpd", "connections", TYPE_COUNT, AT(httpd.connections), "4096", 16, 65536, true, "connections at once, per process; more wait to be accepted; the limit of open files, less 64, may set fewer"},
@@ -84,7 +85,7 @@ static const struct setting settings[] = {
     {"httpd", "keepalive_requests", TYPE_COUNT, AT(httpd.keepalive_requests), "10000", 1, 1000000000, true, "requests on one connection, which is then closed"},
     {"httpd", "keepalive", TYPE_DURATION, AT(httpd.keepalive_ms), "75s", 1000, 3600000, true, "how long a connection may stay without a request"},
     {"httpd", "patience", TYPE_DURATION, AT(httpd.patience_ms), "30s", 100, 3600000, true, "a request, with its header and body, must be there after this and a second for each 16 KB of it; so must its answer have been taken"},
-    {"sender", "children", TYPE_COUNT, AT(sender.children), "2", 1, 16, false, "sending processes"},
+    {"sender", "children", TYPE_COUNT, AT(sender.children), "2", 1, 16, true, "sending processes"},
     {"sender", "connections", TYPE_COUNT, AT(sender.connections), "64", 1, 1000, true, "calls to SES at once, per sender"},
     {"sender", "max_rate", TYPE_RATE, AT(sender), "auto", 0, 0, true, "recipients a second: auto, a number, or a share of the account's"},
     {"sender", "on_doubt", TYPE_ON_DOUBT, AT(sender.on_doubt), "resend", 0, 0, true, "when no event settles an unanswered send: resend or hold"},
@@ -100,7 +101,7 @@ static const struct setting settings[] = {
     {"guard", "window", TYPE_DURATION, AT(guard.window_ms), "7d", 3600000, 90 * MS_PER_DAY, true, "over which shares are taken"},
     {"guard", "soft_bounces", TYPE_COUNT, AT(guard.soft_bounces), "5", 0, 1000, true, "temporary failures without a delivery between that suppress an address; 0 = never"},
     {"guard", "soft_bounce_window", TYPE_DURATION, AT(guard.soft_bounce_window_ms), "30d", 1000, TEN_YEARS_MS, true, "within which they count"},
-    {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, false, "processes that read the queues"},
+    {"poller", "children", TYPE_COUNT, AT(poller.children), "1", 1, 8, true, "processes that read the queues"},
     {"poller", "receives", TYPE_COUNT, AT(poller.receives), "16", 1, 32, true, "long polls in flight per queue while it is busy; two when it is idle"},
     {"aws", "region", TYPE_TEXT, AT(aws.region), "", 0, 0, true, "AWS region, as eu-west-1; empty: the profile's, or EC2 instance metadata's"},
     {"aws", "profile", TYPE_TEXT, AT(aws.profile), "", 0, 0, true, "profile of AWS's shared files; set here, it wins over AWS's variables with keys"},
@@ -1171,6 +1172,45 @@ bool config_setting_at(size_t at, struct config_setting *setting)
         .help = s->help,
     };
     return true;
+}
+
+static bool differs(const struct setting *s, const struct config *a, const struct config *b)
+{
+    const void *x = (const char *)a + s->offset, *y = (const char *)b + s->offset;
+    const struct config_address *at = x, *other = y;
+
+    switch (s->type) {
+    case TYPE_TEXT:
+        return strcmp(*(char *const *)x, *(char *const *)y) != 0;
+    case TYPE_BOOL:
+        return *(const bool *)x != *(const bool *)y;
+    case TYPE_ADDRESS:
+        return strcmp(at->host, other->host) != 0 || strcmp(at->port, other->port) != 0;
+    default:
+        assert(!"a setting of this type can be reloaded");
+        return true;
+    }
+}
+
+bool config_may_follow(const struct config *fresh, const struct config *running,
+                       struct buf *mistakes)
+{
+    bool may = true;
+
+    for (size_t i = 0; i < SETTINGS; i++) {
+        const struct setting *s = &settings[i];
+        if (s->reloadable || !differs(s, fresh, running))
+            continue;
+        /* From one file to another is no more than USR1 does. */
+        if (s->offset == AT(log.destination) && fresh->log.destination[0] == '/' &&
+            running->log.destination[0] == '/')
+            continue;
+        buf_printf(mistakes, "%s%s: %s%s%s cannot be changed while Postern runs: restart it",
+                   mistakes->len > 0 ? "\n" : "", fresh->path, s->section,
+                   s->section[0] != '\0' ? "." : "", s->name);
+        may = false;
+    }
+    return may;
 }
 
 bool config_key_digest(struct slice text, uint8_t digest[SHA256_BYTES])

@@ -164,6 +164,10 @@ struct config *config_load(const char *path, struct buf *mistakes);
  * whatever the sandbox fills in is left out, and a file that is not there is an empty one. */
 struct config *config_load_unfinished(const char *path, struct buf *mistakes);
 void config_free(struct config *c);
+/* May a running Postern change from one configuration to the other? False: *mistakes has a line for
+ * each setting that differs and that takes a restart. */
+bool config_may_follow(const struct config *fresh, const struct config *running,
+                       struct buf *mistakes);
 
 /* In a process that has no use for AWS's credentials: wipes them, and the whole environment, as any
  * variable may have brought one. */

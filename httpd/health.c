@@ -22,8 +22,9 @@ static bool writer_is_well(const struct gauges *gauges)
     uint64_t beat = atomic_load_explicit(&writer->heartbeat_mono_ms, memory_order_relaxed);
     uint64_t now = clock_mono_ms();
 
-    return atomic_load_explicit(&writer->state, memory_order_relaxed) == GAUGE_READY &&
-           (beat >= now || now - beat < WRITER_STALE_MS);
+    return gauges_are_renewing(gauges, now) || /* mail waits for it in the ring */
+           (atomic_load_explicit(&writer->state, memory_order_relaxed) == GAUGE_READY &&
+            (beat >= now || now - beat < WRITER_STALE_MS));
 }
 
 /* What is wrong although mail can be accepted and stored: it changes no status. */
@@ -53,7 +54,7 @@ void health_handle(struct exchange *x)
         put_reason(&reasons, &ill, "the disk is full");
     if (!writer_is_well(s->me->gauges))
         put_reason(&reasons, &ill, "the writer is not running");
-    if (s->leaving)
+    if (s->leaving && !gauges_are_renewing(s->me->gauges, clock_mono_ms()))
         put_reason(&reasons, &ill, "this process is stopping");
     buf_add_str(&body, "{");
     json_put_str(&body, "status", ill ? SLICE("unavailable") : SLICE("ok"));

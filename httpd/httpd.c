@@ -29,6 +29,7 @@ enum {
     BURST = 64,            /* answers taken in one turn of the loop */
     RECORD_ROOM = 4 << 20, /* kept between two records */
     DOMAIN_SHOWN = 255,    /* of a stranger's domain, in an answer */
+    LINGER_MS = 1000,      /* for kept connections, when successors accept already */
 };
 
 void service_stop(struct service *s, enum child_exit verdict)
@@ -416,7 +417,8 @@ static void on_term(evutil_socket_t signal, short what, void *arg)
     s->leaving = true;
     s->leave_by_mono_ms = clock_mono_ms() + s->me->config->grace_ms;
     child_leaving(s->me);
-    server_leave(s->server);
+    server_leave(s->server,
+                 gauges_are_renewing(s->me->gauges, clock_mono_ms()) ? LINGER_MS : 0);
     service_work(s);
 }
 

@@ -90,6 +90,7 @@ struct server {
     size_t connection_count, connection_max;
     uint64_t arriving_bytes; /* in the input buffers of all connections */
     bool full, leaving;
+    uint64_t linger_until_mono_ms; /* while leaving */
     bool starved; /* the last connection could not be taken: none is until the next tick */
     uint64_t starved_told_mono_ms;
 };
@@ -665,7 +666,9 @@ static bool is_too_slow(const struct connection *c, uint64_t now_mono_ms)
  * nothing wrong. (One that is reused may be closed between two requests: clients expect that.) */
 static bool is_awaited(const struct connection *c, uint64_t now_mono_ms)
 {
-    return c->fresh && c->phase == PHASE_IDLE && now_mono_ms - c->since_mono_ms < FIRST_REQUEST_MS;
+    return c->phase == PHASE_IDLE &&
+           ((c->fresh && now_mono_ms - c->since_mono_ms < FIRST_REQUEST_MS) ||
+            now_mono_ms < c->server->linger_until_mono_ms);
 }
 
 void server_tick(struct server *s)
@@ -685,16 +688,17 @@ void server_tick(struct server *s)
                 connection_cut(c);
             } else if (!c->cut && is_left_open(c)) {
                 connection_cut(c);
-            } else if (s->leaving && c->fresh && !is_awaited(c, now)) {
-                connection_cut(c); /* its first request never came */
+            } else if (s->leaving && c->phase == PHASE_IDLE && !is_awaited(c, now)) {
+                connection_cut(c); /* its request never came */
             }
         }
     }
 }
 
-void server_leave(struct server *s)
+void server_leave(struct server *s, uint64_t linger_ms)
 {
     s->leaving = true;
+    s->linger_until_mono_ms = clock_mono_ms() + linger_ms;
     for (size_t i = 0; i < s->bound_count; i++)
         evhttp_del_accept_socket(s->doors[s->bound_kinds[i]].http, s->bound[i]);
     s->bound_count = 0;

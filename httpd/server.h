@@ -61,8 +61,9 @@ bool server_is_tls(struct server *s, struct evhttp_request *req);
 bool server_peer_is_gone(struct evhttp_request *req);
 
 void server_tick(struct server *s); /* at least once a second */
-/* No more connections, no more kept alive. */
-void server_leave(struct server *s);
+/* No more connections, no more kept alive. Those between two requests may bring one more for
+ * linger_ms: a client that sends it right now has done nothing wrong. */
+void server_leave(struct server *s, uint64_t linger_ms);
 bool server_is_idle(const struct server *s); /* nothing arrives, is worked on or leaves */
 
 const char *server_phrase(int status); /* "Not Found" */

@@ -32,9 +32,8 @@ static void look_again_later(void)
 
 /* The children of a master that was killed leave within a moment: the last of them lets go of the
  * lock first and of the sockets then. */
-static int bind_and_listen(int fd, const struct addrinfo *at)
+static int bind_and_listen(int fd, const struct addrinfo *at, uint64_t until_ms)
 {
-    uint64_t until_ms = clock_mono_ms() + LISTENER_PATIENCE_MS;
     bool bound = false;
 
     while (true) {
@@ -47,7 +46,8 @@ static int bind_and_listen(int fd, const struct addrinfo *at)
     }
 }
 
-static int tcp_open(struct listener *l, const struct config_address *a, struct err *err)
+static int tcp_open(struct listener *l, const struct config_address *a, uint64_t until_ms,
+                    struct err *err)
 {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC,
                                    .ai_socktype = SOCK_STREAM,
@@ -65,7 +65,7 @@ static int tcp_open(struct listener *l, const struct config_address *a, struct e
      * wait for a delayed acknowledgement: 40 ms. */
     if (l->fd >= 0)
         (void)setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    bool open = l->fd >= 0 && bind_and_listen(l->fd, found) == 0;
+    bool open = l->fd >= 0 && bind_and_listen(l->fd, found, until_ms) == 0;
     if (!open)
         (void)err_sys(err, "listen %s:%s", a->host, a->port);
     freeaddrinfo(found);
@@ -74,18 +74,17 @@ static int tcp_open(struct listener *l, const struct config_address *a, struct e
 
 /* ---- Unix sockets ---- */
 
-static int lock_path(struct listener *l, struct err *err)
+static int lock_path(struct listener *l, uint64_t until_ms, struct err *err)
 {
-    uint64_t until_ms = clock_mono_ms() + LISTENER_PATIENCE_MS;
     struct buf name = {0};
 
-    buf_printf(&name, "%s.lock", l->path);
+    buf_printf(&name, "%s.lock", l->at.host);
     l->lock_fd = open(buf_cstr(&name), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    int failed = l->lock_fd < 0 ? err_sys(err, "listen unix:%s: %s", l->path, buf_cstr(&name)) : 0;
+    int failed = l->lock_fd < 0 ? err_sys(err, "listen unix:%s: %s", l->at.host, buf_cstr(&name)) : 0;
     buf_fini(&name);
     while (failed == 0 && flock(l->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         if (clock_mono_ms() >= until_ms)
-            return err_set(err, ERR_CONFIG, "listen unix:%s: another Postern serves it", l->path);
+            return err_set(err, ERR_CONFIG, "listen unix:%s: another Postern serves it", l->at.host);
         look_again_later();
     }
     return failed;
@@ -110,10 +109,8 @@ static enum found look_at(const struct sockaddr_un *at)
 }
 
 /* With the lock held: nobody else who asks for it takes the place that is made free here. */
-static int make_way(const struct sockaddr_un *at, struct err *err)
+static int make_way(const struct sockaddr_un *at, uint64_t until_ms, struct err *err)
 {
-    uint64_t until_ms = clock_mono_ms() + LISTENER_PATIENCE_MS;
-
     for (;; look_again_later()) {
         switch (look_at(at)) {
         case FOUND_NOTHING:
@@ -146,57 +143,84 @@ static int unix_bind(const struct listener *l, const struct sockaddr_un *at, uns
 
     (void)umask(before);
     if (!bound)
-        return err_sys(err, "listen unix:%s", l->path);
+        return err_sys(err, "listen unix:%s", l->at.host);
     if (user[0] != '\0' && geteuid() == 0)
         pw = getpwnam(user);
-    if ((pw != NULL && lchown(l->path, pw->pw_uid, pw->pw_gid) != 0) ||
-        chmod(l->path, (mode_t)mode) != 0 || listen(l->fd, BACKLOG) != 0)
-        return err_sys(err, "listen unix:%s", l->path);
+    if ((pw != NULL && lchown(l->at.host, pw->pw_uid, pw->pw_gid) != 0) ||
+        chmod(l->at.host, (mode_t)mode) != 0 || listen(l->fd, BACKLOG) != 0)
+        return err_sys(err, "listen unix:%s", l->at.host);
     return 0;
 }
 
-static int unix_open(struct listener *l, unsigned mode, const char *user, struct err *err)
+static int unix_open(struct listener *l, unsigned mode, const char *user, uint64_t until_ms,
+                     struct err *err)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
 
-    if (strlen(l->path) >= sizeof at.sun_path)
-        return err_set(err, ERR_CONFIG, "listen unix:%s: the path is too long", l->path);
-    memcpy(at.sun_path, l->path, strlen(l->path));
-    if (lock_path(l, err) != 0 || make_way(&at, err) != 0)
+    if (strlen(l->at.host) >= sizeof at.sun_path)
+        return err_set(err, ERR_CONFIG, "listen unix:%s: the path is too long", l->at.host);
+    memcpy(at.sun_path, l->at.host, strlen(l->at.host));
+    if (lock_path(l, until_ms, err) != 0 || make_way(&at, until_ms, err) != 0)
         return -1;
     l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l->fd < 0)
-        return err_sys(err, "listen unix:%s", l->path);
+        return err_sys(err, "listen unix:%s", l->at.host);
     return unix_bind(l, &at, mode, user, err);
 }
 
 /* ---- both ---- */
 
-static void let_go(struct listener *l)
+static const struct listener none = {.fd = -1, .lock_fd = -1};
+
+void listener_let_go(struct listener *l)
 {
     if (l->fd >= 0)
         (void)close(l->fd);
     if (l->lock_fd >= 0)
         (void)close(l->lock_fd);
-    free(l->path);
-    *l = (struct listener){.fd = -1, .lock_fd = -1};
+    free(l->at.host);
+    free(l->at.port);
+    *l = none;
 }
 
 int listener_open(struct listener *l, const struct config_address *at, unsigned mode,
-                  const char *user, struct err *err)
+                  const char *user, unsigned patience_ms, struct err *err)
 {
-    bool is_unix = config_address_is_unix(at);
+    uint64_t until_ms = clock_mono_ms() + patience_ms;
 
-    *l = (struct listener){.fd = -1, .lock_fd = -1, .path = is_unix ? mem_strdup(at->host) : NULL};
-    if ((is_unix ? unix_open(l, mode, user, err) : tcp_open(l, at, err)) == 0)
+    listener_adopt(l, at, -1, -1);
+    if ((config_address_is_unix(at) ? unix_open(l, mode, user, until_ms, err)
+                                    : tcp_open(l, at, until_ms, err)) == 0)
         return 0;
-    let_go(l);
+    listener_let_go(l);
     return -1;
+}
+
+void listener_adopt(struct listener *l, const struct config_address *at, int fd, int lock_fd)
+{
+    *l = (struct listener){
+        .fd = fd,
+        .lock_fd = lock_fd,
+        .at = {.host = mem_strdup(at->host), .port = mem_strdup(at->port)},
+    };
+}
+
+bool listener_is_at(const struct listener *l, const struct config_address *at)
+{
+    return l->at.host != NULL && strcmp(l->at.host, at->host) == 0 &&
+           strcmp(l->at.port, at->port) == 0;
+}
+
+int listener_set_mode(const struct listener *l, unsigned mode, struct err *err)
+{
+    if (!config_address_is_unix(&l->at) || chmod(l->at.host, (mode_t)mode) == 0)
+        return 0;
+    return err_sys(err, "listen unix:%s", l->at.host);
 }
 
 void listener_close(struct listener *l)
 {
-    if (l->path != NULL)
-        (void)unlink(l->path); /* before the lock is let go of: it is still ours */
-    let_go(l);
+    if (l->at.host != NULL && config_address_is_unix(&l->at))
+        (void)unlink(l->at.host); /* before the lock is let go of: it is still ours */
+    listener_let_go(l);
 }

@@ -1,8 +1,9 @@
 /*
  * master/listen.h - the sockets that clients connect to.
  *
- * SHAPE   Bound once, by the master, before it gives up any right; children inherit them. A reload
- *         changes none of them: what waits in their backlogs is served by the next children.
+ * SHAPE   Bound by the master; children inherit them. A reload keeps those whose address stays, an
+ *         upgrade hands them to the new binary's master: what waits in their backlogs is served by
+ *         the next children.
  *         A Unix socket is a file, and a file is no proof of life: beside it lies PATH.lock, which
  *         the master holds as long as it lives. Whoever holds it may take away a socket file that
  *         nobody listens behind any more, and no one else may.
@@ -20,14 +21,21 @@
 enum { LISTENER_PATIENCE_MS = 5000 };
 
 struct listener {
-    int fd;      /* listening, non-blocking, close-on-exec */
-    int lock_fd; /* of a Unix socket; else -1 */
-    char *path;  /* NULL = TCP */
+    int fd;                   /* listening, non-blocking, close-on-exec; -1 = none */
+    int lock_fd;              /* of a Unix socket; else -1 */
+    struct config_address at; /* a copy; host NULL = none */
 };
 
-/* mode, user: of a Unix socket's file; a user only counts for root, "" = nobody else. */
+/* mode, user: of a Unix socket's file; a user only counts for root, "" = nobody else. patience_ms:
+ * for one who is leaving the address. */
 int listener_open(struct listener *l, const struct config_address *at, unsigned mode,
-                  const char *user, struct err *err);
-void listener_close(struct listener *l); /* takes the file away, too */
+                  const char *user, unsigned patience_ms, struct err *err);
+/* One that another process has opened and hands to us with its descriptors. */
+void listener_adopt(struct listener *l, const struct config_address *at, int fd, int lock_fd);
+bool listener_is_at(const struct listener *l, const struct config_address *at);
+/* Of a Unix socket's file; nothing for others. */
+int listener_set_mode(const struct listener *l, unsigned mode, struct err *err);
+void listener_let_go(struct listener *l); /* another process serves it */
+void listener_close(struct listener *l);  /* takes the file away, too */
 
 #endif

@@ -29,6 +29,21 @@ enum {
     RING_DOWN_BYTES = 1024 * 1024,
 };
 
+/* Our parent's lock is ours as well: it belongs to what the descriptor stands for. */
+static int take_lock(struct master *m, struct err *err)
+{
+    struct stat named, held;
+
+    if (fstat(m->lock_fd, &named) != 0 || fstat(m->inherited_lock_fd, &held) != 0)
+        return err_sys(err, "the lock on %s", m->config->state_dir);
+    (void)close(m->lock_fd);
+    m->lock_fd = m->inherited_lock_fd;
+    m->inherited_lock_fd = -1;
+    return named.st_dev == held.st_dev && named.st_ino == held.st_ino
+               ? 0
+               : err_set(err, ERR_CONFIG, "state_dir cannot be changed by an upgrade");
+}
+
 static int lock_state_dir(struct master *m, struct err *err)
 {
     struct buf path = {0};
@@ -44,6 +59,8 @@ static int lock_state_dir(struct master *m, struct err *err)
         return -1;
     }
     buf_fini(&path);
+    if (m->inherited_lock_fd >= 0)
+        return take_lock(m, err);
     for (int i = 0; i < LOCK_TRIES; i++) {
         if (flock(m->lock_fd, LOCK_EX | LOCK_NB) == 0)
             return 0;
@@ -54,6 +71,20 @@ static int lock_state_dir(struct master *m, struct err *err)
     return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
 }
 
+/* The one that our parent has left us, or a new one. */
+static int take_listener(struct master *m, struct listener *l, const struct config_address *at,
+                         unsigned mode, const char *user, struct err *err)
+{
+    for (size_t i = 0; i < m->inherited_count; i++) {
+        if (!listener_is_at(&m->inherited[i], at))
+            continue;
+        *l = m->inherited[i];
+        m->inherited[i] = m->inherited[--m->inherited_count];
+        return listener_set_mode(l, mode, err);
+    }
+    return listener_open(l, at, mode, user, m->parent_fd >= 0 ? 0 : LISTENER_PATIENCE_MS, err);
+}
+
 static int open_sockets(struct master *m, struct err *err)
 {
     const struct config *c = m->config;
@@ -61,17 +92,13 @@ static int open_sockets(struct master *m, struct err *err)
     if (c->listen_count > MASTER_LISTEN_MAX)
         return err_set(err, ERR_CONFIG, "listen: %d addresses at most", MASTER_LISTEN_MAX);
     for (size_t i = 0; i < c->listen_count; i++) {
-        if (listener_open(&m->listeners[i], &c->listen[i], c->listen_mode, c->user, err) != 0)
+        if (take_listener(m, &m->listeners[i], &c->listen[i], c->listen_mode, c->user, err) != 0)
             return -1;
-        m->listen_fds[i] = m->listeners[i].fd;
         m->listen_count++;
     }
-    if (c->sandbox.enabled) {
-        if (listener_open(&m->sandbox_listener, &c->sandbox.listen, 0, "", err) != 0)
-            return -1;
-        m->sandbox_fd = m->sandbox_listener.fd;
-    }
-    return 0;
+    return c->sandbox.enabled
+               ? take_listener(m, &m->sandbox_listener, &c->sandbox.listen, 0, "", err)
+               : 0;
 }
 
 static size_t power_of_two(size_t least)
@@ -83,68 +110,119 @@ static size_t power_of_two(size_t least)
     return n;
 }
 
-static int add_process(struct master *m, enum child_role role, unsigned index, struct err *err)
+/* A batch is one record, as large as a body at the most; a ring takes records up to half its size,
+ * and gives the pages of long ones back. */
+static size_t up_bytes(enum child_role role, const struct config *c)
+{
+    return role == ROLE_HTTPD
+               ? power_of_two(2 * (size_t)c->httpd.max_body_bytes + RING_MARGIN_BYTES)
+               : RING_UP_BYTES;
+}
+
+static int make_rings(struct child_slot *slot, size_t up, struct err *err)
+{
+    ring_destroy(slot->up);
+    ring_destroy(slot->down);
+    slot->down = NULL;
+    slot->up = ring_create(up, err);
+    slot->down = slot->up == NULL ? NULL : ring_create(RING_DOWN_BYTES, err);
+    digest_random(&slot->epoch, sizeof slot->epoch);
+    return slot->down == NULL ? -1 : 0;
+}
+
+static bool has_slot(enum child_role role)
+{
+    return role != ROLE_WRITER && role != ROLE_KEEPER && role != ROLE_SANDBOX &&
+           role != ROLE_LOGGER;
+}
+
+static struct process *add_process(struct master *m, enum child_role role, unsigned index,
+                                   const struct config *config, struct err *err)
 {
     /* Gauge 0 is the writer's: httpd's /health looks there. */
     struct process *p = &m->processes[m->process_count];
 
-    if (m->process_count == MASTER_PROCESSES_MAX)
-        return err_set(err, ERR_CONFIG, "more than %d processes", MASTER_PROCESSES_MAX);
+    if (m->process_count == MASTER_PROCESSES_MAX) {
+        (void)err_set(err, ERR_CONFIG, "more than %d processes", MASTER_PROCESSES_MAX);
+        return NULL;
+    }
     *p = (struct process){
         .role = role, .index = index, .gauge = (unsigned)m->process_count, .control_fd = -1};
+    if (has_slot(role)) {
+        struct child_slot *slot = &m->slots[m->slot_count];
+        *slot = (struct child_slot){
+            .role = role, .index = index, .gauge = p->gauge, .bell = {.fd = -1}};
+        m->slot_count++; /* master_close() ends what there is of it */
+        if (make_rings(slot, up_bytes(role, config), err) != 0 ||
+            bell_create(&slot->bell, &m->gauges->sleeping[p->gauge], err) != 0) {
+            ring_destroy(slot->up);
+            ring_destroy(slot->down);
+            m->slot_count--;
+            return NULL;
+        }
+        p->slot = slot;
+    }
     m->process_count++;
-    if (role == ROLE_WRITER || role == ROLE_KEEPER || role == ROLE_SANDBOX || role == ROLE_LOGGER)
-        return 0;
+    process_use(m, p, false);
+    return p;
+}
 
-    struct child_slot *slot = &m->slots[m->slot_count++];
-    /* A batch is one record, as large as a body at the most; a ring takes records up to half its
-     * size, and gives the pages of long ones back. */
-    size_t up = role == ROLE_HTTPD
-                    ? power_of_two(2 * (size_t)m->config->httpd.max_body_bytes + RING_MARGIN_BYTES)
-                    : RING_UP_BYTES;
-    *slot = (struct child_slot){.role = role, .index = index, .gauge = p->gauge};
-    p->slot = slot;
-    slot->up = ring_create(up, err);
-    slot->down = slot->up == NULL ? NULL : ring_create(RING_DOWN_BYTES, err);
-    if (slot->down == NULL)
-        return -1;
-    return bell_create(&slot->bell, &m->gauges->sleeping[p->gauge], err);
+struct process *master_place(struct master *m, enum child_role role, unsigned index,
+                             const struct config *config, struct err *err)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        if (p->role != role)
+            continue;
+        count++;
+        if (role != ROLE_HTTPD && p->index == index)
+            return p;
+        if (role != ROLE_HTTPD || !p->is_unused || p->is_fresh || p->pid != 0)
+            continue;
+        if (ring_capacity(p->slot->up) == up_bytes(role, config) ||
+            make_rings(p->slot, up_bytes(role, config), err) == 0)
+            return p;
+        return NULL;
+    }
+    return add_process(m, role, role == ROLE_HTTPD ? count : index, config, err);
+}
+
+static int employ(struct master *m, enum child_role role, unsigned count, struct err *err)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct process *p = add_process(m, role, i, m->config, err);
+        if (p == NULL)
+            return -1;
+        process_use(m, p, true);
+    }
+    return 0;
 }
 
 static int open_shared(struct master *m, struct err *err)
 {
     const struct config *c = m->config;
-    struct buf path = {0};
 
     digest_random(&m->ring_epoch, sizeof m->ring_epoch);
     m->gauges = gauges_create(&m->gauges_fd, err);
     if (m->gauges == NULL)
         return -1;
-    buf_printf(&path, "%s/started", c->state_dir);
-    m->started = started_open(buf_cstr(&path), &m->started_believable, err);
-    buf_fini(&path);
     m->vault = vault_create(err);
-    if (m->vault == NULL || m->started == NULL || add_process(m, ROLE_WRITER, 0, err) != 0 ||
+    if (m->vault == NULL || employ(m, ROLE_WRITER, 1, err) != 0 ||
         bell_create(&m->writer_bell, &m->gauges->sleeping[0], err) != 0)
         return -1;
     /* Ahead of those who wait for it. */
     m->keeper_gauge = (unsigned)m->process_count;
-    if (add_process(m, ROLE_KEEPER, 0, err) != 0)
-        return -1;
-    if (strcmp(c->log.destination, "stderr") != 0 && add_process(m, ROLE_LOGGER, 0, err) != 0)
-        return -1;
-    if (c->sandbox.enabled && add_process(m, ROLE_SANDBOX, 0, err) != 0)
-        return -1;
-    for (unsigned i = 0; i < c->httpd.children; i++)
-        if (add_process(m, ROLE_HTTPD, i, err) != 0)
-            return -1;
-    for (unsigned i = 0; i < c->sender.children; i++)
-        if (add_process(m, ROLE_SENDER, i, err) != 0)
-            return -1;
-    for (unsigned i = 0; i < c->poller.children; i++)
-        if (add_process(m, ROLE_POLLER, i, err) != 0)
-            return -1;
-    return add_process(m, ROLE_COURIER, 0, err);
+    return employ(m, ROLE_KEEPER, 1, err) != 0 ||
+                   employ(m, ROLE_LOGGER, strcmp(c->log.destination, "stderr") != 0, err) != 0 ||
+                   employ(m, ROLE_SANDBOX, c->sandbox.enabled, err) != 0 ||
+                   employ(m, ROLE_HTTPD, c->httpd.children, err) != 0 ||
+                   employ(m, ROLE_SENDER, c->sender.children, err) != 0 ||
+                   employ(m, ROLE_POLLER, c->poller.children, err) != 0 ||
+                   employ(m, ROLE_COURIER, 1, err) != 0
+               ? -1
+               : 0;
 }
 
 static int open_signals(struct master *m, struct err *err)
@@ -152,7 +230,7 @@ static int open_signals(struct master *m, struct err *err)
     sigset_t mine;
 
     (void)sigemptyset(&mine);
-    const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+    const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         (void)sigaddset(&mine, signals[i]);
     if (sigprocmask(SIG_BLOCK, &mine, NULL) != 0)
@@ -180,6 +258,21 @@ static int give_away(const struct master *m, struct err *err)
     return given ? 0 : err_sys(err, "%s cannot be given to %s", m->config->state_dir, name);
 }
 
+/* After the heir has taken them over, the sockets' files are its. */
+static void close_listeners(struct master *m)
+{
+    void (*end)(struct listener *) =
+        m->heir.stage == HEIR_SERVES || m->parent_fd >= 0 ? listener_let_go : listener_close;
+
+    for (size_t i = 0; i < m->listen_count; i++)
+        end(&m->listeners[i]);
+    for (size_t i = 0; i < m->former.listen_count; i++)
+        end(&m->former.listeners[i]);
+    for (size_t i = 0; i < m->inherited_count; i++)
+        end(&m->inherited[i]);
+    end(&m->sandbox_listener);
+}
+
 static void master_close(struct master *m)
 {
     for (size_t i = 0; i < m->slot_count; i++) {
@@ -191,18 +284,26 @@ static void master_close(struct master *m)
     vault_destroy(m->vault);
     started_close(m->started);
     gauges_destroy(m->gauges);
-    if (m->gauges_fd >= 0)
-        (void)close(m->gauges_fd);
-    for (size_t i = 0; i < m->listen_count; i++)
-        listener_close(&m->listeners[i]);
-    if (m->sandbox_fd >= 0)
-        listener_close(&m->sandbox_listener);
-    if (m->signal_fd >= 0)
-        (void)close(m->signal_fd);
-    if (m->lock_fd >= 0)
-        (void)close(m->lock_fd);
+    close_listeners(m);
+    const int fds[] = {m->gauges_fd,         m->signal_fd, m->lock_fd,
+                       m->inherited_lock_fd, m->parent_fd, m->heir.fd};
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        if (fds[i] >= 0)
+            (void)close(fds[i]);
     tls_context_free(m->tls);
+    tls_context_free(m->former.tls);
     config_free(m->config);
+    config_free(m->former.config);
+}
+
+int master_open_started(struct master *m, struct err *err)
+{
+    struct buf path = {0};
+
+    buf_printf(&path, "%s/started", m->config->state_dir);
+    m->started = started_open(buf_cstr(&path), &m->started_believable, err);
+    buf_fini(&path);
+    return m->started == NULL ? -1 : give_away(m, err);
 }
 
 int master_read_tls(const struct config *config, struct ssl_ctx_st **tls, struct err *err)
@@ -221,7 +322,10 @@ int master_run(struct config *config)
         .gauges_fd = -1,
         .lock_fd = -1,
         .signal_fd = -1,
-        .sandbox_fd = -1,
+        .parent_fd = -1,
+        .inherited_lock_fd = -1,
+        .heir = {.fd = -1},
+        .sandbox_listener = {.fd = -1, .lock_fd = -1},
         .writer_bell = {.fd = -1},
         .outlet = {.file_fd = -1, .read_fd = -1, .write_fd = -1},
     };
@@ -230,10 +334,14 @@ int master_run(struct config *config)
 
     outlet_settings(config);
     log_name("master");
-    notify_begin();
-    if (master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
-        open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 &&
-        open_signals(&m, &err) == 0 && outlet_open(&m.outlet, config, &err) == 0) {
+    ssize_t len = readlink("/proc/self/exe", m.binary, sizeof m.binary - 1);
+    m.binary[len > 0 ? len : 0] = '\0';
+    bool inherits = handover_inherit(&m, &err) == 0;
+    notify_begin(m.parent_fd >= 0);
+    if (inherits && master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
+        open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && open_signals(&m, &err) == 0 &&
+        (m.parent_fd >= 0 || master_open_started(&m, &err) == 0) &&
+        outlet_open(&m.outlet, config, &err) == 0) {
         log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen[0].host,
                  config_address_is_unix(&config->listen[0]) ? "" : ":", config->listen[0].port,
                  config->listen_count > 1 ? " and more" : "", config->state_dir,
@@ -245,6 +353,7 @@ int master_run(struct config *config)
         log_err(&err, "cannot start");
     }
     outlet_close(&m.outlet);
+    pid_t heir = m.heir.stage == HEIR_SERVES ? m.heir.pid : 0;
     master_close(&m);
-    return status;
+    return heir == 0 || notify_is_heard() ? status : handover_stay(heir);
 }

@@ -13,12 +13,13 @@
 
 /* The manager's socket by name, as children see no variable of it. */
 static char address[256];
-static uint64_t watchdog_ms, alive_mono_ms;
+static uint64_t watchdog_us, watchdog_ms, alive_mono_ms;
+static bool quiet; /* it does not know us yet */
 static unsigned long long serving;
 
 static void say(const char *what)
 {
-    if (address[0] == '\0')
+    if (address[0] == '\0' || quiet)
         return;
     (void)setenv("NOTIFY_SOCKET", address, 1);
     int got = sd_notify(1, what); /* takes the variable away again */
@@ -26,16 +27,47 @@ static void say(const char *what)
         log_warn("the service manager cannot be told: %s", strerror(-got));
 }
 
-void notify_begin(void)
+void notify_begin(bool as_heir)
 {
     const char *asked = getenv("NOTIFY_SOCKET");
-    uint64_t interval_us;
 
-    if (sd_watchdog_enabled(1, &interval_us) > 0)
-        watchdog_ms = interval_us / 1000 / 3;
+    quiet = as_heir;
+    if (as_heir)
+        (void)unsetenv("WATCHDOG_PID"); /* our parent's */
+    if (sd_watchdog_enabled(1, &watchdog_us) > 0)
+        watchdog_ms = watchdog_us / 1000 / 3;
     if (asked != NULL && strlen(asked) < sizeof address)
         (void)snprintf(address, sizeof address, "%s", asked);
     (void)unsetenv("NOTIFY_SOCKET");
+}
+
+void notify_bequeath(void)
+{
+    char text[32];
+
+    if (address[0] != '\0')
+        (void)setenv("NOTIFY_SOCKET", address, 1);
+    (void)snprintf(text, sizeof text, "%" PRIu64, watchdog_us);
+    if (watchdog_ms != 0)
+        (void)setenv("WATCHDOG_USEC", text, 1);
+}
+
+void notify_main_pid(pid_t heir)
+{
+    char text[64];
+
+    (void)snprintf(text, sizeof text, "MAINPID=%ld", (long)heir);
+    say(text);
+}
+
+void notify_take_over(void)
+{
+    quiet = false;
+}
+
+bool notify_is_heard(void)
+{
+    return address[0] != '\0';
 }
 
 void notify_ready(unsigned long long processes)

@@ -7,8 +7,17 @@
 #ifndef MASTER_NOTIFY_H
 #define MASTER_NOTIFY_H
 
-/* Before the first fork: children must not speak to the manager. Whether it asks is remembered. */
-void notify_begin(void);
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Before the first fork: children must not speak to the manager. Whether it asks is remembered. As
+ * another master's heir: it is told nothing until notify_take_over(). */
+void notify_begin(bool as_heir);
+void notify_take_over(void);
+bool notify_is_heard(void); /* is there a manager that asks? */
+/* Puts into the environment what notify_begin() took out of it: for the heir. */
+void notify_bequeath(void);
+void notify_main_pid(pid_t heir); /* from now on it listens to that process, and not to us */
 
 void notify_ready(unsigned long long processes);
 void notify_reloading(void); /* notify_ready() ends it */

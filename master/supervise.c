@@ -47,19 +47,8 @@ enum {
     HUNG_WRITER_MS = 60000, /* a slow disk is no hang */
     HUNG_ABORT_MS = 2000,   /* that one may take to say where it hangs */
     LOOK_MS = 500,          /* between looks at the heartbeats */
+    HURRY_MS = 20,          /* between turns, while something is to be followed by something */
     RINGS_LOOK_MS = 5,      /* while the writer empties a dead one's rings */
-};
-
-/* Stopping goes from the outside in, so that whoever still works finds its partner there. */
-enum stage {
-    RUNNING,
-    STOP_HTTPD,
-    STOP_WORKERS,
-    STOP_WRITER,
-    STOP_SANDBOX,
-    STOP_LOGGER,
-    KILL_ALL,
-    STAGE_END
 };
 
 static const struct {
@@ -87,9 +76,28 @@ static struct gauge_slot *gauge_of(const struct master *m, const struct process 
     return &m->gauges->slots[p->gauge];
 }
 
+void process_use(struct master *m, struct process *p, bool is_used)
+{
+    p->is_unused = !is_used;
+    p->hopeless = false;
+    p->due_mono_ms = 0;
+    p->short_lives = 0;
+    atomic_store(&life_of(m, p)->is_unused, p->is_unused && p->pid == 0);
+}
+
+bool process_is_ready(const struct master *m, const struct process *p)
+{
+    return p->pid != 0 && !p->told_to_stop && atomic_load(&gauge_of(m, p)->state) == GAUGE_READY;
+}
+
 /* -------- the child's side of birth -------- */
 
 enum { KEEP_MAX = MASTER_PROCESSES_MAX + MASTER_LISTEN_MAX + 12 };
+
+const char *master_role_name(enum child_role role)
+{
+    return roles[role].name;
+}
 
 static int by_number(const void *a, const void *b)
 {
@@ -130,9 +138,9 @@ static void close_what_is_not_ours(const struct master *m, const struct process 
     keep[n++] = m->outlet.file_fd;
     if (p->role == ROLE_HTTPD)
         for (size_t i = 0; i < m->listen_count; i++)
-            keep[n++] = m->listen_fds[i];
+            keep[n++] = m->listeners[i].fd;
     if (p->role == ROLE_SANDBOX)
-        keep[n++] = m->sandbox_fd;
+        keep[n++] = m->sandbox_listener.fd;
     for (size_t i = 0; i < m->slot_count; i++)
         if (p->role == ROLE_WRITER || &m->slots[i] == p->slot)
             keep[n++] = m->slots[i].bell.fd;
@@ -198,7 +206,7 @@ static void keep_within_bounds(const struct master *m, const struct process *p)
 static void reset_signals(void)
 {
     sigset_t none;
-    const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
+    const int signals[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 
     for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
         (void)signal(signals[i], SIG_DFL);
@@ -213,6 +221,7 @@ static void reset_signals(void)
 
 static void __attribute__((noreturn)) live(struct master *m, const struct process *p, int control)
 {
+    int listen_fds[MASTER_LISTEN_MAX];
     struct child me = {
         .role = p->role,
         .index = p->index,
@@ -238,14 +247,16 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
     close_what_is_not_ours(m, p, control);
     drop_privileges(m->config);
     if (p->role == ROLE_HTTPD) {
-        me.listen_fds = m->listen_fds;
+        for (size_t i = 0; i < m->listen_count; i++)
+            listen_fds[i] = m->listeners[i].fd;
+        me.listen_fds = listen_fds;
         me.listen_count = m->listen_count;
         me.tls = m->tls;
     } else {
         tls_context_free(m->tls); /* our copy, since fork() */
     }
     if (p->role == ROLE_SANDBOX) {
-        me.listen_fds = &m->sandbox_fd;
+        me.listen_fds = &m->sandbox_listener.fd;
         me.listen_count = 1;
     }
     if (p->role == ROLE_LOGGER)
@@ -337,6 +348,7 @@ static void bury(struct master *m, struct process *p, int status)
     p->short_lives = expected || (was_ready && age_ms >= SHORT_LIFE_MS) ? 0 : p->short_lives + 1;
     p->due_mono_ms = now_ms + pause_after(p);
     atomic_store(&g->state, GAUGE_DOWN);
+    atomic_store(&life_of(m, p)->is_unused, p->is_unused);
     (void)atomic_fetch_add(&life_of(m, p)->restarts, 1);
     bell_poke(&m->writer_bell); /* it settles what the dead one held */
 
@@ -351,6 +363,7 @@ static void bury(struct master *m, struct process *p, int status)
                              .was_ready = was_ready,
                              .told_to_stop = p->told_to_stop,
                              .next = m->stage != RUNNING ? "we are stopping"
+                                     : p->is_unused      ? "nobody takes its place"
                                      : p->hopeless       ? "it is not started again before a reload"
                                      : p->due_mono_ms > now_ms ? "its successor waits a little"
                                                                : "its successor starts now",
@@ -363,15 +376,18 @@ static void reap(struct master *m)
     int status;
     pid_t pid;
 
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (handover_reap(m, pid, status))
+            continue;
         for (size_t i = 0; i < m->process_count; i++)
             if (m->processes[i].pid == pid)
                 bury(m, &m->processes[i], status);
+    }
 }
 
 /* -------- watching -------- */
 
-static void tell(struct process *p, int sig)
+void process_tell(struct process *p, int sig)
 {
     if (p->pid != 0) {
         p->told_to_stop = true;
@@ -444,14 +460,22 @@ static bool rings_are_clean(struct master *m, const struct process *p)
     return false;
 }
 
+/* While the old binary's writer works on there is nothing for the others to do. */
+static bool waits_for_go(const struct master *m, const struct process *p)
+{
+    return m->awaits_go && p->role != ROLE_HTTPD && p->role != ROLE_KEEPER &&
+           p->role != ROLE_LOGGER;
+}
+
 static void bear_the_due(struct master *m)
 {
     uint64_t now_ms = clock_mono_ms();
 
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
-        bool wanted = m->stage == RUNNING || m->stage < (int)roles[p->role].stops;
-        if (p->pid != 0 || !wanted || p->hopeless || p->due_mono_ms > now_ms)
+        bool wanted = m->stage == RUNNING || m->stage < roles[p->role].stops;
+        if (p->pid != 0 || !wanted || p->hopeless || p->is_unused || waits_for_go(m, p) ||
+            p->due_mono_ms > now_ms)
             continue;
         if (rings_are_clean(m, p))
             bear(m, p);
@@ -462,139 +486,67 @@ static void bear_the_due(struct master *m)
 
 static void say_ready(struct master *m)
 {
+    unsigned count = 0;
+
     if (m->said_ready)
         return;
-    for (size_t i = 0; i < m->process_count; i++)
-        if (atomic_load(&gauge_of(m, &m->processes[i])->state) != GAUGE_READY)
-            return;
-    m->said_ready = true;
-    log_info("ready: %zu processes", m->process_count);
-    notify_ready(m->process_count);
-}
-
-/* -------- reload -------- */
-
-/* One worker after another is told to finish; its successor is born with the new configuration. */
-static void replace_next(struct master *m)
-{
-    for (size_t i = 0; i < m->process_count; i++)
-        if (m->processes[i].replacing && m->processes[i].told_to_stop)
-            return; /* one at a time */
-    for (size_t i = 0; i < m->process_count; i++)
-        if (m->processes[i].replacing) {
-            if (m->processes[i].pid == 0)
-                m->processes[i].replacing = false;
-            else
-                tell(&m->processes[i], SIGTERM);
-            return;
-        }
-    if (m->reloading) {
-        m->reloading = false;
-        log_info("the new configuration serves");
-        notify_ready(m->process_count);
-    }
-}
-
-/* NULL and the mistakes, a line each. */
-static struct config *read_again(const struct master *m, struct ssl_ctx_st **tls,
-                                 struct buf *mistakes)
-{
-    struct config *fresh = config_load(m->config->path, mistakes);
-    struct err err;
-
-    if (fresh != NULL && master_read_tls(fresh, tls, &err) != 0) {
-        buf_add_str(mistakes, err.text);
-        config_free(fresh);
-        return NULL;
-    }
-    return fresh;
-}
-
-/* The logger's successor has the file that bears the name now; lines wait in the pipe meanwhile. */
-static void reopen_log(struct master *m)
-{
-    struct err err;
-
-    if (m->outlet.kind != LOG_TO_FILE)
-        return;
-    if (outlet_reopen(&m->outlet, m->config, &err) != 0) {
-        log_err(&err, "the log stays where it is");
-        return;
-    }
-    for (size_t i = 0; i < m->process_count; i++)
-        if (m->processes[i].role == ROLE_LOGGER)
-            m->processes[i].replacing = m->processes[i].pid != 0;
-}
-
-static void reload(struct master *m)
-{
-    struct buf mistakes = {0};
-    struct ssl_ctx_st *tls = NULL;
-    struct config *fresh = read_again(m, &tls, &mistakes);
-
-    if (fresh == NULL) {
-        log_error("the configuration is not taken over; the old one keeps running");
-        for (struct slice rest = buf_slice(&mistakes), line; rest.len > 0;) {
-            (void)slice_cut(rest, '\n', &line, &rest);
-            log_error("%.*s", SLICE_ARGS(line));
-        }
-        buf_fini(&mistakes);
-        notify_refused();
-        return;
-    }
-    buf_fini(&mistakes);
-    notify_reloading();
-    config_free(m->config);
-    m->config = fresh;
-    tls_context_free(m->tls);
-    m->tls = tls;
-    outlet_settings(fresh);
-    reopen_log(m);
     for (size_t i = 0; i < m->process_count; i++) {
-        struct process *p = &m->processes[i];
-        p->hopeless = false;
-        p->replacing = p->role != ROLE_SANDBOX && p->pid != 0;
+        if (m->processes[i].is_unused)
+            continue;
+        if (!process_is_ready(m, &m->processes[i]))
+            return;
+        count++;
     }
-    m->reloading = true;
-    log_info("configuration read again: processes are replaced one by one (addresses, numbers of "
-             "processes, sizes and state_dir need a restart)");
+    m->said_ready = true;
+    log_info("ready: %u processes", count);
+    notify_ready(count);
 }
 
 /* -------- stopping -------- */
 
-static bool anybody_left(const struct master *m, int stage)
+static bool anybody_left(const struct master *m, enum stage stage)
 {
     for (size_t i = 0; i < m->process_count; i++)
         if (m->processes[i].pid != 0 &&
-            (stage == KILL_ALL || (int)roles[m->processes[i].role].stops == stage))
+            (stage == KILL_ALL || roles[m->processes[i].role].stops <= stage))
             return true;
     return false;
 }
 
-static void enter_stage(struct master *m, int stage)
+void master_enter(struct master *m, enum stage stage)
 {
     m->stage = stage;
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
         if (stage == KILL_ALL)
-            tell(p, SIGKILL);
-        else if ((int)roles[p->role].stops == stage)
-            tell(p, SIGTERM);
+            process_tell(p, SIGKILL);
+        else if (roles[p->role].stops == stage)
+            process_tell(p, SIGTERM);
     }
 }
 
 static void stop(struct master *m, bool at_once)
 {
+    handover_give_up(m);
     if (at_once || m->stage != RUNNING) {
         log_info("stopping at once");
-        enter_stage(m, KILL_ALL);
+        master_enter(m, KILL_ALL);
         return;
     }
     notify_stopping();
     log_info("stopping: requests and sends under way have %llu ms",
              (unsigned long long)m->config->grace_ms);
     m->stop_by_mono_ms = clock_mono_ms() + m->config->grace_ms;
-    enter_stage(m, STOP_HTTPD);
+    master_enter(m, STOP_HTTPD);
+}
+
+/* For an heir: it waits for the writer's end, and the logger writes down how that went. */
+static void kill_the_late(struct master *m)
+{
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].role != ROLE_LOGGER)
+            process_tell(&m->processes[i], SIGKILL);
+    m->stop_by_mono_ms += m->config->grace_ms;
 }
 
 static void advance(struct master *m)
@@ -603,14 +555,19 @@ static void advance(struct master *m)
         return;
     if (m->stage != KILL_ALL && clock_mono_ms() >= m->stop_by_mono_ms) {
         log_warn("grace is over: whoever is left is killed; nothing that was promised is lost");
-        enter_stage(m, KILL_ALL);
+        if (m->heir.stage == HEIR_NONE)
+            master_enter(m, KILL_ALL);
+        else
+            kill_the_late(m);
     }
-    while (m->stage < STAGE_END && !anybody_left(m, m->stage)) {
+    while (m->stage != RUNNING && m->stage < STAGE_END && !anybody_left(m, m->stage)) {
+        if (m->stage == HAND_OVER && handover_holds(m))
+            return;
         if (m->stage >= STOP_LOGGER) {
             m->stage = STAGE_END;
             return;
         }
-        enter_stage(m, m->stage + 1);
+        master_enter(m, m->stage + 1);
     }
 }
 
@@ -634,11 +591,15 @@ static void take_signals(struct master *m)
             break;
         case SIGHUP:
             if (m->stage == RUNNING)
-                reload(m);
+                reload_begin(m);
             break;
         case SIGUSR1:
             if (m->stage == RUNNING)
-                reopen_log(m);
+                reload_logs(m);
+            break;
+        case SIGUSR2:
+            if (m->stage == RUNNING)
+                handover_begin(m);
             break;
         default:
             break;
@@ -648,11 +609,12 @@ static void take_signals(struct master *m)
 
 static int wait_ms(const struct master *m)
 {
-    uint64_t now_ms = clock_mono_ms(), wait = m->said_ready ? LOOK_MS : 20;
+    bool is_settled = m->said_ready && m->renewal == RENEW_NOTHING && m->parent_fd < 0;
+    uint64_t now_ms = clock_mono_ms(), wait = is_settled ? LOOK_MS : HURRY_MS;
 
     for (size_t i = 0; i < m->process_count; i++) {
         const struct process *p = &m->processes[i];
-        if (p->pid != 0 || p->hopeless || m->stage != RUNNING)
+        if (p->pid != 0 || p->hopeless || p->is_unused || waits_for_go(m, p))
             continue;
         uint64_t until = p->due_mono_ms > now_ms ? p->due_mono_ms - now_ms : 0;
         if (until < wait)
@@ -661,7 +623,7 @@ static int wait_ms(const struct master *m)
     return (int)wait;
 }
 
-static bool all_hopeless(const struct master *m)
+static bool is_hopeless(const struct master *m)
 {
     for (size_t i = 0; i < m->process_count; i++)
         if (m->processes[i].role == ROLE_WRITER && m->processes[i].hopeless)
@@ -677,25 +639,30 @@ int supervise(struct master *m)
         notify_alive();
         log_tick();
         bear_the_due(m);
-        struct pollfd p = {.fd = m->signal_fd, .events = POLLIN};
-        (void)poll(&p, 1, m->stage == RUNNING ? wait_ms(m) : 20);
+        struct pollfd from[] = {{.fd = m->signal_fd, .events = POLLIN},
+                                {.fd = m->heir.fd, .events = POLLIN},
+                                {.fd = m->parent_fd, .events = POLLIN}};
+        (void)poll(from, sizeof from / sizeof from[0],
+                   m->stage == RUNNING ? wait_ms(m) : HURRY_MS);
         take_signals(m);
         reap(m);
+        handover_advance(m);
         if (m->stage == RUNNING) {
-            replace_next(m);
+            reload_advance(m);
             say_ready(m);
+            handover_report(m);
         }
         if (clock_mono_ms() - looked_mono_ms >= LOOK_MS) {
             looked_mono_ms = clock_mono_ms();
             kill_the_hung(m);
             kill_the_distrusted(m);
         }
-        if (m->stage == RUNNING && all_hopeless(m)) {
+        if (m->stage == RUNNING && m->renewal == RENEW_NOTHING && is_hopeless(m)) {
             log_error("nothing can work without the writer, and it cannot start: leaving");
             stop(m, true);
         }
         advance(m);
     }
     log_info("stopped");
-    return all_hopeless(m) ? 1 : 0;
+    return is_hopeless(m) ? 1 : 0;
 }

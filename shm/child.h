@@ -48,6 +48,7 @@ struct child_slot {
     unsigned gauge;    /* its place in gauges->slots */
     struct ring *up;   /* worker → writer */
     struct ring *down; /* writer → worker */
+    uint64_t epoch;    /* of these two rings; random: positions kept for others are not theirs */
     struct bell bell;  /* rung by the writer, heard by the worker */
 };
 
@@ -73,7 +74,7 @@ struct child {
     unsigned keeper_gauge;           /* the keeper's place in gauges->slots; 0 = there is none */
     struct bell writer_bell;         /* heard by the writer, rung by everyone who pushed to it */
     const struct log_outlet *outlet; /* the logger's (logger/pump.h); else NULL */
-    uint64_t ring_epoch;             /* of all rings; random, new with every master */
+    uint64_t ring_epoch;             /* of all leases; random, new with every master */
 };
 
 void child_beat(const struct child *me); /* call at least once a second, from the loop */

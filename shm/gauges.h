@@ -30,6 +30,7 @@ struct gauge_life {
     _Alignas(64) _Atomic uint64_t generation; /* grows over all slots */
     _Atomic uint64_t pid;
     _Atomic uint32_t restarts;
+    _Atomic uint32_t is_unused; /* nobody lives here, and nobody is to: of a past configuration */
 };
 
 struct gauge_slot {
@@ -98,6 +99,9 @@ struct gauges {
     /* Rings of a dead one that are to be emptied before a successor is born: the master asks with
      * the dead one's generation, the writer answers with it. */
     _Atomic uint64_t empty_wanted[GAUGE_SLOTS_MAX], empty_done[GAUGE_SLOTS_MAX];
+    /* The master, until a reload or an upgrade is through: the writer is absent for a moment only,
+     * and who leaves meanwhile has successors that accept already. 0 = nothing of that kind. */
+    _Atomic uint64_t renewing_until_mono_ms;
     struct gauge_bucket bucket;
     /* sender 0: how many recipients one bulk call may have at this rate; 0 = not known, 1 */
     _Atomic uint32_t entries_max;
@@ -118,6 +122,8 @@ struct gauges {
 
 /* *fd, unless NULL: for gauges_confine(); the caller's to close. */
 struct gauges *gauges_create(int *fd, struct err *err);
+/* Is a reload or an upgrade under way? */
+bool gauges_are_renewing(const struct gauges *g, uint64_t now_mono_ms);
 /* In a child, for good: only its own slot and the words of bells can be written from here on. */
 int gauges_confine(struct gauges *g, int fd, unsigned own_slot, struct err *err);
 void gauges_destroy(struct gauges *g);

@@ -96,6 +96,19 @@ void ring_destroy(struct ring *r)
     free(r);
 }
 
+void ring_trim(struct ring *r)
+{
+    uint64_t head = atomic_load_explicit(&r->shared->head, memory_order_relaxed);
+
+    if (head == atomic_load_explicit(&r->shared->tail, memory_order_relaxed))
+        (void)madvise(r->data, r->capacity, MADV_REMOVE); /* only memory is at stake */
+}
+
+size_t ring_capacity(const struct ring *r)
+{
+    return r->capacity;
+}
+
 /* A record must fit whatever the place of head: behind a pad as long as itself at the worst. */
 size_t ring_record_max(const struct ring *r)
 {

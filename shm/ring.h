@@ -48,6 +48,9 @@ struct ring_view {
 struct ring *ring_create(size_t capacity, struct err *err);
 void ring_destroy(struct ring *r); /* NULL is fine */
 size_t ring_record_max(const struct ring *r);
+size_t ring_capacity(const struct ring *r);
+/* With nobody at work on it: gives its memory back to the system, unless something is in it. */
+void ring_trim(struct ring *r);
 
 /* Producer: copies rec in and publishes it. Never EMPTY. *end (may be NULL) gets the position just
  * past the record: once ring_tail() has reached it, the consumer has made its effect safe. */

@@ -380,6 +380,8 @@ static void put_process(const struct scheduler *s, const char *role, unsigned in
     const struct gauge_life *life = &s->me->gauges->lives[gauge];
     uint32_t state = atomic_load(&g->state);
 
+    if (atomic_load(&life->is_unused) != 0)
+        return;
     buf_printf(to, "%s{\"name\":\"%s %u\"", to->ptr[to->len - 1] == '[' ? "" : ",", role, index);
     json_put_u64(to, "pid", atomic_load(&life->pid));
     json_put_str(to, "state", slice_str(states[state <= GAUGE_LEAVING ? state : 0]));

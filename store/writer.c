@@ -923,7 +923,7 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
         if (l->moved &&
-            ring_position_put(t, l->slot->gauge, w->me->ring_epoch, l->applied, err) != 0)
+            ring_position_put(t, l->slot->gauge, l->slot->epoch, l->applied, err) != 0)
             return -1;
     }
     return 0;
@@ -1133,7 +1133,7 @@ static int writer_load(struct writer *w, struct err *err)
         l->slot = &w->me->slots[i];
         l->applied = ring_tail(l->slot->up);
         uint64_t position;
-        if (ring_position_get(t, l->slot->gauge, w->me->ring_epoch, &position) &&
+        if (ring_position_get(t, l->slot->gauge, l->slot->epoch, &position) &&
             position > l->applied) {
             ring_release(l->slot->up, &(struct ring_view){.next = position});
             l->applied = position;

@@ -1,0 +1,386 @@
+/*
+ * How a new configuration takes the old one's place (SIGHUP), and the log's file a new one's
+ * (SIGUSR1).
+ *
+ *   RENEW_WRITER   the writer leaves; its successor knows the new domains and the new places
+ *   RENEW_FRONT    the new httpds are born and accept, beside the old ones
+ *   RENEW_REST     the old httpds leave, when their clients are served; the others are replaced one
+ *                  after the other, each in its place; those that are too many leave
+ *
+ * Until RENEW_REST all of it can be taken back, and is, when the new writer or the new httpds
+ * cannot work: the old httpds serve on, and the writer is born once more as it was.
+ */
+#include <signal.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/tls.h"
+#include "master/master.h"
+#include "master/notify.h"
+#include "master/outlet.h"
+
+enum { PATIENCE_MS = 30000 /* for the new ones' start */ };
+
+static struct process *writer_of(struct master *m)
+{
+    return &m->processes[0];
+}
+
+/* -------- what serves -------- */
+
+static bool is_former(const struct master *m, const struct listener *l)
+{
+    for (size_t i = 0; i < m->former.listen_count; i++)
+        if (m->former.listeners[i].fd == l->fd)
+            return true;
+    return false;
+}
+
+static bool is_present(const struct master *m, const struct listener *l)
+{
+    for (size_t i = 0; i < m->listen_count; i++)
+        if (m->listeners[i].fd == l->fd)
+            return true;
+    return false;
+}
+
+/* Those that stand in both are one and the same: its copy of the address belongs to both. */
+static void close_those_new(struct served *s, size_t count, const struct master *m)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!is_present(m, &s->listeners[i]))
+            listener_close(&s->listeners[i]);
+}
+
+static int open_listeners(const struct master *m, struct served *s, struct err *err)
+{
+    const struct config *c = s->config;
+
+    if (c->listen_count > MASTER_LISTEN_MAX)
+        return err_set(err, ERR_CONFIG, "listen: %d addresses at most", MASTER_LISTEN_MAX);
+    for (size_t i = 0; i < c->listen_count; i++) {
+        struct listener *l = &s->listeners[i];
+        size_t same = 0;
+        while (same < m->listen_count && !listener_is_at(&m->listeners[same], &c->listen[i]))
+            same++;
+        if (same < m->listen_count) {
+            *l = m->listeners[same];
+        } else if (listener_open(l, &c->listen[i], c->listen_mode, c->user, 0, err) != 0) {
+            close_those_new(s, i, m);
+            return -1;
+        }
+    }
+    s->listen_count = c->listen_count;
+    return 0;
+}
+
+/* What is served now becomes the former, and the other way round. */
+static void exchange(struct master *m, struct served *s)
+{
+    struct served now = {.config = m->config, .tls = m->tls, .listen_count = m->listen_count};
+
+    for (size_t i = 0; i < m->listen_count; i++)
+        now.listeners[i] = m->listeners[i];
+    m->config = s->config;
+    m->tls = s->tls;
+    m->listen_count = s->listen_count;
+    for (size_t i = 0; i < s->listen_count; i++)
+        m->listeners[i] = s->listeners[i];
+    *s = now;
+    outlet_settings(m->config);
+}
+
+static void set_modes(const struct master *m)
+{
+    struct err err;
+
+    for (size_t i = 0; i < m->listen_count; i++)
+        if (is_former(m, &m->listeners[i]) &&
+            listener_set_mode(&m->listeners[i], m->config->listen_mode, &err) != 0)
+            log_err(&err, "listen_mode stays as it was");
+}
+
+static void drop_former(struct master *m)
+{
+    for (size_t i = 0; i < m->former.listen_count; i++)
+        if (!is_present(m, &m->former.listeners[i]))
+            listener_close(&m->former.listeners[i]);
+    config_free(m->former.config);
+    tls_context_free(m->former.tls);
+    m->former = (struct served){0};
+}
+
+/* -------- beginning -------- */
+
+static unsigned wanted(const struct config *c, enum child_role role)
+{
+    switch (role) {
+    case ROLE_HTTPD:
+        return c->httpd.children;
+    case ROLE_SENDER:
+        return c->sender.children;
+    case ROLE_POLLER:
+        return c->poller.children;
+    default:
+        return 1;
+    }
+}
+
+/* Before the writer's successor is born: it inherits all rings there are. */
+static int make_places(struct master *m, const struct config *c, struct err *err)
+{
+    for (unsigned i = 0; i < c->httpd.children; i++) {
+        struct process *p = master_place(m, ROLE_HTTPD, i, c, err);
+        if (p == NULL)
+            return -1;
+        p->is_fresh = true;
+    }
+    for (unsigned i = 0; i < c->sender.children; i++)
+        if (master_place(m, ROLE_SENDER, i, c, err) == NULL)
+            return -1;
+    for (unsigned i = 0; i < c->poller.children; i++)
+        if (master_place(m, ROLE_POLLER, i, c, err) == NULL)
+            return -1;
+    return 0;
+}
+
+static void forget_fresh(struct master *m)
+{
+    for (size_t i = 0; i < m->process_count; i++)
+        m->processes[i].is_fresh = false;
+}
+
+static void served_free(struct served *s)
+{
+    config_free(s->config);
+    tls_context_free(s->tls);
+}
+
+/* Everything that can fail without anybody having noticed. Mistakes: a line each. */
+static int prepare(struct master *m, struct served *s, struct buf *mistakes)
+{
+    struct err err;
+
+    s->config = config_load(m->config->path, mistakes);
+    if (s->config == NULL || !config_may_follow(s->config, m->config, mistakes))
+        return -1;
+    if (master_read_tls(s->config, &s->tls, &err) != 0 || open_listeners(m, s, &err) != 0) {
+        buf_add_str(mistakes, err.text);
+        return -1;
+    }
+    if (make_places(m, s->config, &err) != 0) {
+        buf_add_str(mistakes, err.text);
+        forget_fresh(m);
+        close_those_new(s, s->listen_count, m);
+        return -1;
+    }
+    return 0;
+}
+
+static void refuse(struct buf *mistakes)
+{
+    log_error("the configuration is not taken over; the old one keeps running");
+    for (struct slice rest = buf_slice(mistakes), line; rest.len > 0;) {
+        (void)slice_cut(rest, '\n', &line, &rest);
+        log_error("%.*s", SLICE_ARGS(line));
+    }
+    notify_refused();
+}
+
+void reload_begin(struct master *m)
+{
+    struct buf mistakes = {0};
+
+    if (m->renewal != RENEW_NOTHING || m->heir.stage != HEIR_NONE || m->parent_fd >= 0) {
+        m->reload_again = true; /* it may have been changed since it was read */
+        return;
+    }
+    m->reload_again = false;
+    if (prepare(m, &m->former, &mistakes) != 0) {
+        refuse(&mistakes);
+        served_free(&m->former);
+        m->former = (struct served){0};
+        buf_fini(&mistakes);
+        return;
+    }
+    buf_fini(&mistakes);
+    notify_reloading();
+    exchange(m, &m->former);
+    log_info("configuration read again: new processes take over");
+    m->renewal = RENEW_WRITER;
+    m->renewal_by_mono_ms = clock_mono_ms() + PATIENCE_MS;
+    atomic_store(&m->gauges->renewing_until_mono_ms, m->renewal_by_mono_ms);
+    m->writer_before = writer_of(m)->generation;
+    writer_of(m)->hopeless = false;
+    process_tell(writer_of(m), SIGTERM);
+}
+
+/* -------- going on, and back -------- */
+
+static void take_back(struct master *m, const char *why)
+{
+    log_error("%s: the old configuration keeps running", why);
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        if (!p->is_fresh)
+            continue;
+        p->is_fresh = false;
+        process_use(m, p, false);
+        process_tell(p, SIGTERM);
+    }
+    exchange(m, &m->former);
+    drop_former(m);
+    writer_of(m)->hopeless = false;
+    process_tell(writer_of(m), SIGTERM);
+    m->renewal = RENEW_NOTHING;
+    atomic_store(&m->gauges->renewing_until_mono_ms, clock_mono_ms() + LISTENER_PATIENCE_MS);
+    notify_refused();
+}
+
+static void begin_front(struct master *m)
+{
+    m->renewal = RENEW_FRONT;
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].is_fresh)
+            process_use(m, &m->processes[i], true);
+}
+
+/* +1 all serve, 0 not yet, -1 somebody never will. */
+static int front_stands(const struct master *m)
+{
+    int stands = 1;
+
+    for (size_t i = 0; i < m->process_count; i++) {
+        const struct process *p = &m->processes[i];
+        if (p->is_fresh && p->hopeless)
+            return -1;
+        if (p->is_fresh && !process_is_ready(m, p))
+            stands = 0;
+    }
+    return stands;
+}
+
+static void begin_rest(struct master *m)
+{
+    m->renewal = RENEW_REST;
+    set_modes(m);
+    /* The old ones leave for those that serve now, however long the last client takes. */
+    atomic_store(&m->gauges->renewing_until_mono_ms,
+                 clock_mono_ms() + m->config->grace_ms + PATIENCE_MS);
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        bool stays = p->role == ROLE_HTTPD ? p->is_fresh : p->index < wanted(m->config, p->role);
+        if (p->is_fresh || p->role == ROLE_SANDBOX || p->role == ROLE_WRITER)
+            continue;
+        if (!stays) {
+            process_use(m, p, false);
+            process_tell(p, SIGTERM);
+        } else if (p->pid == 0) {
+            process_use(m, p, true);
+        } else {
+            p->hopeless = false;
+            p->replacing = true;
+        }
+    }
+    reload_logs(m);
+}
+
+static bool old_ones_are_gone(const struct master *m)
+{
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].is_unused && m->processes[i].pid != 0)
+            return false;
+    return true;
+}
+
+static void end(struct master *m)
+{
+    unsigned count = 0;
+
+    m->renewal = RENEW_NOTHING;
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        p->is_fresh = false;
+        count += !p->is_unused;
+        if (p->is_unused && p->slot != NULL) {
+            ring_trim(p->slot->up);
+            ring_trim(p->slot->down);
+        }
+    }
+    drop_former(m);
+    atomic_store(&m->gauges->renewing_until_mono_ms, 0);
+    log_info("the new configuration serves");
+    notify_ready(count);
+    if (m->reload_again)
+        reload_begin(m);
+}
+
+/* One after another is told to finish; its successor is born with the new configuration. True when
+ * there is none left. */
+static bool replace_next(struct master *m)
+{
+    struct process *next = NULL;
+
+    for (size_t i = 0; i < m->process_count; i++) {
+        struct process *p = &m->processes[i];
+        if (p->replacing && p->pid == 0 && (p->hopeless || !p->told_to_stop))
+            p->replacing = false; /* it died by itself, or will never be there */
+        if (p->replacing && p->told_to_stop)
+            return false;
+        if (p->replacing && next == NULL)
+            next = p;
+    }
+    if (next != NULL)
+        process_tell(next, SIGTERM);
+    return next == NULL;
+}
+
+void reload_advance(struct master *m)
+{
+    const struct process *writer = writer_of(m);
+    bool is_late = m->renewal != RENEW_NOTHING && clock_mono_ms() >= m->renewal_by_mono_ms;
+    bool replaced = replace_next(m);
+
+    switch (m->renewal) {
+    case RENEW_NOTHING:
+        if (m->reload_again && m->heir.stage == HEIR_NONE && m->parent_fd < 0)
+            reload_begin(m);
+        break;
+    case RENEW_WRITER:
+        if (writer->hopeless || is_late)
+            take_back(m, "the writer cannot work with the new configuration");
+        else if (writer->generation != m->writer_before && process_is_ready(m, writer))
+            begin_front(m);
+        break;
+    case RENEW_FRONT: {
+        int stands = front_stands(m);
+        if (stands < 0 || (stands == 0 && is_late))
+            take_back(m, "httpd cannot serve with the new configuration");
+        else if (stands > 0)
+            begin_rest(m);
+        break;
+    }
+    case RENEW_REST:
+        if (replaced && old_ones_are_gone(m))
+            end(m);
+        break;
+    }
+}
+
+/* -------- the log -------- */
+
+/* The logger's successor has the file that bears the name now; lines wait in the pipe meanwhile. */
+void reload_logs(struct master *m)
+{
+    struct err err;
+
+    if (m->outlet.kind != LOG_TO_FILE)
+        return;
+    if (outlet_reopen(&m->outlet, m->config, &err) != 0) {
+        log_err(&err, "the log stays where it is");
+        return;
+    }
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].role == ROLE_LOGGER)
+            m->processes[i].replacing = m->processes[i].pid != 0;
+}
