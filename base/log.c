@@ -57,6 +57,7 @@ void log_sink(int fd, bool with_priority)
 void log_name(const char *process)
 {
     (void)snprintf(process_name, sizeof process_name, "%s", process);
+    repeats = (struct repeats){0}; /* what the process that forked us has said is its own */
 }
 
 void log_listener(void (*heard)(struct slice words))

@@ -33,7 +33,7 @@ void log_redaction(bool on, const char *key);
  * file, or open with O_NONBLOCK. with_priority: each line is led by "<3>" to "<7>", as syslog
  * numbers levels. */
 void log_sink(int fd, bool with_priority);
-void log_name(const char *process); /* copied; e.g. "httpd 0" */
+void log_name(const char *process); /* copied; e.g. "httpd 0". In a child: right after its fork */
 /* Who else hears of errors, once their addresses are shortened; NULL = nobody. */
 void log_listener(void (*heard)(struct slice words));
 

@@ -417,8 +417,7 @@ static void on_term(evutil_socket_t signal, short what, void *arg)
     s->leaving = true;
     s->leave_by_mono_ms = clock_mono_ms() + s->me->config->grace_ms;
     child_leaving(s->me);
-    server_leave(s->server,
-                 gauges_are_renewing(s->me->gauges, clock_mono_ms()) ? LINGER_MS : 0);
+    server_leave(s->server, gauges_are_renewing(s->me->gauges, clock_mono_ms()) ? LINGER_MS : 0);
     service_work(s);
 }
 

@@ -41,6 +41,7 @@
 enum {
     PREPARE_MS = 60000, /* for the new one's httpds */
     START_MS = 90000,   /* for its writer and all others: a long recovery is no failure */
+    REAP_MS = 1000,     /* from its hanging up to its end */
     ORPHAN_MS = 1000,   /* for the children of a killed old master to leave */
 };
 
@@ -80,8 +81,7 @@ static void describe(const struct master *m, int fd, struct buf *to)
 {
     buf_printf(to, "%d %d", fd, m->lock_fd);
     for (size_t i = 0; i <= m->listen_count; i++) {
-        const struct listener *l =
-            i < m->listen_count ? &m->listeners[i] : &m->sandbox_listener;
+        const struct listener *l = i < m->listen_count ? &m->listeners[i] : &m->sandbox_listener;
         if (l->fd < 0)
             continue;
         buf_printf(to, "\n%d %d %s %s", l->fd, l->lock_fd, l->at.port[0] == '\0' ? "-" : l->at.port,
@@ -128,7 +128,7 @@ void handover_begin(struct master *m)
         return;
     }
     notify_reloading();
-    log_info("upgrade: %s starts beside us", m->binary);
+    log_info("upgrade %u: %s starts beside us", ++m->upgrades, m->binary);
     pid_t pid = fork();
     if (pid == 0)
         become_heir(m, pair[1]);
@@ -148,7 +148,7 @@ static void go_on_as_before(struct master *m, const char *why)
 {
     bool had_left = m->stage != RUNNING, had_started = m->heir.stage == HEIR_STARTS;
 
-    log_error("upgrade: %s: the old binary goes on", why);
+    log_error("upgrade %u: %s: the old binary goes on", m->upgrades, why);
     if (m->heir.pid != 0)
         (void)kill(m->heir.pid, SIGKILL);
     end_heir(m);
@@ -199,7 +199,7 @@ void handover_advance(struct master *m)
 
     if (h->stage == HEIR_NONE || h->stage == HEIR_SERVES)
         return;
-    switch (hear(h->fd)) {
+    switch (h->fd < 0 ? 0 : hear(h->fd)) {
     case FRONT_STANDS:
         if (h->stage == HEIR_PREPARES)
             begin_leaving(m);
@@ -212,15 +212,18 @@ void handover_advance(struct master *m)
             log_info("upgrade: the new binary serves, pid %d", (int)h->pid);
         }
         return;
-    case -1:
-        go_on_as_before(m, "the new binary has ended");
+    case -1: /* its exit status follows */
+        (void)close(h->fd);
+        h->fd = -1;
+        h->by_mono_ms = clock_mono_ms() + REAP_MS;
         return;
     default:
         break;
     }
     /* While ours leave, it is we who take the time. */
-    if (h->stage != HEIR_WAITS && clock_mono_ms() >= h->by_mono_ms)
-        go_on_as_before(m, "the new binary takes too long");
+    if ((h->stage != HEIR_WAITS || h->fd < 0) && clock_mono_ms() >= h->by_mono_ms)
+        go_on_as_before(m,
+                        h->fd < 0 ? "the new binary has hung up" : "the new binary takes too long");
 }
 
 bool handover_holds(struct master *m)
@@ -295,8 +298,7 @@ int handover_inherit(struct master *m, struct err *err)
     char *text = mem_strdup(given);
     (void)unsetenv(variable);
     char *line = strtok_r(text, "\n", &rest);
-    bool fine =
-        line != NULL && sscanf(line, "%d %d", &m->parent_fd, &m->inherited_lock_fd) == 2;
+    bool fine = line != NULL && sscanf(line, "%d %d", &m->parent_fd, &m->inherited_lock_fd) == 2;
     close_on_exec(m->parent_fd);
     close_on_exec(m->inherited_lock_fd);
     while (fine && (line = strtok_r(NULL, "\n", &rest)) != NULL)

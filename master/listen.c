@@ -80,11 +80,13 @@ static int lock_path(struct listener *l, uint64_t until_ms, struct err *err)
 
     buf_printf(&name, "%s.lock", l->at.host);
     l->lock_fd = open(buf_cstr(&name), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    int failed = l->lock_fd < 0 ? err_sys(err, "listen unix:%s: %s", l->at.host, buf_cstr(&name)) : 0;
+    int failed =
+        l->lock_fd < 0 ? err_sys(err, "listen unix:%s: %s", l->at.host, buf_cstr(&name)) : 0;
     buf_fini(&name);
     while (failed == 0 && flock(l->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         if (clock_mono_ms() >= until_ms)
-            return err_set(err, ERR_CONFIG, "listen unix:%s: another Postern serves it", l->at.host);
+            return err_set(err, ERR_CONFIG, "listen unix:%s: another Postern serves it",
+                           l->at.host);
         look_again_later();
     }
     return failed;

@@ -97,11 +97,13 @@ struct master {
     struct served former; /* until the renewal is through */
     uint64_t writer_before, renewal_by_mono_ms;
     bool reload_again;
+    unsigned reloads; /* asked for: tells their lines in the log apart */
 
     char binary[4096]; /* what an upgrade runs; "" = not known */
     struct heir heir;
-    int parent_fd;    /* the old binary's master, while we take its place; -1 = none */
-    bool awaits_go;   /* its writer still works: ours is not born */
+    unsigned upgrades;          /* asked for */
+    int parent_fd;              /* the old binary's master, while we take its place; -1 = none */
+    bool awaits_go;             /* its writer still works: ours is not born */
     bool told_parent, told_all; /* that httpd is ready, that everybody is */
     struct listener inherited[MASTER_LISTEN_MAX + 1]; /* its, until they are taken into use */
     size_t inherited_count;
@@ -140,10 +142,10 @@ void reload_logs(struct master *m);
 
 /* The old master's side. */
 void handover_begin(struct master *m);
-void handover_advance(struct master *m);               /* in each turn of the loop */
+void handover_advance(struct master *m);                     /* in each turn of the loop */
 bool handover_reap(struct master *m, pid_t pid, int status); /* true: it was the heir */
-bool handover_holds(struct master *m); /* at HAND_OVER: the heir is not there yet */
-void handover_give_up(struct master *m);     /* we are told to stop: so is the heir */
+bool handover_holds(struct master *m);   /* at HAND_OVER: the heir is not there yet */
+void handover_give_up(struct master *m); /* we are told to stop: so is the heir */
 /* After the end of a master whose heir serves: stays as a shell around it, for whoever started us
  * and knows our pid only. The heir's exit status. */
 int handover_stay(pid_t heir);

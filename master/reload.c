@@ -19,11 +19,21 @@
 #include "master/notify.h"
 #include "master/outlet.h"
 
-enum { PATIENCE_MS = 30000 /* for the new ones' start */ };
+enum {
+    PATIENCE_MS = 30000, /* for the new ones' start */
+    LIVES_MAX = 3,       /* short ones, before a new one is taken for broken */
+};
 
 static struct process *writer_of(struct master *m)
 {
     return &m->processes[0];
+}
+
+static void renew_writer(struct master *m)
+{
+    writer_of(m)->hopeless = false;
+    writer_of(m)->short_lives = 0;
+    process_tell(writer_of(m), SIGTERM);
 }
 
 /* -------- what serves -------- */
@@ -177,9 +187,10 @@ static int prepare(struct master *m, struct served *s, struct buf *mistakes)
     return 0;
 }
 
-static void refuse(struct buf *mistakes)
+static void refuse(const struct master *m, struct buf *mistakes)
 {
-    log_error("the configuration is not taken over; the old one keeps running");
+    log_error("reload %u: the configuration is not taken over; the old one keeps running",
+              m->reloads);
     for (struct slice rest = buf_slice(mistakes), line; rest.len > 0;) {
         (void)slice_cut(rest, '\n', &line, &rest);
         log_error("%.*s", SLICE_ARGS(line));
@@ -196,8 +207,9 @@ void reload_begin(struct master *m)
         return;
     }
     m->reload_again = false;
+    m->reloads++;
     if (prepare(m, &m->former, &mistakes) != 0) {
-        refuse(&mistakes);
+        refuse(m, &mistakes);
         served_free(&m->former);
         m->former = (struct served){0};
         buf_fini(&mistakes);
@@ -206,20 +218,19 @@ void reload_begin(struct master *m)
     buf_fini(&mistakes);
     notify_reloading();
     exchange(m, &m->former);
-    log_info("configuration read again: new processes take over");
+    log_info("reload %u: configuration read again: new processes take over", m->reloads);
     m->renewal = RENEW_WRITER;
     m->renewal_by_mono_ms = clock_mono_ms() + PATIENCE_MS;
     atomic_store(&m->gauges->renewing_until_mono_ms, m->renewal_by_mono_ms);
     m->writer_before = writer_of(m)->generation;
-    writer_of(m)->hopeless = false;
-    process_tell(writer_of(m), SIGTERM);
+    renew_writer(m);
 }
 
 /* -------- going on, and back -------- */
 
 static void take_back(struct master *m, const char *why)
 {
-    log_error("%s: the old configuration keeps running", why);
+    log_error("reload %u: %s: the old configuration keeps running", m->reloads, why);
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
         if (!p->is_fresh)
@@ -230,8 +241,7 @@ static void take_back(struct master *m, const char *why)
     }
     exchange(m, &m->former);
     drop_former(m);
-    writer_of(m)->hopeless = false;
-    process_tell(writer_of(m), SIGTERM);
+    renew_writer(m);
     m->renewal = RENEW_NOTHING;
     atomic_store(&m->gauges->renewing_until_mono_ms, clock_mono_ms() + LISTENER_PATIENCE_MS);
     notify_refused();
@@ -245,6 +255,12 @@ static void begin_front(struct master *m)
             process_use(m, &m->processes[i], true);
 }
 
+/* It said so, or has died young again and again. */
+static bool is_failing(const struct process *p)
+{
+    return p->hopeless || p->short_lives >= LIVES_MAX;
+}
+
 /* +1 all serve, 0 not yet, -1 somebody never will. */
 static int front_stands(const struct master *m)
 {
@@ -252,7 +268,7 @@ static int front_stands(const struct master *m)
 
     for (size_t i = 0; i < m->process_count; i++) {
         const struct process *p = &m->processes[i];
-        if (p->is_fresh && p->hopeless)
+        if (p->is_fresh && is_failing(p))
             return -1;
         if (p->is_fresh && !process_is_ready(m, p))
             stands = 0;
@@ -309,7 +325,7 @@ static void end(struct master *m)
     }
     drop_former(m);
     atomic_store(&m->gauges->renewing_until_mono_ms, 0);
-    log_info("the new configuration serves");
+    log_info("reload %u: the new configuration serves", m->reloads);
     notify_ready(count);
     if (m->reload_again)
         reload_begin(m);
@@ -347,7 +363,7 @@ void reload_advance(struct master *m)
             reload_begin(m);
         break;
     case RENEW_WRITER:
-        if (writer->hopeless || is_late)
+        if (is_failing(writer) || is_late)
             take_back(m, "the writer cannot work with the new configuration");
         else if (writer->generation != m->writer_before && process_is_ready(m, writer))
             begin_front(m);

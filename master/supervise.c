@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -46,9 +47,10 @@ enum {
     HUNG_MS = 10000,        /* no heartbeat for so long: killed */
     HUNG_WRITER_MS = 60000, /* a slow disk is no hang */
     HUNG_ABORT_MS = 2000,   /* that one may take to say where it hangs */
-    LOOK_MS = 500,          /* between looks at the heartbeats */
-    HURRY_MS = 20,          /* between turns, while something is to be followed by something */
-    RINGS_LOOK_MS = 5,      /* while the writer empties a dead one's rings */
+    POLLER_NICE = 10,
+    LOOK_MS = 500,     /* between looks at the heartbeats */
+    HURRY_MS = 20,     /* between turns, while something is to be followed by something */
+    RINGS_LOOK_MS = 5, /* while the writer empties a dead one's rings */
 };
 
 static const struct {
@@ -149,6 +151,14 @@ static void close_what_is_not_ours(const struct master *m, const struct process 
     close_all_but(keep, n);
 }
 
+/* Who waits for an answer goes first: events that come in can wait for a moment, and a reader, a POST
+ * or a send not. With an idle core this changes nothing. */
+static void give_way(enum child_role role)
+{
+    if (role == ROLE_POLLER)
+        (void)setpriority(PRIO_PROCESS, 0, POLLER_NICE);
+}
+
 static void drop_privileges(const struct config *c)
 {
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -245,6 +255,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
     unmap_what_is_not_ours(m, p);
     me.started = m->started;
     close_what_is_not_ours(m, p, control);
+    give_way(p->role);
     drop_privileges(m->config);
     if (p->role == ROLE_HTTPD) {
         for (size_t i = 0; i < m->listen_count; i++)
@@ -642,8 +653,7 @@ int supervise(struct master *m)
         struct pollfd from[] = {{.fd = m->signal_fd, .events = POLLIN},
                                 {.fd = m->heir.fd, .events = POLLIN},
                                 {.fd = m->parent_fd, .events = POLLIN}};
-        (void)poll(from, sizeof from / sizeof from[0],
-                   m->stage == RUNNING ? wait_ms(m) : HURRY_MS);
+        (void)poll(from, sizeof from / sizeof from[0], m->stage == RUNNING ? wait_ms(m) : HURRY_MS);
         take_signals(m);
         reap(m);
         handover_advance(m);

@@ -59,8 +59,7 @@ int gauges_confine(struct gauges *g, int fd, unsigned own_slot, struct err *err)
 
 bool gauges_are_renewing(const struct gauges *g, uint64_t now_mono_ms)
 {
-    return now_mono_ms <
-           atomic_load_explicit(&g->renewing_until_mono_ms, memory_order_relaxed);
+    return now_mono_ms < atomic_load_explicit(&g->renewing_until_mono_ms, memory_order_relaxed);
 }
 
 void gauges_destroy(struct gauges *g)

@@ -922,8 +922,7 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
                       clock_mono_ms(), &w->me->gauges->events);
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
-        if (l->moved &&
-            ring_position_put(t, l->slot->gauge, l->slot->epoch, l->applied, err) != 0)
+        if (l->moved && ring_position_put(t, l->slot->gauge, l->slot->epoch, l->applied, err) != 0)
             return -1;
     }
     return 0;

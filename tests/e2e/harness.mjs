@@ -39,9 +39,9 @@ export function freePort() {
   });
 }
 
-function run(args, logFile, env = {}) {
+function run(args, logFile, env = {}, program = binary) {
   const log = fs.openSync(logFile, 'a');
-  const child = spawn(binary, args, { stdio: ['ignore', log, log], env: { ...process.env, ...env } });
+  const child = spawn(program, args, { stdio: ['ignore', log, log], env: { ...process.env, ...env } });
   fs.closeSync(log);
   started.add(child);
   child.ended = new Promise((resolve) =>
@@ -120,6 +120,7 @@ export class Postern {
     p.confFile = path.join(p.dir, 'proxy.conf');
     p.logFile = path.join(p.dir, 'log');
     p.env = options.env ?? {};
+    p.binary = options.binary; // to run, if not the one that is tested
     let aws;
     if (options.aws) {
       aws = options.aws;
@@ -163,7 +164,7 @@ ${Object.entries(domains)
     return p;
   }
   async launch() {
-    this.child = run(['-c', this.confFile], this.logFile, this.env);
+    this.child = run(['-c', this.confFile], this.logFile, this.env, this.binary);
     this.child.ended.then((how) => (this.how = how));
     await waitFor(
       'Postern',
@@ -247,6 +248,26 @@ ${Object.entries(domains)
     }
     throw new Error('the walk does not end');
   }
+}
+
+/** What a service manager (systemd, Type=notify) hears: {path: of its socket, text(), close()}. */
+export async function serviceManager() {
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'postern-manager-'));
+  const socket = path.join(dir, 'notify');
+  // Node has no datagram sockets in the file system; Perl is part of every Debian.
+  const listener = spawn('perl', ['-MSocket', '-e',
+    'socket(S, PF_UNIX, SOCK_DGRAM, 0); bind(S, sockaddr_un($ARGV[0])) or die; $| = 1; print "bound\n"; while (defined recv(S, $b, 4096, 0)) { print "$b\n\n" }', socket]);
+  let said = '';
+  listener.stdout.on('data', (d) => (said += d));
+  await waitFor('the manager', () => said.startsWith('bound'));
+  return {
+    path: socket,
+    text: () => said,
+    close: () => {
+      listener.kill();
+      fs.rmSync(dir, { recursive: true, force: true });
+    },
+  };
 }
 
 /** A subcommand, while this process goes on: for tests that play AWS themselves. */

@@ -1,11 +1,11 @@
 // As a service manager sees it: told when Postern serves, reloads, stops and lives; and what `make install` puts where.
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
-import { Postern, root, stopAll, waitFor } from './harness.mjs';
+import { Postern, root, serviceManager, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
 
@@ -14,43 +14,29 @@ describe('a service', () => {
   after(() => fs.rmSync(dir, { recursive: true, force: true }));
 
   it('tells its manager how it is, and its children tell nothing', async () => {
-    const socket = path.join(dir, 'notify');
-    // Node has no datagram sockets in the file system; Perl is part of every Debian.
-    const manager = spawn('perl', ['-MSocket', '-e',
-      'socket(S, PF_UNIX, SOCK_DGRAM, 0); bind(S, sockaddr_un($ARGV[0])) or die; $| = 1; print "bound\n"; while (defined recv(S, $b, 4096, 0)) { print "$b\n\n" }', socket]);
-    let said = '';
-    manager.stdout.on('data', (d) => (said += d));
-    await waitFor('the manager', () => said.startsWith('bound'));
-    process.env.NOTIFY_SOCKET = socket;
-    process.env.WATCHDOG_USEC = '600000';
-    let postern;
+    const manager = await serviceManager();
+    const postern = await Postern.start({ env: { NOTIFY_SOCKET: manager.path, WATCHDOG_USEC: '600000' } });
     try {
-      postern = await Postern.start();
-    } finally {
-      delete process.env.NOTIFY_SOCKET;
-      delete process.env.WATCHDOG_USEC;
-    }
-    try {
-      const count = (what) => said.split(what).length - 1;
+      const count = (what) => manager.text().split(what).length - 1;
       await waitFor('ready', () => count('READY=1') === 1);
-      assert.match(said, /STATUS=serving with \d+ processes/);
+      assert.match(manager.text(), /STATUS=serving with \d+ processes/);
       await waitFor('three signs of life', () => count('WATCHDOG=1') >= 3);
 
       postern.child.kill('SIGHUP');
-      await waitFor('reloading', () => /RELOADING=1\nMONOTONIC_USEC=\d+/.test(said));
+      await waitFor('reloading', () => /RELOADING=1\nMONOTONIC_USEC=\d+/.test(manager.text()));
       await waitFor('ready again', () => count('READY=1') === 2);
 
       const text = fs.readFileSync(postern.confFile, 'utf8');
       fs.writeFileSync(postern.confFile, `${text}\nnonsense = 1\n`);
       postern.child.kill('SIGHUP');
-      await waitFor('the refusal', () => /READY=1\nSTATUS=.*was refused/.test(said));
+      await waitFor('the refusal', () => /READY=1\nSTATUS=.*was refused/.test(manager.text()));
       fs.writeFileSync(postern.confFile, text);
       assert.equal(await postern.healthy(), true);
 
       await postern.stop();
       await waitFor('stopping', () => count('STOPPING=1') === 1);
     } finally {
-      manager.kill();
+      manager.close();
     }
   });
 

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
+import os from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
-import { Postern, audit, binary, domain, freePort, isSettled, key, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
+import { Postern, audit, binary, domain, freePort, isSettled, key, newsletterForm, readers, serviceManager, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
 
 after(stopAll);
 const quiet = { bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, delivery_delay_ms_max: 100 };
@@ -158,19 +159,28 @@ describe('a reload', () => {
     await postern.stop();
   });
 
-  it('goes back to the old configuration when the new httpds cannot start', async () => {
+  it('goes back to the old configuration when a process cannot live with the new one', async () => {
     const sandbox = await startSandbox();
-    const postern = await Postern.start({ sandbox, conf: 'isolation = true' });
-    const certificate = path.join(postern.dir, 'cert.pem');
-    // A key that is read by the master only: it is there when the configuration is checked and leads nowhere after.
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost', '-keyout', certificate, '-out', `${certificate}.crt`]);
-    fs.appendFileSync(certificate, fs.readFileSync(`${certificate}.crt`));
+    await sandbox.set(quiet);
+    const postern = await Postern.start({ sandbox, sections: { httpd: 'children = 2 max_body = "1M"' } });
     const before = fs.readFileSync(postern.confFile, 'utf8');
-    fs.writeFileSync(postern.confFile, before.replace('httpd {', `httpd {\ntls_certificate = "${certificate}"\ntls_key = "${certificate}.none"`));
+    const [httpd] = postern.pids('httpd');
+    const limit = (bytes) => execFileSync('prlimit', [`--as=${bytes}:`, '--pid', String(postern.child.pid)]);
+    const pages = Number(fs.readFileSync(`/proc/${postern.child.pid}/statm`, 'utf8').split(' ')[0]);
+    fs.writeFileSync(postern.confFile, before.replace('"127.0.0.1:', `"127.0.0.1:${await freePort()}", "127.0.0.1:`).replace('children = 2', 'children = 1'));
+    limit(pages * 4096 + (256 << 20)); // room for the new rings, and none for the store in the writer
     postern.child.kill('SIGHUP');
-    await waitFor('the refusal', () => times(postern, 'is not taken over') === 1);
-    assert.equal(await postern.healthy(), true);
-    await postern.stop();
+    await waitFor('the way back', () => times(postern, 'the old configuration keeps running') === 1, 30000);
+    limit('unlimited');
+    await waitFor('the writer', () => postern.pids('writer').length === 1 && postern.status().processes.every((p) => p.state === 'ready'), 20000);
+    assert.ok(postern.pids('httpd').includes(httpd), 'the old httpds served on');
+    const form = newsletterForm(readers(20, 'back'));
+    assert.equal((await postern.post(form)).status, 200);
+    await settled(postern, sandbox, expected([form], 20, 'back'));
+    fs.writeFileSync(postern.confFile, before);
+    postern.child.kill('SIGHUP');
+    await waitFor('a reload after it', () => times(postern, 'the new configuration serves') === 1, 20000);
+    assert.deepEqual(await postern.stop(), { code: 0, signal: null });
   });
 
   it('may be asked for while one is under way', async () => {
@@ -212,5 +222,66 @@ describe('an upgrade', () => {
     postern.child.kill('SIGHUP');
     await waitFor('the reload', () => times(postern, 'the new configuration serves') === 1, 20000);
     assert.deepEqual(await postern.stop(), { code: 0, signal: null });
+  });
+
+  it('goes back to the old binary when the new one fails, wherever it fails, and nobody notices', async () => {
+    const sandbox = await startSandbox();
+    await sandbox.set(quiet);
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'postern-test-'));
+    const installed = path.join(dir, 'postern');
+    const install = (write) => {
+      write(`${installed}.new`);
+      fs.chmodSync(`${installed}.new`, 0o755);
+      fs.renameSync(`${installed}.new`, installed);
+    };
+    install((at) => fs.copyFileSync(binary, at));
+    const postern = await Postern.start({ sandbox, binary: installed });
+    const forms = newsletters(20, 50, 'bad-binary');
+    const clients = load(postern, forms);
+    // What it can do: end at once; say that its httpds accept, and end; or end when it is to start its writer. (Numbers of file
+    // descriptors come by the environment; a Node program has them open, too.)
+    const speaks = (script) => (at) => fs.writeFileSync(at, `#!${process.execPath}\nconst fd = Number(process.env.POSTERN_HANDOVER.split(' ')[0]);\nconst fs = require('fs');\n${script}\n`);
+    const failures = [
+      [(at) => fs.writeFileSync(at, '#!/bin/sh\nexit 3\n'), /left with status 3: the old binary goes on/],
+      [(at) => fs.writeFileSync(at, 'this is no program'), /left with status 127: the old binary goes on/],
+      [speaks("fs.writeSync(fd, 'R'); process.exit(4)"), /left with status 4|has ended: the old binary goes on/],
+      [speaks("fs.writeSync(fd, 'R'); const b = Buffer.alloc(1); fs.readSync(fd, b); process.kill(process.pid, b.toString() === 'G' ? 'SIGKILL' : 'SIGTERM')"), /signal 9|has ended: the old binary goes on/],
+    ];
+    for (const [i, [write, words]] of failures.entries()) {
+      install(write);
+      process.kill(postern.child.pid, 'SIGUSR2');
+      await waitFor('the way back', () => times(postern, 'the old binary goes on') === i + 1, 30000);
+      assert.match(postern.log().split(`upgrade ${i + 1}`).at(-1), words);
+      await waitFor('everybody', () => {
+        try {
+          return postern.status().processes.every((p) => p.state === 'ready');
+        } catch {
+          return false; // the writer is on its way
+        }
+      }, 20000);
+    }
+    install((at) => fs.copyFileSync(binary, at));
+    process.kill(postern.child.pid, 'SIGUSR2');
+    await waitFor('the new binary', () => times(postern, 'upgrade: the new binary serves') === 1, 60000);
+    const { failed } = await clients.stop();
+    assert.deepEqual(failed, []);
+    await settled(postern, sandbox, expected(forms, 50, 'bad-binary'));
+    assert.deepEqual(await postern.stop(), { code: 0, signal: null });
+    fs.rmSync(dir, { recursive: true });
+  });
+
+  it('tells the service manager which process is the main one, and leaves it alone', async () => {
+    const sandbox = await startSandbox();
+    const manager = await serviceManager();
+    const postern = await Postern.start({ sandbox, env: { NOTIFY_SOCKET: manager.path, WATCHDOG_USEC: '3000000' } });
+    await waitFor('READY', () => /READY=1/.test(manager.text()));
+    process.kill(postern.child.pid, 'SIGUSR2');
+    assert.deepEqual(await postern.child.ended, { code: 0, signal: null });
+    const pid = Number(manager.text().match(/MAINPID=(\d+)/)[1]);
+    await waitFor('the new one to speak', () => /MAINPID[^]*READY=1[^]*WATCHDOG=1/.test(manager.text()));
+    assert.equal(await postern.healthy(), true);
+    process.kill(pid, 'SIGTERM');
+    await waitFor('its end', () => !fs.existsSync(`/proc/${pid}`));
+    manager.close();
   });
 });
