@@ -64,6 +64,7 @@ struct store {
     struct store_txn reading, writing; /* the one of each kind; writing.mdb: NULL between two */
     bool has_enqueued;                 /* the open transaction has put due rows of webhooks */
     bool map_was_full; /* a put has met the map's end: grow, however little is used */
+    unsigned schema;   /* of what lies on the disk */
     uint64_t reserve_bytes;
     struct buf listed;         /* store/event_lists.h: waits for the commit */
     struct counters *counters; /* what the open transaction has counted; NULL = nothing yet */
@@ -73,6 +74,8 @@ struct store {
  */
 struct store *store_open_sized(const char *state_dir, enum store_mode mode, size_t map_bytes,
                                struct err *err);
+
+int schema_put(struct store *s, MDB_txn *txn, unsigned version, struct err *err);
 
 /* Fills *err from an LMDB return code; returns -1. MDB_MAP_FULL and ENOSPC become ERR_FULL. */
 int store_fail(struct err *err, int rc, const char *what);

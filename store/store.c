@@ -14,6 +14,7 @@
 #include "store/event_lists.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/migrate.h"
 
 enum {
     MAP_LEAST_BYTES =
@@ -89,33 +90,44 @@ static int dbs_open(struct store *s, MDB_txn *txn, struct err *err)
     return 0;
 }
 
-/* Checks the schema's version, or writes it into a store that is new. */
+int schema_put(struct store *s, MDB_txn *txn, unsigned version, struct err *err)
+{
+    MDB_val name = store_val(SLICE("schema"));
+    struct key k = {0};
+
+    key_u32(&k, version);
+    MDB_val value = store_val(key_slice(&k));
+    int rc = mdb_put(txn, s->dbi[DB_META], &name, &value, 0);
+    return rc == MDB_SUCCESS ? 0 : store_fail(err, rc, "writing the schema's version");
+}
+
+/* Reads the schema's version, or writes it into a store that is new. */
 static int schema_agree(struct store *s, MDB_txn *txn, const char *dir, struct err *err)
 {
-    struct slice name = SLICE("schema");
-    MDB_val key = store_val(name), value;
-    int rc = mdb_get(txn, s->dbi[DB_META], &key, &value);
+    MDB_val name = store_val(SLICE("schema")), value;
+    int rc = mdb_get(txn, s->dbi[DB_META], &name, &value);
 
-    if (rc == MDB_NOTFOUND && s->mode == STORE_WRITE) {
-        struct key version = {0};
-        key_u32(&version, STORE_SCHEMA);
-        value = store_val(key_slice(&version));
-        rc = mdb_put(txn, s->dbi[DB_META], &key, &value, 0);
-        return rc == MDB_SUCCESS ? 0 : store_fail(err, rc, "writing the schema's version");
-    }
+    s->schema = STORE_SCHEMA;
+    if (rc == MDB_NOTFOUND && s->mode == STORE_WRITE)
+        return schema_put(s, txn, STORE_SCHEMA, err);
     if (rc == MDB_NOTFOUND)
         return err_set(err, ERR_NOT_FOUND, "the store in %s is not ready yet", dir);
     if (rc != MDB_SUCCESS)
         return store_fail(err, rc, "reading the schema's version");
-    uint64_t found = value.mv_size == 4 ? read_be(value.mv_data, 4) : 0;
-    if (found != STORE_SCHEMA)
+    s->schema = value.mv_size == 4 ? (unsigned)read_be(value.mv_data, 4) : 0;
+    if (s->schema < STORE_SCHEMA_OLDEST || s->schema > STORE_SCHEMA)
         return err_set(
             err, ERR_STORE,
-            "the store in %s was written by %s Postern: its schema has version %llu, this "
-            "program reads version %d only. Run the Postern that wrote it, or move the "
+            "the store in %s was written by %s Postern: its schema has version %u, this "
+            "program reads versions %d to %d. Run the Postern that wrote it, or move the "
             "directory away to begin with an empty store",
-            dir, found < STORE_SCHEMA ? "an older" : "a newer", (unsigned long long)found,
+            dir, s->schema < STORE_SCHEMA ? "an older" : "a newer", s->schema, STORE_SCHEMA_OLDEST,
             STORE_SCHEMA);
+    if (s->schema < STORE_SCHEMA && s->mode == STORE_READ)
+        return err_set(
+            err, ERR_NOT_FOUND,
+            "the store in %s has schema version %u, and is not brought to version %d yet", dir,
+            s->schema, STORE_SCHEMA);
     return 0;
 }
 
@@ -186,7 +198,8 @@ struct store *store_open_sized(const char *state_dir, enum store_mode mode, size
     struct store *s = mem_zero(1, sizeof *s);
     s->mode = mode;
     s->reserve_bytes = STORE_RESERVE_BYTES;
-    if (env_setup(s, dir, map_bytes, err) != 0) {
+    if (env_setup(s, dir, map_bytes, err) != 0 ||
+        (s->schema < STORE_SCHEMA && store_migrate(s, err) != 0)) {
         store_close(s);
         return NULL;
     }

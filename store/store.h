@@ -30,12 +30,14 @@ struct store_txn;
 enum store_mode { STORE_READ, STORE_WRITE };
 
 enum {
-    STORE_SCHEMA = 3,
+    STORE_SCHEMA = 4,        /* raised with every change of what is stored: store/migrate.c */
+    STORE_SCHEMA_OLDEST = 3, /* that is brought up to it */
     STORE_RESERVE_BYTES = 64 << 20, /* kept free for the outcomes of what was already accepted */
 };
 
-/* Creates directory and databases in STORE_WRITE mode; refuses a schema version it does not know.
- * In STORE_READ mode a store that is not there yet is an error (try again). */
+/* Creates directory and databases in STORE_WRITE mode, and brings an older schema up to date, in one
+ * transaction; refuses a schema version it does not know. In STORE_READ mode a store that is not
+ * there yet, or not brought up to date yet, is an error (ERR_NOT_FOUND: try again). */
 struct store *store_open(const char *state_dir, enum store_mode mode, struct err *err);
 void store_close(struct store *s); /* NULL is fine */
 

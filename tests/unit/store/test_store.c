@@ -122,8 +122,35 @@ static void an_unknown_schema_is_refused_naming_both_versions(void **state)
     assert_null(store_open(f->dir, STORE_WRITE, &err));
     assert_non_null(strstr(err.text, "version 7"));
     char ours[32];
-    (void)snprintf(ours, sizeof ours, "version %d", STORE_SCHEMA);
+    (void)snprintf(ours, sizeof ours, "to %d", STORE_SCHEMA);
     assert_non_null(strstr(err.text, ours));
+}
+
+static void an_older_schema_is_brought_up_to_date_by_the_writer_and_awaited_by_readers(void **state)
+{
+    struct fixture *f = *state;
+    struct store *w = opened(f, STORE_WRITE, 0);
+    struct err err = {0};
+    const uint8_t oldest[4] = {0, 0, 0, STORE_SCHEMA_OLDEST};
+
+    put_number(w, "kept", 5);
+    struct store_txn *t = store_begin_write(w, &err);
+    assert_int_equal(store_put(t, DB_META, SLICE("schema"), slice_of(oldest, 4), &err), 0);
+    assert_int_equal(store_commit(t, &err), 0);
+    store_close(w);
+
+    assert_null(store_open(f->dir, STORE_READ, &err));
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    w = opened(f, STORE_WRITE, 0);
+    struct store *r = opened(f, STORE_READ, 0);
+    assert_int_equal(get_number(r, "kept"), 5);
+    t = store_begin_read(r, &err);
+    struct slice version;
+    assert_true(store_get(t, DB_META, SLICE("schema"), &version));
+    assert_int_equal(version.ptr[3], STORE_SCHEMA);
+    store_end_read(t);
+    store_close(r);
+    store_close(w);
 }
 
 static void the_map_grows_by_itself_and_readers_follow(void **state)
@@ -332,6 +359,7 @@ int main(void)
         TEST(a_reader_before_the_writer_is_told_to_wait_and_leaves_nothing),
         TEST(what_is_committed_is_read_and_what_is_aborted_is_not),
         TEST(an_unknown_schema_is_refused_naming_both_versions),
+        TEST(an_older_schema_is_brought_up_to_date_by_the_writer_and_awaited_by_readers),
         TEST(the_map_grows_by_itself_and_readers_follow),
         TEST(a_map_met_full_is_an_answer_and_the_next_transaction_has_room),
         TEST(fullness_is_measured_against_the_reserve),
