@@ -186,6 +186,7 @@ install: build/postern man
 	sed -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@CONFDIR@|$(CONFDIR)|g' -e 's|@DOCDIR@|$(DOCDIR)|g' \
 	  packaging/postern.service.in >$(DESTDIR)$(UNITDIR)/postern.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/postern.service
+	install -m 644 packaging/postern.socket $(DESTDIR)$(UNITDIR)/postern.socket
 	install -D -m 644 packaging/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/postern.conf
 	test -e $(DESTDIR)$(CONFDIR)/proxy.conf || { \
 	  install -d -m 755 $(DESTDIR)$(CONFDIR) && \
@@ -193,7 +194,7 @@ install: build/postern man
 	  chmod 640 $(DESTDIR)$(CONFDIR)/proxy.conf; }
 
 uninstall:
-	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(UNITDIR)/postern.socket $(DESTDIR)$(SYSUSERSDIR)/postern.conf
 	rm -f $(DESTDIR)$(MANDIR)/man8/postern.8 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
 	rm -rf $(DESTDIR)$(DOCDIR)
 

@@ -207,6 +207,58 @@ void listener_adopt(struct listener *l, const struct config_address *at, int fd,
     };
 }
 
+static bool is_same_address(const struct sockaddr_storage *a, const struct addrinfo *b)
+{
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)a,
+                             *b4 = (const struct sockaddr_in *)b->ai_addr;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a,
+                              *b6 = (const struct sockaddr_in6 *)b->ai_addr;
+
+    if (a->ss_family != b->ai_family)
+        return false;
+    return a->ss_family == AF_INET
+               ? a4->sin_port == b4->sin_port && a4->sin_addr.s_addr == b4->sin_addr.s_addr
+               : a6->sin6_port == b6->sin6_port &&
+                     memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof a6->sin6_addr) == 0;
+}
+
+static bool serves(int fd, const struct config_address *at)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM,
+                                   .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct sockaddr_storage own = {0};
+    const struct sockaddr_un *own_path = (const struct sockaddr_un *)&own;
+    socklen_t len = sizeof own;
+    struct addrinfo *found = NULL;
+    bool same = false;
+
+    if (getsockname(fd, (struct sockaddr *)&own, &len) != 0)
+        return false;
+    if (config_address_is_unix(at))
+        return own.ss_family == AF_UNIX && strcmp(own_path->sun_path, at->host) == 0;
+    if (getaddrinfo(strcmp(at->host, "*") == 0 ? NULL : at->host, at->port, &hints, &found) != 0)
+        return false;
+    for (const struct addrinfo *a = found; a != NULL && !same; a = a->ai_next)
+        same = is_same_address(&own, a);
+    freeaddrinfo(found);
+    return same;
+}
+
+bool listener_borrow(struct listener *l, int fd, const struct config_address *at)
+{
+    const int on = 1;
+
+    if (!serves(fd, at))
+        return false;
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+    if (!config_address_is_unix(at))
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    listener_adopt(l, at, fd, -1);
+    return true;
+}
+
 bool listener_is_at(const struct listener *l, const struct config_address *at)
 {
     return l->at.host != NULL && strcmp(l->at.host, at->host) == 0 &&
@@ -215,14 +267,14 @@ bool listener_is_at(const struct listener *l, const struct config_address *at)
 
 int listener_set_mode(const struct listener *l, unsigned mode, struct err *err)
 {
-    if (!config_address_is_unix(&l->at) || chmod(l->at.host, (mode_t)mode) == 0)
+    if (l->lock_fd < 0 || chmod(l->at.host, (mode_t)mode) == 0)
         return 0;
     return err_sys(err, "listen unix:%s", l->at.host);
 }
 
 void listener_close(struct listener *l)
 {
-    if (l->at.host != NULL && config_address_is_unix(&l->at))
+    if (l->lock_fd >= 0)
         (void)unlink(l->at.host); /* before the lock is let go of: it is still ours */
     listener_let_go(l);
 }

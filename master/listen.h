@@ -22,7 +22,7 @@ enum { LISTENER_PATIENCE_MS = 5000 };
 
 struct listener {
     int fd;                   /* listening, non-blocking, close-on-exec; -1 = none */
-    int lock_fd;              /* of a Unix socket; else -1 */
+    int lock_fd;              /* of a Unix socket of our own; else -1 */
     struct config_address at; /* a copy; host NULL = none */
 };
 
@@ -32,6 +32,9 @@ int listener_open(struct listener *l, const struct config_address *at, unsigned 
                   const char *user, unsigned patience_ms, struct err *err);
 /* One that another process has opened and hands to us with its descriptors. */
 void listener_adopt(struct listener *l, const struct config_address *at, int fd, int lock_fd);
+/* One that the service manager holds and has passed to us, if it serves that address. Its file, where
+ * it has one, is the manager's. */
+bool listener_borrow(struct listener *l, int fd, const struct config_address *at);
 bool listener_is_at(const struct listener *l, const struct config_address *at);
 /* Of a Unix socket's file; nothing for others. */
 int listener_set_mode(const struct listener *l, unsigned mode, struct err *err);

@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -83,6 +84,27 @@ static int take_listener(struct master *m, struct listener *l, const struct conf
         return listener_set_mode(l, mode, err);
     }
     return listener_open(l, at, mode, user, m->parent_fd >= 0 ? 0 : LISTENER_PATIENCE_MS, err);
+}
+
+/* SOURCE sd_listen_fds(3). */
+static int borrow_sockets(struct master *m, struct err *err)
+{
+    const struct config *c = m->config;
+    int count = sd_listen_fds(1);
+
+    for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; fd++) {
+        size_t at = 0;
+        while (at < c->listen_count && m->inherited_count < MASTER_LISTEN_MAX &&
+               !listener_borrow(&m->inherited[m->inherited_count], fd, &c->listen[at]))
+            at++;
+        if (at == c->listen_count)
+            return err_set(err, ERR_CONFIG,
+                           "the service manager passes a socket (descriptor %d) for an address "
+                           "that listen does not name: name it there, as the socket unit does",
+                           fd);
+        m->inherited_count++;
+    }
+    return 0;
 }
 
 static int open_sockets(struct master *m, struct err *err)
@@ -339,7 +361,8 @@ int master_run(struct config *config)
     bool inherits = handover_inherit(&m, &err) == 0;
     notify_begin(m.parent_fd >= 0);
     if (inherits && master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
-        open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && open_signals(&m, &err) == 0 &&
+        borrow_sockets(&m, &err) == 0 && open_sockets(&m, &err) == 0 &&
+        open_shared(&m, &err) == 0 && open_signals(&m, &err) == 0 &&
         (m.parent_fd >= 0 || master_open_started(&m, &err) == 0) &&
         outlet_open(&m.outlet, config, &err) == 0) {
         log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen[0].host,

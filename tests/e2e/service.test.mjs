@@ -1,11 +1,12 @@
 // As a service manager sees it: told when Postern serves, reloads, stops and lives; and what `make install` puts where.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
+import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
-import { Postern, root, serviceManager, stopAll, waitFor } from './harness.mjs';
+import { Postern, binary, root, serviceManager, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
 
@@ -38,6 +39,53 @@ describe('a service', () => {
     } finally {
       manager.close();
     }
+  });
+
+  it('takes the sockets that its manager holds, whose backlog outlives it', async () => {
+    const socketPath = path.join(dir, 'held.sock');
+    const postern = await Postern.start({ listen: [`unix:${socketPath}`] });
+    await postern.stop();
+    // A manager: it listens on both addresses, and runs the program with these sockets as descriptors 3 and 4.
+    const manager = path.join(dir, 'manager');
+    fs.writeFileSync(manager, `#!/usr/bin/perl
+use Socket; use POSIX ();
+$^F = 100;
+socket(T, PF_INET, SOCK_STREAM, 0); setsockopt(T, SOL_SOCKET, SO_REUSEADDR, 1);
+bind(T, sockaddr_in(${postern.port}, inet_aton("127.0.0.1"))) or die "tcp $!"; listen(T, 10);
+socket(U, PF_UNIX, SOCK_STREAM, 0); bind(U, sockaddr_un("${socketPath}")) or die "unix $!"; listen(U, 10);
+POSIX::dup2(fileno(T), 50); POSIX::dup2(fileno(U), 51); POSIX::dup2(50, 3); POSIX::dup2(51, 4);
+$ENV{LISTEN_FDS} = 2;
+$SIG{TERM} = 'IGNORE'; $| = 1;
+for (1, 2) {
+  my $pid = fork();
+  if ($pid == 0) { $ENV{LISTEN_PID} = $$; $SIG{TERM} = 'DEFAULT'; exec(@ARGV) }
+  print "child $pid\n";
+  waitpid($pid, 0);
+}
+`);
+    const run = spawn('perl', [manager, binary, '-c', postern.confFile], { stdio: ['ignore', 'pipe', fs.openSync(postern.logFile, 'a')] });
+    let said = '';
+    run.stdout.on('data', (d) => (said += d));
+    const ended = new Promise((resolve) => run.on('exit', resolve));
+    after(() => run.kill('SIGKILL'));
+    const child = (n) => Number(said.match(/child \d+/g)?.[n]?.slice(6));
+    await waitFor('the first', () => postern.healthy());
+    const overUnix = () =>
+      new Promise((resolve) => http.get({ socketPath, path: '/health', agent: false }, (res) => resolve(res.resume().statusCode)).on('error', (e) => resolve(e.code)));
+    assert.equal(await overUnix(), 200);
+    process.kill(child(0), 'SIGTERM');
+    const waiting = overUnix(); // while nobody or the next one is there: not refused
+    await waitFor('the second', async () => child(1) > 0 && (await postern.healthy()));
+    assert.equal(await waiting, 200);
+    assert.ok(fs.existsSync(socketPath), "its file is the manager's");
+    process.kill(child(1), 'SIGTERM');
+    await ended;
+    // An address that listen does not name.
+    fs.writeFileSync(postern.confFile, fs.readFileSync(postern.confFile, 'utf8').replace(/, "unix:[^"]*"/, ''));
+    fs.rmSync(socketPath);
+    const wrong = spawn('perl', [manager, binary, '-c', postern.confFile], { stdio: ['ignore', 'ignore', fs.openSync(postern.logFile, 'a')] });
+    await new Promise((resolve) => wrong.on('exit', resolve));
+    assert.match(postern.log(), /passes a socket \(descriptor 4\) for an address that listen does not name/);
   });
 
   it('is installed where it is told to, and an existing configuration is kept', () => {

@@ -127,7 +127,7 @@ describe('a reload', () => {
     assert.equal((await get({ port })).status, 200);
     assert.equal((await get({ port: postern.port })).status, 200);
     const overUnix = () =>
-      new Promise((resolve) => http.get({ socketPath, path: '/health' }, (res) => resolve(res.resume().statusCode)).on('error', (e) => resolve(e.code)));
+      new Promise((resolve) => http.get({ socketPath, path: '/health', agent: false }, (res) => resolve(res.resume().statusCode)).on('error', (e) => resolve(e.code)));
     assert.equal(await overUnix(), 200);
     assert.equal(fs.statSync(socketPath).mode & 0o777, 0o600);
     fs.writeFileSync(postern.confFile, before);
