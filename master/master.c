@@ -54,18 +54,29 @@ static int lock_state_dir(struct master *m, struct err *err)
     return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
 }
 
+static int open_listeners(struct master *m, const struct config_addresses *at, struct err *err)
+{
+    const struct config *c = m->config;
+
+    for (size_t i = 0; i < at->count; i++) {
+        struct listener *l = &m->listeners[m->listen_count];
+        if (listener_open(l, &at->list[i], c->listen_mode, c->user, err) != 0)
+            return -1;
+        m->listen_fds[m->listen_count++] = l->fd;
+    }
+    return 0;
+}
+
 static int open_sockets(struct master *m, struct err *err)
 {
     const struct config *c = m->config;
 
-    if (c->listen_count > MASTER_LISTEN_MAX)
-        return err_set(err, ERR_CONFIG, "listen: %d addresses at most", MASTER_LISTEN_MAX);
-    for (size_t i = 0; i < c->listen_count; i++) {
-        if (listener_open(&m->listeners[i], &c->listen[i], c->listen_mode, c->user, err) != 0)
-            return -1;
-        m->listen_fds[i] = m->listeners[i].fd;
-        m->listen_count++;
-    }
+    if (c->listen.count + c->metrics.listen.count > MASTER_LISTEN_MAX)
+        return err_set(err, ERR_CONFIG, "listen and metrics.listen: %d addresses at most",
+                       MASTER_LISTEN_MAX);
+    if (open_listeners(m, &c->listen, err) != 0 || open_listeners(m, &c->metrics.listen, err) != 0)
+        return -1;
+    m->metrics_listen_count = c->metrics.listen.count;
     if (c->sandbox.enabled) {
         if (listener_open(&m->sandbox_listener, &c->sandbox.listen, 0, "", err) != 0)
             return -1;
@@ -90,6 +101,8 @@ static int add_process(struct master *m, enum child_role role, unsigned index, s
 
     if (m->process_count == MASTER_PROCESSES_MAX)
         return err_set(err, ERR_CONFIG, "more than %d processes", MASTER_PROCESSES_MAX);
+    atomic_store(&m->gauges->lives[m->process_count].role, (uint32_t)role);
+    atomic_store(&m->gauges->lives[m->process_count].index, index);
     *p = (struct process){
         .role = role, .index = index, .gauge = (unsigned)m->process_count, .control_fd = -1};
     m->process_count++;
@@ -120,6 +133,7 @@ static int open_shared(struct master *m, struct err *err)
     m->gauges = gauges_create(&m->gauges_fd, err);
     if (m->gauges == NULL)
         return -1;
+    atomic_store(&m->gauges->started_wall_ms, clock_wall_ms());
     buf_printf(&path, "%s/started", c->state_dir);
     m->started = started_open(buf_cstr(&path), &m->started_believable, err);
     buf_fini(&path);
@@ -234,9 +248,10 @@ int master_run(struct config *config)
     if (master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
         open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && give_away(&m, &err) == 0 &&
         open_signals(&m, &err) == 0 && outlet_open(&m.outlet, config, &err) == 0) {
-        log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen[0].host,
-                 config_address_is_unix(&config->listen[0]) ? "" : ":", config->listen[0].port,
-                 config->listen_count > 1 ? " and more" : "", config->state_dir,
+        log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen.list[0].host,
+                 config_address_is_unix(&config->listen.list[0]) ? "" : ":",
+                 config->listen.list[0].port, config->listen.count > 1 ? " and more" : "",
+                 config->state_dir,
                  config->aws.region[0] != '\0' ? config->aws.region
                                                : "the region that comes with the credentials",
                  config->sandbox.enabled ? " (the sandbox: no mail leaves this machine)" : "");

@@ -14,6 +14,7 @@
 
 #include "logger/pump.h"
 #include "master/listen.h"
+#include "master/usage.h"
 #include "shm/child.h"
 
 enum { MASTER_PROCESSES_MAX = GAUGE_SLOTS_MAX, MASTER_LISTEN_MAX = 16 };
@@ -33,6 +34,7 @@ struct process {
     bool told_to_stop, replacing;       /* replacing: told to stop, for a reload */
     const char *killed_for;             /* by us; NULL = not */
     uint64_t aborted_mono_ms;           /* when it hung; 0 = it does not */
+    struct usage usage;
 };
 
 struct master {
@@ -48,9 +50,9 @@ struct master {
     struct log_outlet outlet;
     int lock_fd, signal_fd;
     struct listener listeners[MASTER_LISTEN_MAX], sandbox_listener;
-    int listen_fds[MASTER_LISTEN_MAX]; /* theirs */
-    size_t listen_count;
-    int sandbox_fd; /* -1 = none */
+    int listen_fds[MASTER_LISTEN_MAX];         /* theirs */
+    size_t listen_count, metrics_listen_count; /* the last ones serve /metrics alone */
+    int sandbox_fd;                            /* -1 = none */
     struct bell writer_bell;
     struct process processes[MASTER_PROCESSES_MAX];
     size_t process_count;
@@ -58,6 +60,7 @@ struct master {
     size_t slot_count;
     int stage; /* enum stage of supervise.c */
     uint64_t stop_by_mono_ms;
+    struct usage usage; /* the master's own */
     bool said_ready;
     bool reloading; /* not all processes live with the new configuration yet */
 };

@@ -34,6 +34,7 @@
 #include "master/notify.h"
 #include "master/obituary.h"
 #include "master/outlet.h"
+#include "master/usage.h"
 #include "poller/poller.h"
 #include "sandbox/sandbox.h"
 #include "sender/sender.h"
@@ -240,6 +241,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
     if (p->role == ROLE_HTTPD) {
         me.listen_fds = m->listen_fds;
         me.listen_count = m->listen_count;
+        me.metrics_listen_count = m->metrics_listen_count;
         me.tls = m->tls;
     } else {
         tls_context_free(m->tls); /* our copy, since fork() */
@@ -360,13 +362,16 @@ static void bury(struct master *m, struct process *p, int status)
 
 static void reap(struct master *m)
 {
+    struct rusage used;
     int status;
     pid_t pid;
 
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0)
         for (size_t i = 0; i < m->process_count; i++)
-            if (m->processes[i].pid == pid)
+            if (m->processes[i].pid == pid) {
+                usage_close(&m->processes[i].usage, life_of(m, &m->processes[i]), &used);
                 bury(m, &m->processes[i], status);
+            }
 }
 
 /* -------- watching -------- */
@@ -470,6 +475,15 @@ static void say_ready(struct master *m)
     m->said_ready = true;
     log_info("ready: %zu processes", m->process_count);
     notify_ready(m->process_count);
+}
+
+static void measure(struct master *m)
+{
+    usage_measure(&m->usage, &m->gauges->master, getpid());
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].pid != 0)
+            usage_measure(&m->processes[i].usage, life_of(m, &m->processes[i]),
+                          m->processes[i].pid);
 }
 
 /* -------- reload -------- */
@@ -689,6 +703,7 @@ int supervise(struct master *m)
             looked_mono_ms = clock_mono_ms();
             kill_the_hung(m);
             kill_the_distrusted(m);
+            measure(m);
         }
         if (m->stage == RUNNING && all_hopeless(m)) {
             log_error("nothing can work without the writer, and it cannot start: leaving");
