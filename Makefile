@@ -14,7 +14,7 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
-shm_SRC := bell child gauges last_words notice record ring started
+shm_SRC := bell child gauges histogram last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
@@ -22,9 +22,9 @@ mail_SRC := address client_info csv date event event_json filter form message mi
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
-store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key migrate reputation store suppressions webhooks
+store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key migrate reputation store suppressions totals webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
-httpd_SRC := auth body client domains envelopes event_pages events health httpd inbox logs logs_request messages reply route server stats stored_messages strangers \
+httpd_SRC := auth body client domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics reply route server stats stored_messages strangers \
              suppressions suppressions_add suppressions_adding suppressions_list webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue signatures
@@ -34,7 +34,7 @@ courier_SRC := courier post public_address
 cli_SRC := backup batches check cli deadletters doctor domains events key options page redrive request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
-master_SRC := confine handover listen main master notify obituary outlet reload supervise
+master_SRC := confine handover listen main master notify obituary outlet reload supervise usage
 
 FOLDERS := base shm mail aws setup store doctor httpd sender poller keeper courier logger cli sandbox master
 store_SRC += $(writer_SRC)
@@ -182,7 +182,8 @@ install: build/postern man
 	install -D -m 644 build/man/proxy.conf.5 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
 	install -D -m 755 build/postern $(DESTDIR)$(BINDIR)/postern
 	install -d -m 755 $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
-	install -m 644 README.md docs/*.md docs/openapi.yaml proxy.conf $(DESTDIR)$(DOCDIR)
+	install -m 644 README.md docs/*.md docs/openapi.yaml proxy.conf \
+	  packaging/prometheus-rules.yml packaging/grafana-dashboard.json $(DESTDIR)$(DOCDIR)
 	sed -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@CONFDIR@|$(CONFDIR)|g' -e 's|@DOCDIR@|$(DOCDIR)|g' \
 	  packaging/postern.service.in >$(DESTDIR)$(UNITDIR)/postern.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/postern.service

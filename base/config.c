@@ -128,6 +128,8 @@ static const struct setting settings[] = {
     {"alarm", "no_events_after", TYPE_DURATION, AT(alarm.no_events_after_ms), "15m", 1000, TEN_YEARS_MS, true, "mails went out and no event has come for so long: say so"},
     {"alarm", "no_events_least", TYPE_COUNT, AT(alarm.no_events_least), "10", 0, 100000000, true, "mails of a domain without any event before that; 0 = never say so"},
     {"alarm", "no_outcome_after", TYPE_DURATION, AT(alarm.no_outcome_after_ms), "24h", 1000, TEN_YEARS_MS, true, "a sent mail neither delivered nor failed by then counts as without outcome"},
+    {"metrics", "listen", TYPE_ADDRESSES, AT(metrics.listen), "", 0, 0, true, "addresses that serve /metrics alone, without TLS; beyond this machine only with a key"},
+    {"metrics", "key", TYPE_TEXT, AT(metrics.key), "", 0, 0, true, "a key that may read /metrics and nothing else, or its digest (postern key new); empty: those for every domain may"},
     {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
     {"retention", "batches", TYPE_DURATION, AT(retention.batches_ms), "90d", 1000, TEN_YEARS_MS, true, "how long batches are kept"},
     {"retention", "size", TYPE_BYTES, AT(retention.size_bytes), "1024G", 16 << 20, UINT64_C(1) << 50, true, "of the store, above which the oldest goes before its time, but for the last day's"},
@@ -148,9 +150,9 @@ static const struct setting settings[] = {
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
-static const char *const section_names[] = {"",       "log",       "httpd",  "sender",  "guard",
-                                            "poller", "aws",       "queues", "sandbox", "webhooks",
-                                            "alarm",  "retention", "domain"};
+static const char *const section_names[] = {"",       "log",     "httpd",     "sender",  "guard",
+                                            "poller", "aws",     "queues",    "sandbox", "webhooks",
+                                            "alarm",  "metrics", "retention", "domain"};
 enum { SECTIONS = sizeof section_names / sizeof section_names[0] };
 
 /* -------- collecting mistakes -------- */
@@ -486,8 +488,9 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
             want = "host:port, or unix:/path of no more than 107 bytes";
             break;
         }
-        c->listen = mem_grow(c->listen, (c->listen_count + 1) * sizeof *c->listen);
-        c->listen[c->listen_count++] = a;
+        struct config_addresses *all = slot;
+        all->list = mem_grow(all->list, (all->count + 1) * sizeof *all->list);
+        all->list[all->count++] = a;
         break;
     }
     case TYPE_LIST:
@@ -499,15 +502,14 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
                 s->name, text, want);
 }
 
-static void listen_clear(struct config *c)
+static void addresses_clear(struct config_addresses *a)
 {
-    for (size_t i = 0; i < c->listen_count; i++) {
-        free(c->listen[i].host);
-        free(c->listen[i].port);
+    for (size_t i = 0; i < a->count; i++) {
+        free(a->list[i].host);
+        free(a->list[i].port);
     }
-    free(c->listen);
-    c->listen = NULL;
-    c->listen_count = 0;
+    free(a->list);
+    *a = (struct config_addresses){0};
 }
 
 /* -------- libconfuse -------- */
@@ -582,7 +584,7 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
     if (is_list(s->type)) {
         /* Called more than once as a list grows: read it anew each time. */
         if (s->type == TYPE_ADDRESSES)
-            listen_clear(c);
+            addresses_clear((struct config_addresses *)(void *)((char *)c + s->offset));
         else if (s->type == TYPE_DURATIONS)
             ((struct config_durations *)(void *)((char *)c + s->offset))->count = 0;
         else
@@ -870,17 +872,39 @@ static void gather_event_queues(struct reading *r)
         mistake(r, 0, "queues.newsletter_events is not set: no event would come back");
 }
 
+static bool is_of_this_machine(const struct config_address *a)
+{
+    return config_address_is_unix(a) || strcmp(a->host, "localhost") == 0 ||
+           strcmp(a->host, "::1") == 0 || strncmp(a->host, "127.", 4) == 0;
+}
+
+static void check_metrics(struct reading *r)
+{
+    const struct config *c = r->config;
+    uint8_t digest[SHA256_BYTES];
+
+    for (size_t i = 0; i < c->metrics.listen.count; i++)
+        if (c->metrics.key[0] == '\0' && !is_of_this_machine(&c->metrics.listen.list[i]))
+            mistake(r, 0,
+                    "metrics.listen: others can reach %s:%s and read everything: set metrics.key, "
+                    "or listen on 127.0.0.1",
+                    c->metrics.listen.list[i].host, c->metrics.listen.list[i].port);
+    if (!config_key_digest(slice_str(c->metrics.key), digest))
+        mistake(r, 0, "metrics.key: behind sha256: a key has 64 hex digits; postern key new");
+}
+
 static void check_whole(struct reading *r)
 {
     struct config *c = r->config;
 
-    if (c->listen_count == 0)
+    if (c->listen.count == 0)
         set_value(r, c, setting_find("", "listen"), setting_find("", "listen")->absent, 0);
     if (c->webhooks.retries.count == 0)
         fill_durations(r, setting_find("webhooks", "retries"));
     if (c->domain_count == 0 && !r->is_unfinished)
         mistake(r, 0, "no domain: add  domain \"mg.example.com\" { api_keys = {\"…\"} }");
     check_keys(r, &c->api_keys, "the file", 0);
+    check_metrics(r);
     for (size_t i = 0; i < c->domain_count; i++)
         if (!r->is_unfinished &&
             c->domains[i].api_keys.count + c->domains[i].sending_keys.count + c->api_keys.count ==
@@ -1089,7 +1113,8 @@ static void config_clear(struct config *c)
     for (size_t i = 0; i < SETTINGS; i++)
         if (settings[i].type == TYPE_TEXT && strcmp(settings[i].section, "domain") != 0)
             free(*text_at(c, settings[i].offset));
-    listen_clear(c);
+    addresses_clear(&c->listen);
+    addresses_clear(&c->metrics.listen);
     list_clear(&c->api_keys);
     list_clear(&c->trusted_proxies);
     list_clear(&c->queues.sns_topics);

@@ -26,6 +26,11 @@ struct config_address {
                         * socket: its path, "" */
 };
 
+struct config_addresses {
+    struct config_address *list;
+    size_t count;
+};
+
 enum { CONFIG_UNIX_PATH_MAX = 107 };
 
 static inline bool config_address_is_unix(const struct config_address *a)
@@ -68,8 +73,7 @@ enum config_strategy { STRATEGY_AUTO, STRATEGY_SIMPLE, STRATEGY_RAW };
 
 struct config {
     char *path; /* the file it came from */
-    struct config_address *listen;
-    size_t listen_count;
+    struct config_addresses listen;
     unsigned listen_mode;               /* of Unix sockets: permission bits */
     struct config_list api_keys;        /* for all domains */
     struct config_list trusted_proxies; /* addresses, networks ("10.0.0.0/8"), "unix" */
@@ -150,6 +154,10 @@ struct config {
         uint64_t no_events_after_ms, no_outcome_after_ms;
         unsigned no_events_least;
     } alarm;
+    struct {
+        struct config_addresses listen; /* for /metrics alone */
+        char *key;                      /* plain, or its digest; "" = none */
+    } metrics;
     struct {
         uint64_t events_ms, batches_ms;
         uint64_t size_bytes; /* above it the oldest goes before its time */

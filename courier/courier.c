@@ -201,7 +201,9 @@ static void report(struct courier *c)
                 if (got == RING_OK) {
                     row->state = ROW_REPORTED;
                     pushed = true;
-                } else if (got != RING_FULL) { /* else the next look tries again */
+                } else if (got == RING_FULL) { /* the next look tries again */
+                    child_note_ring_full(c->me);
+                } else {
                     log_error("the ring to the writer is broken");
                     courier_stop(c, CHILD_EXIT_RETRY);
                     return;

@@ -579,7 +579,7 @@ static bool is_health(const struct fetch_answer *answer)
 
 static const char *put_listener(struct doctor *d, size_t at)
 {
-    const struct config_address *a = &d->config->listen[at];
+    const struct config_address *a = &d->config->listen.list[at];
 
     buf_reset(&d->scratch);
     if (config_address_is_unix(a))
@@ -775,7 +775,7 @@ static size_t count_of(const struct doctor *d, enum subject subject)
     case QUEUES:
         return d->p.queue_count;
     case LISTENERS:
-        return d->config->listen_count;
+        return d->config->listen.count;
     }
     return 1;
 }

@@ -53,7 +53,7 @@ static const struct mail kinds[LIVE_MAILS] = {
 
 void listener_of(const struct config *config, size_t at, struct listener *l)
 {
-    const struct config_address *a = &config->listen[at];
+    const struct config_address *a = &config->listen.list[at];
     const char *scheme = config->httpd.tls_certificate[0] != '\0' ? "https" : "http";
     const char *host = a->host;
 

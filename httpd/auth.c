@@ -14,6 +14,8 @@ struct auth_key {
 struct auth {
     struct auth_key *keys; /* in the order of the domains */
     size_t count, domain_count;
+    uint8_t (*metrics)[SHA256_BYTES]; /* digests of keys that may read all figures */
+    size_t metrics_count;
 };
 
 static void add(struct auth *auth, const struct config_domain *domain,
@@ -30,9 +32,20 @@ static void add(struct auth *auth, const struct config_domain *domain,
     }
 }
 
+static void add_for_metrics(struct auth *auth, struct slice key)
+{
+    if (!slice_is_empty(key) && config_key_digest(key, auth->metrics[auth->metrics_count]))
+        auth->metrics_count++;
+}
+
 struct auth *auth_create(const struct config *config)
 {
     struct auth *auth = mem_zero(1, sizeof *auth);
+
+    auth->metrics = mem_zero(config->api_keys.count + 1, sizeof *auth->metrics);
+    for (size_t i = 0; i < config->api_keys.count; i++)
+        add_for_metrics(auth, slice_str(config->api_keys.texts[i]));
+    add_for_metrics(auth, slice_str(config->metrics.key));
 
     auth->domain_count = config->domain_count;
     for (size_t i = 0; i < config->domain_count; i++) {
@@ -50,6 +63,7 @@ void auth_destroy(struct auth *auth)
     if (auth == NULL)
         return;
     free(auth->keys);
+    free(auth->metrics);
     free(auth);
 }
 
@@ -95,4 +109,21 @@ size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpos
             (*domains)[count++] = key->domain;
     }
     return count;
+}
+
+bool auth_may_read_metrics(const struct auth *auth, struct slice header)
+{
+    const struct slice bearer = SLICE("Bearer ");
+    uint8_t digest[SHA256_BYTES];
+    bool may = false;
+
+    if (slice_starts_nocase(header, bearer))
+        digest_sha256(slice_trim(slice_from(header, bearer.len)), digest);
+    else if (!read_credentials(header, digest))
+        return false;
+    for (size_t i = 0; i < auth->metrics_count; i++)
+        if (digest_equal(slice_of(digest, sizeof digest),
+                         slice_of(auth->metrics[i], sizeof auth->metrics[i])))
+            may = true;
+    return may;
 }

@@ -25,4 +25,8 @@ enum auth_purpose { AUTH_ALL, AUTH_SENDING };
 size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpose purpose,
                   struct arena *a, const struct config_domain ***domains);
 
+/* The figures of all domains: for the keys of all domains and for metrics.key, which may come as a
+ * Bearer token, too. */
+bool auth_may_read_metrics(const struct auth *auth, struct slice header);
+
 #endif

@@ -287,6 +287,7 @@ static void reply_page(struct exchange *x, struct event_pages *p)
     buf_add_str(&body, "],");
     put_paging(&body, x, t, p->page.count, &p->page.first, &p->page.last);
     buf_add_str(&body, "}");
+    exchange_note_latency(x, LATENCY_EVENTS_PAGE);
     reply_json(x, 200, &body);
 }
 
@@ -341,6 +342,8 @@ void events_handle(struct exchange *x)
     struct slice why = {0};
 
     answer->domain = slice_str(x->domain->name);
+    gauge_poll_note(&x->service->me->gauges->slots[x->service->me->gauge], answer->domain,
+                    now_us / 1000);
     if (!events_request_read(&answer->request, answer->domain, x->route.leaf, x->query, now_us,
                              x->service->me->config->retention.events_ms * 1000, &x->arena, &why)) {
         reply_message(x, 400, why);

@@ -55,6 +55,7 @@ void service_refuse(struct exchange *x, enum ring_result why)
 
     switch (why) {
     case RING_FULL:
+        child_note_ring_full(x->service->me);
         log_warn("the ring to the writer is full: a request is put off");
         reply_later(x, 429, 1, SLICE("The server is busy, please try again"));
         return;
@@ -80,6 +81,7 @@ static bool is_method_allowed(const struct exchange *x)
 
     switch (x->route.kind) {
     case ROUTE_HEALTH:
+    case ROUTE_METRICS:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
     case ROUTE_MESSAGES:
     case ROUTE_MESSAGES_MIME:
@@ -206,12 +208,37 @@ static void serve_suppressions(struct exchange *x)
     }
 }
 
+static bool is_on_this_machine(struct slice peer)
+{
+    return slice_eq(peer, SLICE(CLIENT_UNIX)) || slice_eq(peer, SLICE("::1")) ||
+           slice_starts(peer, SLICE("127."));
+}
+
+/* A socket of its own is open to this machine, unless there is a key. (The configuration may have
+ * changed since the socket was bound.) */
+static bool may_read_metrics(struct exchange *x)
+{
+    const struct service *s = x->service;
+
+    return (s->me->config->metrics.key[0] == '\0' && server_is_for_metrics(s->server, x->req) &&
+            is_on_this_machine(server_peer(s->server, x->req, &x->arena))) ||
+           auth_may_read_metrics(s->auth, exchange_header(x, "Authorization"));
+}
+
 static void exchange_serve(struct exchange *x)
 {
     struct service *s = x->service;
 
     service_open_store(s); /* a request may come before the first tick finds it */
-    if (x->route.kind != ROUTE_HEALTH) {
+    if (x->route.kind == ROUTE_METRICS) {
+        if (!may_read_metrics(x)) {
+            refuse_key(x);
+            return;
+        }
+    } else if (server_is_for_metrics(s->server, x->req) && x->route.kind != ROUTE_HEALTH) {
+        reply_message(x, 404, SLICE("Not Found"));
+        return;
+    } else if (x->route.kind != ROUTE_HEALTH) {
         x->domain_count =
             auth_check(s->auth, exchange_header(x, "Authorization"),
                        is_sending(x) ? AUTH_SENDING : AUTH_ALL, &x->arena, &x->domains);
@@ -237,6 +264,9 @@ static void exchange_serve(struct exchange *x)
     switch (x->route.kind) {
     case ROUTE_HEALTH:
         health_handle(x);
+        return;
+    case ROUTE_METRICS:
+        metrics_handle(x);
         return;
     case ROUTE_MESSAGES:
     case ROUTE_MESSAGES_MIME:
@@ -311,7 +341,7 @@ static void on_exchange(struct evhttp_request *req, void *arg)
 
     x->service = s;
     x->req = req;
-    x->started_mono_ms = clock_mono_ms();
+    x->started_mono_us = clock_mono_ns() / 1000;
     make_request_id(x);
     client_find(s->proxies, server_peer(s->server, req, &x->arena), server_is_tls(s->server, req),
                 evhttp_request_get_input_headers(req), &x->arena, &x->client);
@@ -437,6 +467,7 @@ static int service_open(struct service *s, struct err *err)
     const struct server_settings settings = {
         .listen_fds = me->listen_fds,
         .listen_count = me->listen_count,
+        .metrics_listen_count = me->metrics_listen_count,
         .tls = me->tls,
         .max_body_bytes = me->config->httpd.max_body_bytes,
         .connections_max = me->config->httpd.connections,

@@ -62,6 +62,7 @@ static void on_answer(struct exchange *x, const struct record_answer *answer)
     }
     switch (answer->verdict) {
     case ANSWER_OK:
+        exchange_note_latency(x, LATENCY_ACCEPT);
         buf_add_str(&body, "{");
         json_put_str(&body, "id", answer->text);
         json_put_str(&body, "message", SLICE("Queued. Thank you."));

@@ -11,6 +11,16 @@
 
 enum { HOST_MAX = 255, DOMAIN_SHOWN = 64 };
 
+static uint64_t took_us(const struct exchange *x)
+{
+    return clock_mono_ns() / 1000 - x->started_mono_us;
+}
+
+void exchange_note_latency(const struct exchange *x, enum gauge_latency which)
+{
+    child_note_latency(x->service->me, which, took_us(x));
+}
+
 static const char *method_name(const struct exchange *x)
 {
     switch (evhttp_request_get_command(x->req)) {
@@ -75,13 +85,17 @@ static void reply_send(struct exchange *x, int status, const char *type, struct 
         *body = (struct buf){0};
     log_debug("%s %s %.*s %d %llu ms %.*s", method_name(x), route_name(&x->route),
               SLICE_ARGS(slice_head(x->route.domain, HOST_MAX)), status,
-              (unsigned long long)(clock_mono_ms() - x->started_mono_ms),
-              SLICE_ARGS(x->client.address));
+              (unsigned long long)took_us(x) / 1000, SLICE_ARGS(x->client.address));
     server_answer(x->service->server, x->req, status, out);
     if (out != NULL)
         evbuffer_free(out);
     buf_fini(body);
     exchange_drop(x);
+}
+
+void reply_bytes(struct exchange *x, const char *type, struct buf *body)
+{
+    reply_send(x, 200, type, body);
 }
 
 void reply_json(struct exchange *x, int status, struct buf *body)

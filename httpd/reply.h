@@ -12,6 +12,8 @@
 /* Takes over what body holds and leaves it empty; the newline is added here. */
 void reply_json(struct exchange *x, int status, struct buf *body);
 void reply_message(struct exchange *x, int status, struct slice message);
+/* As it is, of another type. */
+void reply_bytes(struct exchange *x, const char *type, struct buf *body);
 void reply_later(struct exchange *x, int status, unsigned retry_after_s, struct slice message);
 void reply_unauthorized(struct exchange *x);
 void reply_method_not_allowed(struct exchange *x);

@@ -166,6 +166,11 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
         route->allow = "GET, HEAD";
         return;
     }
+    if (count == 1 && slice_eq(segments[0], SLICE("metrics"))) {
+        route->kind = ROUTE_METRICS;
+        route->allow = "GET, HEAD";
+        return;
+    }
     if (count == 3 && slice_eq(segments[0], SLICE("v1")) &&
         slice_eq(segments[1], SLICE("analytics")) && slice_eq(segments[2], SLICE("logs"))) {
         route->kind = ROUTE_LOGS;
@@ -212,6 +217,8 @@ const char *route_name(const struct route *route)
         return "(unknown)";
     case ROUTE_HEALTH:
         return "health";
+    case ROUTE_METRICS:
+        return "metrics";
     case ROUTE_MESSAGES:
         return "messages";
     case ROUTE_MESSAGES_MIME:

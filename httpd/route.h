@@ -16,6 +16,7 @@ enum route_kind {
     ROUTE_NOT_FOUND,
     ROUTE_BAD_ESCAPE, /* a broken %xx */
     ROUTE_HEALTH,
+    ROUTE_METRICS,
     ROUTE_MESSAGES,
     ROUTE_MESSAGES_MIME,
     ROUTE_EVENTS,

@@ -64,12 +64,17 @@ struct connection {
     struct network_address peer; /* of a Unix socket: all zero */
     bool has_peer;               /* it has been asked for, and is counted */
     bool fresh;                  /* no request has come yet: its first one may be on its way */
-    bool is_unix, cut;
+    bool is_unix, is_tls, is_metrics, cut;
     bool refused; /* the last answer is one of evhttp's error pages */
 };
 
 /* evhttp says nothing of the listener that a connection came by, so each kind has an evhttp. */
-enum kind { KIND_TCP, KIND_UNIX, KINDS };
+enum kind { KIND_TCP, KIND_UNIX, KIND_METRICS_TCP, KIND_METRICS_UNIX, KINDS };
+
+static bool is_unix(enum kind kind)
+{
+    return kind == KIND_UNIX || kind == KIND_METRICS_UNIX;
+}
 
 struct door {
     struct server *server;
@@ -306,7 +311,7 @@ static struct bufferevent *bufferevent_of(const struct door *door, struct event_
 {
     const struct server *s = door->server;
 
-    if (s->settings.tls == NULL || door->kind == KIND_UNIX)
+    if (s->settings.tls == NULL || door->kind != KIND_TCP)
         return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
     SSL *ssl = SSL_new(s->settings.tls);
     if (ssl == NULL)
@@ -334,7 +339,9 @@ static struct bufferevent *on_connection(struct event_base *base, void *arg)
     c->server = s;
     c->bev = bev;
     c->fresh = true;
-    c->is_unix = door->kind == KIND_UNIX;
+    c->is_unix = is_unix(door->kind);
+    c->is_tls = s->settings.tls != NULL && door->kind == KIND_TCP;
+    c->is_metrics = door->kind == KIND_METRICS_TCP || door->kind == KIND_METRICS_UNIX;
     connection_phase(c, PHASE_IDLE, 0);
     bufferevent_incref(bev);
     (void)bufferevent_set_max_single_write(bev, WRITE_BYTES_MAX);
@@ -407,7 +414,7 @@ static void turn_away(struct connection *c)
 
     network_address_write(&c->peer, peer);
     log_info("too many connections from %s: one is turned away", peer);
-    if (c->server->settings.tls == NULL)
+    if (!c->is_tls)
         (void)send(bufferevent_getfd(c->bev), words, sizeof words - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     connection_cut(c);
 }
@@ -451,7 +458,14 @@ bool server_is_tls(struct server *s, struct evhttp_request *req)
 {
     const struct connection *c = connection_of(s, req);
 
-    return s->settings.tls != NULL && c != NULL && !c->is_unix;
+    return c != NULL && c->is_tls;
+}
+
+bool server_is_for_metrics(struct server *s, struct evhttp_request *req)
+{
+    const struct connection *c = connection_of(s, req);
+
+    return c != NULL && c->is_metrics;
 }
 
 static void connection_free(struct connection *c)
@@ -756,23 +770,27 @@ static struct evhttp *evhttp_of(struct server *s, struct door *door)
     return http;
 }
 
-static enum kind kind_of(int fd)
+static enum kind kind_of(int fd, bool is_for_metrics)
 {
     struct sockaddr at = {0};
     socklen_t len = sizeof at; /* more than the family is cut off */
 
-    return getsockname(fd, &at, &len) == 0 && at.sa_family == AF_UNIX ? KIND_UNIX : KIND_TCP;
+    if (getsockname(fd, &at, &len) == 0 && at.sa_family == AF_UNIX)
+        return is_for_metrics ? KIND_METRICS_UNIX : KIND_UNIX;
+    return is_for_metrics ? KIND_METRICS_TCP : KIND_TCP;
 }
 
 static int server_bind(struct server *s, struct err *err)
 {
     for (size_t i = 0; i < s->settings.listen_count; i++) {
         int fd = s->settings.listen_fds[i];
+        enum kind kind =
+            kind_of(fd, i + s->settings.metrics_listen_count >= s->settings.listen_count);
 
-        s->bound[i] = evhttp_accept_socket_with_handle(s->doors[kind_of(fd)].http, fd);
+        s->bound[i] = evhttp_accept_socket_with_handle(s->doors[kind].http, fd);
         if (s->bound[i] == NULL)
             return err_set(err, ERR_SYSTEM, "cannot accept on listening socket %zu", i);
-        s->bound_kinds[i] = kind_of(fd);
+        s->bound_kinds[i] = kind;
         s->bound_count++;
         evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(s->bound[i]),
                                     on_accept_failed);

@@ -35,7 +35,8 @@ struct ssl_ctx_st;
 struct server_settings {
     const int *listen_fds; /* taken over: closed with the server, or when it stops accepting */
     size_t listen_count;
-    struct ssl_ctx_st *tls; /* for those of TCP; NULL = plain HTTP. Borrowed. */
+    size_t metrics_listen_count; /* the last so many of them: server_is_for_metrics() */
+    struct ssl_ctx_st *tls; /* for those of TCP but for metrics; NULL = plain HTTP. Borrowed. */
     uint64_t max_body_bytes;
     size_t connections_max;         /* the limit of open files may set a lower one */
     size_t connections_per_address; /* an IPv6 /64 counts as one; 0 = no limit */
@@ -57,6 +58,8 @@ void server_answer(struct server *s, struct evhttp_request *req, int status, str
 /* At the other end of the connection: an address, or CLIENT_UNIX; empty = gone. */
 struct slice server_peer(struct server *s, struct evhttp_request *req, struct arena *a);
 bool server_is_tls(struct server *s, struct evhttp_request *req);
+/* Did it come by a socket that serves /metrics alone? */
+bool server_is_for_metrics(struct server *s, struct evhttp_request *req);
 /* Has the client closed its side? */
 bool server_peer_is_gone(struct evhttp_request *req);
 

@@ -48,13 +48,16 @@ struct exchange {
     const struct config_domain *domain;   /* of the path; the key opens it. NULL: it names none */
     const struct config_domain **domains; /* all that the key opens */
     size_t domain_count;
-    uint64_t started_mono_ms;
+    uint64_t started_mono_us;
     char
         request_id[REQUEST_ID_DIGITS + 1]; /* X-Request-Id; of every line about it, and its batch */
     void *pending; /* the route's own, in the arena, while it waits for the writer; or NULL */
 };
 
 enum { WRITER_PATIENCE_MS = 30000, REFUSALS_WAITING_MAX = 256 };
+
+/* For the metrics: so long since the request was there. */
+void exchange_note_latency(const struct exchange *x, enum gauge_latency which);
 
 /* Pushes s->record to the writer and wakes it. */
 enum ring_result service_push(struct service *s);
@@ -65,6 +68,7 @@ void service_stop(struct service *s, enum child_exit verdict);
 
 /* One per route; each ends its exchange, now or when the writer has answered. */
 void health_handle(struct exchange *x);
+void metrics_handle(struct exchange *x);
 void messages_handle(struct exchange *x);
 void envelopes_handle(struct exchange *x);
 void events_handle(struct exchange *x);

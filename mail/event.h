@@ -54,6 +54,8 @@ struct event {
     /* Whose it is, for counters: from SES's tags or our own; not packed. 0 = not known. */
     uint64_t batch_id;
     uint32_t batch_recipient; /* index within the batch */
+    bool has_lane;
+    uint32_t lane; /* enum lane, where has_lane */
     /* packed, in this order: */
     enum event_type type;
     enum event_severity severity;
@@ -75,6 +77,13 @@ struct event {
     struct slice ses_id; /* SES's MessageId; empty = none */
     struct slice method; /* accepted: "http" */
 };
+
+/* Is its timestamp later than SES's? One microsecond more only keeps it from being a whole second.
+ */
+static inline bool event_is_late(const struct event *e)
+{
+    return e->timestamp_us > e->ses_us + 1;
+}
 
 static inline unsigned event_kind(const struct event *e)
 {

@@ -72,6 +72,16 @@ static int lock_state_dir(struct master *m, struct err *err)
     return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
 }
 
+size_t master_address_count(const struct config *c)
+{
+    return c->listen.count + c->metrics.listen.count;
+}
+
+const struct config_address *master_address(const struct config *c, size_t i)
+{
+    return i < c->listen.count ? &c->listen.list[i] : &c->metrics.listen.list[i - c->listen.count];
+}
+
 /* The one that our parent has left us, or a new one. */
 static int take_listener(struct master *m, struct listener *l, const struct config_address *at,
                          unsigned mode, const char *user, struct err *err)
@@ -94,10 +104,10 @@ static int borrow_sockets(struct master *m, struct err *err)
 
     for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; fd++) {
         size_t at = 0;
-        while (at < c->listen_count && m->inherited_count < MASTER_LISTEN_MAX &&
-               !listener_borrow(&m->inherited[m->inherited_count], fd, &c->listen[at]))
+        while (at < master_address_count(c) && m->inherited_count < MASTER_LISTEN_MAX &&
+               !listener_borrow(&m->inherited[m->inherited_count], fd, master_address(c, at)))
             at++;
-        if (at == c->listen_count)
+        if (at == master_address_count(c))
             return err_set(err, ERR_CONFIG,
                            "the service manager passes a socket (descriptor %d) for an address "
                            "that listen does not name: name it there, as the socket unit does",
@@ -111,10 +121,12 @@ static int open_sockets(struct master *m, struct err *err)
 {
     const struct config *c = m->config;
 
-    if (c->listen_count > MASTER_LISTEN_MAX)
-        return err_set(err, ERR_CONFIG, "listen: %d addresses at most", MASTER_LISTEN_MAX);
-    for (size_t i = 0; i < c->listen_count; i++) {
-        if (take_listener(m, &m->listeners[i], &c->listen[i], c->listen_mode, c->user, err) != 0)
+    if (master_address_count(c) > MASTER_LISTEN_MAX)
+        return err_set(err, ERR_CONFIG, "listen and metrics.listen: %d addresses at most",
+                       MASTER_LISTEN_MAX);
+    for (size_t i = 0; i < master_address_count(c); i++) {
+        if (take_listener(m, &m->listeners[i], master_address(c, i), c->listen_mode, c->user,
+                          err) != 0)
             return -1;
         m->listen_count++;
     }
@@ -168,6 +180,8 @@ static struct process *add_process(struct master *m, enum child_role role, unsig
         (void)err_set(err, ERR_CONFIG, "more than %d processes", MASTER_PROCESSES_MAX);
         return NULL;
     }
+    atomic_store(&m->gauges->lives[m->process_count].role, (uint32_t)role);
+    atomic_store(&m->gauges->lives[m->process_count].index, index);
     *p = (struct process){
         .role = role, .index = index, .gauge = (unsigned)m->process_count, .control_fd = -1};
     if (has_slot(role)) {
@@ -230,6 +244,7 @@ static int open_shared(struct master *m, struct err *err)
     m->gauges = gauges_create(&m->gauges_fd, err);
     if (m->gauges == NULL)
         return -1;
+    atomic_store(&m->gauges->started_wall_ms, clock_wall_ms());
     m->vault = vault_create(err);
     if (m->vault == NULL || employ(m, ROLE_WRITER, 1, err) != 0 ||
         bell_create(&m->writer_bell, &m->gauges->sleeping[0], err) != 0)
@@ -365,9 +380,9 @@ int master_run(struct config *config)
         open_shared(&m, &err) == 0 && open_signals(&m, &err) == 0 &&
         (m.parent_fd >= 0 || master_open_started(&m, &err) == 0) &&
         outlet_open(&m.outlet, config, &err) == 0) {
-        log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen[0].host,
-                 config_address_is_unix(&config->listen[0]) ? "" : ":", config->listen[0].port,
-                 config->listen_count > 1 ? " and more" : "", config->state_dir,
+        log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen.list[0].host,
+                 config_address_is_unix(&config->listen.list[0]) ? "" : ":", config->listen.list[0].port,
+                 config->listen.count > 1 ? " and more" : "", config->state_dir,
                  config->aws.region[0] != '\0' ? config->aws.region
                                                : "the region that comes with the credentials",
                  config->sandbox.enabled ? " (the sandbox: no mail leaves this machine)" : "");

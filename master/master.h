@@ -15,6 +15,7 @@
 
 #include "logger/pump.h"
 #include "master/listen.h"
+#include "master/usage.h"
 #include "shm/child.h"
 
 enum { MASTER_PROCESSES_MAX = GAUGE_SLOTS_MAX, MASTER_LISTEN_MAX = 16 };
@@ -49,6 +50,7 @@ struct process {
     bool is_fresh;            /* of the configuration that is being taken over */
     const char *killed_for;   /* by us; NULL = not */
     uint64_t aborted_mono_ms; /* when it hung; 0 = it does not */
+    struct usage usage;
 };
 
 /* What serves, as a configuration names it. */
@@ -91,6 +93,7 @@ struct master {
     size_t slot_count;
     enum stage stage;
     uint64_t stop_by_mono_ms;
+    struct usage usage; /* the master's own */
     bool said_ready;
 
     enum renewal renewal;
@@ -116,6 +119,9 @@ int master_read_tls(const struct config *config, struct ssl_ctx_st **tls, struct
 /* Runs until told to stop. The process's exit status. */
 int master_run(struct config *config);
 
+/* What a configuration serves: `listen`, then `metrics.listen`. */
+size_t master_address_count(const struct config *c);
+const struct config_address *master_address(const struct config *c, size_t i);
 /* What senders leave for the time after their death. Of the old master's until it lets us. */
 int master_open_started(struct master *m, struct err *err);
 /* A place for a process, unused yet: an old one of that role and index where there is one. For

@@ -66,21 +66,22 @@ static int open_listeners(const struct master *m, struct served *s, struct err *
 {
     const struct config *c = s->config;
 
-    if (c->listen_count > MASTER_LISTEN_MAX)
-        return err_set(err, ERR_CONFIG, "listen: %d addresses at most", MASTER_LISTEN_MAX);
-    for (size_t i = 0; i < c->listen_count; i++) {
+    if (master_address_count(c) > MASTER_LISTEN_MAX)
+        return err_set(err, ERR_CONFIG, "listen and metrics.listen: %d addresses at most",
+                       MASTER_LISTEN_MAX);
+    for (size_t i = 0; i < master_address_count(c); i++) {
         struct listener *l = &s->listeners[i];
         size_t same = 0;
-        while (same < m->listen_count && !listener_is_at(&m->listeners[same], &c->listen[i]))
+        while (same < m->listen_count && !listener_is_at(&m->listeners[same], master_address(c, i)))
             same++;
         if (same < m->listen_count) {
             *l = m->listeners[same];
-        } else if (listener_open(l, &c->listen[i], c->listen_mode, c->user, 0, err) != 0) {
+        } else if (listener_open(l, master_address(c, i), c->listen_mode, c->user, 0, err) != 0) {
             close_those_new(s, i, m);
             return -1;
         }
     }
-    s->listen_count = c->listen_count;
+    s->listen_count = master_address_count(c);
     return 0;
 }
 

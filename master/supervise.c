@@ -35,6 +35,7 @@
 #include "master/notify.h"
 #include "master/obituary.h"
 #include "master/outlet.h"
+#include "master/usage.h"
 #include "poller/poller.h"
 #include "sandbox/sandbox.h"
 #include "sender/sender.h"
@@ -262,6 +263,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
             listen_fds[i] = m->listeners[i].fd;
         me.listen_fds = listen_fds;
         me.listen_count = m->listen_count;
+        me.metrics_listen_count = m->config->metrics.listen.count;
         me.tls = m->tls;
     } else {
         tls_context_free(m->tls); /* our copy, since fork() */
@@ -384,15 +386,18 @@ static void bury(struct master *m, struct process *p, int status)
 
 static void reap(struct master *m)
 {
+    struct rusage used;
     int status;
     pid_t pid;
 
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0) {
         if (handover_reap(m, pid, status))
             continue;
         for (size_t i = 0; i < m->process_count; i++)
-            if (m->processes[i].pid == pid)
+            if (m->processes[i].pid == pid) {
+                usage_close(&m->processes[i].usage, life_of(m, &m->processes[i]), &used);
                 bury(m, &m->processes[i], status);
+            }
     }
 }
 
@@ -493,6 +498,15 @@ static void bear_the_due(struct master *m)
         else
             p->due_mono_ms = now_ms + RINGS_LOOK_MS;
     }
+}
+
+static void measure(struct master *m)
+{
+    usage_measure(&m->usage, &m->gauges->master, getpid());
+    for (size_t i = 0; i < m->process_count; i++)
+        if (m->processes[i].pid != 0)
+            usage_measure(&m->processes[i].usage, life_of(m, &m->processes[i]),
+                          m->processes[i].pid);
 }
 
 static void say_ready(struct master *m)
@@ -666,6 +680,7 @@ int supervise(struct master *m)
             looked_mono_ms = clock_mono_ms();
             kill_the_hung(m);
             kill_the_distrusted(m);
+            measure(m);
         }
         if (m->stage == RUNNING && m->renewal == RENEW_NOTHING && is_hopeless(m)) {
             log_error("nothing can work without the writer, and it cannot start: leaving");

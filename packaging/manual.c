@@ -24,6 +24,7 @@ static const struct {
     {"sandbox", "A stand-in for SES, SNS and SQS inside this program."},
     {"webhooks", "Telling events to the URLs that clients have named over the API."},
     {"alarm", "When Postern says that something on the way back from SES is wrong."},
+    {"metrics", "Who may read the figures that Prometheus collects, at /metrics."},
     {"retention", "How long things are kept."},
     {"domain", "One section for each sending domain, with its name: "},
 };

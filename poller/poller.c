@@ -180,6 +180,8 @@ static enum ring_result push(struct poller *p, uint64_t *end)
 {
     enum ring_result got = ring_push(p->me->slot->up, buf_slice(&p->record), end);
 
+    if (got == RING_FULL)
+        child_note_ring_full(p->me);
     announce(p, got == RING_FULL ? 1 : CHILD_GATHER_BYTES);
     if (p->tick_ms != TICK_BUSY_MS)
         set_tick(p, TICK_BUSY_MS);

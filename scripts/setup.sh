@@ -3,7 +3,7 @@
 # needs no network and no root.
 #
 #   scripts/setup.sh build     what it takes to build and run Postern
-#   scripts/setup.sh test      also what the tests take (cmocka, clang, Node.js and the packages of
+#   scripts/setup.sh test      also what the tests take (cmocka, clang, promtool, Node.js and the packages of
 #                              tests/package.json)
 #   scripts/setup.sh ghost     also what it takes to build Ghost's SQLite (scripts/ghost.sh)
 set -euo pipefail
@@ -49,6 +49,23 @@ install_missing() {
   rm -f "$log"
 }
 
+# The package prometheus starts a server that listens on all addresses. Of it the tests take one program.
+install_promtool() {
+  local tools=${XDG_CACHE_HOME:-$HOME/.cache}/postern/tools dir
+  if command -v promtool >/dev/null || [[ -x $tools/promtool ]]; then return; fi
+  echo "setup: taking promtool out of the package prometheus"
+  dir=$(mktemp -d)
+  if ! { (cd "$dir" && { apt-get download -qq prometheus || { as_root apt-get update -qq && apt-get download -qq prometheus; }; }) &&
+    dpkg-deb -x "$dir"/prometheus_*.deb "$dir/tree" && mkdir -p "$tools" && mv "$dir/tree/usr/bin/promtool" "$tools/promtool"; } \
+    >"$dir/log" 2>&1 </dev/null; then
+    cat "$dir/log" >&2
+    rm -rf "$dir"
+    echo "setup: promtool cannot be had: apt-get download prometheus failed" >&2
+    exit 1
+  fi
+  rm -rf "$dir"
+}
+
 # npm may come with Node.js itself (NodeSource, a tarball) and not as a package of its own.
 install_node() {
   local wanted=()
@@ -79,6 +96,7 @@ build)
   ;;
 test)
   install_missing "${build_packages[@]}" "${test_packages[@]}"
+  install_promtool
   install_node
   install_modules
   ;;

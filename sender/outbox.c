@@ -36,6 +36,7 @@ enum {
 struct lease {
     struct lease *next;
     struct record_lease rec;
+    uint64_t adopted_mono_ms;
     struct compiled *batch; /* NULL until loaded */
     struct arena arena;
     struct recipient *recipients;
@@ -184,6 +185,7 @@ void outbox_adopt(struct outbox *o, struct slice record)
         free(l);
         return;
     }
+    l->adopted_mono_ms = clock_mono_ms();
     l->unstarted = l->rec.mask;
     started_begin(o->me->started, o->me->index, l->rec.cell, l->rec.lease_id);
     while (*end != NULL)
@@ -248,6 +250,7 @@ static bool hand_in(struct outbox *o, struct lease *l)
         l->result_count = 0;
         return true;
     case RING_FULL:
+        child_note_ring_full(o->me);
         return false;
     case RING_EMPTY:
     case RING_TOO_LONG:
@@ -683,6 +686,8 @@ static void react(struct send *s, const struct aws_response *answer)
     enum aws_reaction reaction = aws_send_reaction(answer);
 
     say_call(s, answer, now);
+    child_note_latency(o->me, LATENCY_CALL, (now - s->began_mono_ms) * 1000);
+    child_note_latency(o->me, LATENCY_LEASE, (now - s->lease->adopted_mono_ms) * 1000);
     if (reaction != AWS_OK) {
         say_refusal(s, s->bits, reaction, words_of(s, answer));
         judge(s, s->bits, reaction, words_of(s, answer), now, &wait_base_ms);

@@ -33,6 +33,8 @@ enum child_role {
     ROLE_LOGGER
 };
 
+const char *child_role_name(enum child_role role); /* "httpd"; "unknown" for none of them */
+
 /* How a role's entry function ends, and its process's exit status. */
 enum child_exit {
     CHILD_EXIT_DONE = 0,     /* asked to leave, left */
@@ -65,6 +67,7 @@ struct child {
     int control_fd;          /* end of file: the master is gone */
     const int *listen_fds;   /* httpd, sandbox; already listening, non-blocking */
     size_t listen_count;
+    size_t metrics_listen_count;    /* httpd: the last so many of them serve /metrics alone */
     struct ssl_ctx_st *tls;         /* httpd: for those sockets (base/tls.h); NULL = plain HTTP */
     const struct child_slot *slot;  /* a worker's own; NULL for writer, keeper and sandbox */
     const struct child_slot *slots; /* the writer's: all workers */
@@ -81,6 +84,10 @@ void child_beat(const struct child *me); /* call at least once a second, from th
 void child_ready(
     const struct child *me); /* from here on a death counts as a crash, not a failed start */
 void child_leaving(const struct child *me);
+
+/* For the metrics, in the child's own slot. */
+void child_note_latency(const struct child *me, enum gauge_latency which, uint64_t took_us);
+void child_note_ring_full(const struct child *me); /* a push met RING_FULL */
 
 enum { CHILD_TICK_MS = 250 };
 

@@ -5,9 +5,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-const uint64_t lag_step_ms[LAG_STEPS] = {1000,   5000,    30000,    60000,     300000,
-                                         900000, 3600000, 21600000, UINT64_MAX};
-
 _Static_assert(sizeof(struct gauges) % GAUGE_PAGE_BYTES == 0, "whole pages");
 _Static_assert(sizeof(struct gauge_slot) % GAUGE_PAGE_BYTES == 0, "whole pages");
 
@@ -68,21 +65,77 @@ void gauges_destroy(struct gauges *g)
         (void)munmap(g, sizeof *g);
 }
 
-void gauge_events_add(struct gauge_events *e, uint64_t ses_us, uint64_t timestamp_us,
-                      uint64_t now_us)
+void gauge_events_add(struct gauge_events *e, uint64_t ses_us, bool late, uint64_t now_us)
 {
-    uint64_t lag_ms = now_us > ses_us ? (now_us - ses_us) / 1000 : 0;
-    size_t step = 0;
+    uint64_t lag_us = now_us > ses_us ? now_us - ses_us : 0;
 
-    while (lag_ms > lag_step_ms[step])
-        step++;
     atomic_fetch_add_explicit(&e->stored, 1, memory_order_relaxed);
-    /* One microsecond more only keeps it from being a whole second. */
-    if (timestamp_us > ses_us + 1)
+    if (late)
         atomic_fetch_add_explicit(&e->late, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&e->lag_ms_sum, lag_ms, memory_order_relaxed);
-    atomic_fetch_add_explicit(&e->lag_count[step], 1, memory_order_relaxed);
-    atomic_store_explicit(&e->lag_last_ms, lag_ms, memory_order_relaxed);
+    histogram_add(&e->lag, &histogram_lag_us, lag_us);
+    atomic_store_explicit(&e->lag_last_ms, lag_us / 1000, memory_order_relaxed);
+}
+
+static void move(_Atomic uint64_t *to, _Atomic uint64_t *from)
+{
+    atomic_fetch_add_explicit(to, atomic_exchange_explicit(from, 0, memory_order_relaxed),
+                              memory_order_relaxed);
+}
+
+void gauge_events_publish(struct gauge_events *shared, struct gauge_events *own)
+{
+    if (atomic_load_explicit(&own->stored, memory_order_relaxed) > 0) {
+        atomic_store_explicit(&shared->lag_last_ms,
+                              atomic_load_explicit(&own->lag_last_ms, memory_order_relaxed),
+                              memory_order_relaxed);
+        histogram_publish(&shared->lag, &own->lag);
+    }
+    move(&shared->stored, &own->stored);
+    move(&shared->repeated, &own->repeated);
+    move(&shared->late, &own->late);
+    move(&shared->deadletters, &own->deadletters);
+}
+
+/* FNV-1a */
+uint64_t gauge_domain_id(struct slice domain)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+
+    for (size_t i = 0; i < domain.len; i++)
+        hash = (hash ^ domain.ptr[i]) * UINT64_C(1099511628211);
+    return hash == 0 ? 1 : hash;
+}
+
+void gauge_poll_note(struct gauge_slot *own, struct slice domain, uint64_t now_wall_ms)
+{
+    uint64_t id = gauge_domain_id(domain);
+
+    for (size_t i = 0; i < GAUGE_DOMAINS_MAX; i++) {
+        struct gauge_poll *p = &own->polls[i];
+        uint64_t found = atomic_load_explicit(&p->domain_id, memory_order_relaxed);
+        if (found != 0 && found != id)
+            continue;
+        atomic_store_explicit(&p->wall_ms, now_wall_ms, memory_order_relaxed);
+        atomic_store_explicit(&p->domain_id, id, memory_order_release); /* A: wall_ms before it */
+        return;
+    }
+}
+
+uint64_t gauge_poll_last_ms(const struct gauges *g, struct slice domain)
+{
+    uint64_t id = gauge_domain_id(domain), last_ms = 0;
+
+    for (size_t slot = 0; slot < GAUGE_SLOTS_MAX; slot++)
+        for (size_t i = 0; i < GAUGE_DOMAINS_MAX && gauge_is_used(g, slot); i++) {
+            const struct gauge_poll *p = &g->slots[slot].polls[i];
+            uint64_t found = atomic_load_explicit(&p->domain_id, memory_order_acquire); /* with A */
+            if (found == 0)
+                break;
+            uint64_t its_ms = atomic_load_explicit(&p->wall_ms, memory_order_relaxed);
+            if (found == id && its_ms > last_ms)
+                last_ms = its_ms;
+        }
+    return last_ms;
 }
 
 uint64_t bucket_cost_ns(const struct gauge_bucket *b, uint32_t n)

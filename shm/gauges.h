@@ -18,10 +18,13 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/slice.h"
+#include "shm/histogram.h"
 #include "shm/last_words.h"
 
 enum { GAUGE_PAGE_BYTES = 4096 };
-enum { GAUGE_SLOTS_MAX = 64 }; /* all processes but the master; slot 0 is the writer */
+enum { GAUGE_SLOTS_MAX = 64 };    /* all processes but the master; slot 0 is the writer */
+enum { GAUGE_DOMAINS_MAX = 256 }; /* figures of further ones are not kept */
 
 enum gauge_state { GAUGE_DOWN, GAUGE_STARTING, GAUGE_READY, GAUGE_LEAVING };
 
@@ -31,6 +34,24 @@ struct gauge_life {
     _Atomic uint64_t pid;
     _Atomic uint32_t restarts;
     _Atomic uint32_t is_unused; /* nobody lives here, and nobody is to: of a past configuration */
+    _Atomic uint32_t role, index; /* enum child_role; its number in that */
+    _Atomic uint64_t cpu_us;      /* of all lives; never falls */
+    _Atomic uint64_t resident_bytes;
+};
+
+/* How long things take, for those who do them: each counts in its own slot. */
+enum gauge_latency {
+    LATENCY_ACCEPT,      /* httpd: a POST is whole → it is on disk */
+    LATENCY_EVENTS_PAGE, /* httpd: a page of events is asked for → it is answered */
+    LATENCY_LEASE,       /* sender: a lease is taken up → SES's answer to a call of it */
+    LATENCY_CALL,        /* sender: a call to SES → its answer */
+    LATENCY_COUNT
+};
+
+/* When a domain's events were last asked for, of one httpd. */
+struct gauge_poll {
+    _Atomic uint64_t domain_id; /* 0 = free from here on */
+    _Atomic uint64_t wall_ms;
 };
 
 struct gauge_slot {
@@ -39,7 +60,11 @@ struct gauge_slot {
     _Atomic uint64_t heartbeat_mono_ms;           /* the child, every tick */
     _Atomic uint64_t done;                        /* the child: units of work done in this life */
     _Atomic uint64_t heard_wall_ms; /* a poller: events queued before then are stored */
-    struct last_words last_words;   /* the child */
+    /* of all lives; whoever has the ring up: how often it was full */
+    _Atomic uint64_t ring_full;
+    struct histogram latency[LATENCY_COUNT]; /* of all lives, histogram_quick_us */
+    struct gauge_poll polls[GAUGE_DOMAINS_MAX];
+    struct last_words last_words; /* the child */
 };
 
 /* A token bucket as one number: the monotonic time at which the bucket will be full again (GCRA).
@@ -53,7 +78,6 @@ struct gauge_bucket {
 enum {
     GAUGE_QUEUES_MAX = 16,
     GAUGE_POLLERS_MAX = 8,
-    LAG_STEPS = 9,
 };
 
 /* An event queue, in the order of config->event_queues. */
@@ -72,9 +96,9 @@ struct gauge_events {
     _Atomic uint64_t repeated;    /* came again: collapsed into the first */
     _Atomic uint64_t late;        /* given a later timestamp, as a reader was past SES's */
     _Atomic uint64_t deadletters; /* messages not understood */
-    /* from SES's time to ours when stored, of those stored */
-    _Atomic uint64_t lag_ms_sum, lag_last_ms;
-    _Atomic uint64_t lag_count[LAG_STEPS]; /* up to lag_step_ms[i], not counting lower ones */
+    /* from SES's time to ours when stored, of those stored; histogram_lag_us */
+    struct histogram lag;
+    _Atomic uint64_t lag_last_ms;
     /* mails without an outcome after alarm.no_outcome_after, as last counted */
     _Atomic uint64_t no_outcome_recipients, no_outcome_batches, no_outcome_read_wall_ms;
     /* domains whose mails go out and for which no event comes; since when the first of them */
@@ -86,7 +110,20 @@ struct gauge_webhooks {
     _Atomic uint64_t retried;  /* attempts that failed and are repeated later */
     _Atomic uint64_t given_up; /* events: refused, or failed for the last time */
 };
-extern const uint64_t lag_step_ms[LAG_STEPS]; /* the last one: UINT64_MAX */
+
+/* The rings of a worker, as the writer saw them about a second ago. */
+struct gauge_ring {
+    _Atomic uint64_t up_used_bytes, up_bytes, down_used_bytes, down_bytes; /* bytes: its size */
+    _Atomic uint64_t down_full;                                            /* how often it was */
+};
+
+/* Recipients of a domain that are due and held all the same, by lane and enum gate_reason. The
+ * writer, about once a second. */
+enum { GAUGE_LANES = 2, GAUGE_REASONS = 16 };
+struct gauge_held {
+    _Atomic uint64_t domain_id; /* 0 = none from here on */
+    _Atomic uint64_t recipients[GAUGE_LANES][GAUGE_REASONS];
+};
 
 struct gauges {
     struct gauge_slot slots[GAUGE_SLOTS_MAX];
@@ -115,6 +152,12 @@ struct gauges {
         unresolved_count; /* senders: placeholders without a value, of mails rendered */
     _Atomic uint32_t account_is_sandbox; /* sender 0, from GetAccount */
     _Atomic uint64_t writer_commits, writer_records;
+    struct histogram commit_us;      /* the writer: how long a commit took, synced */
+    struct histogram commit_records; /* and how many records it covered, when there were any */
+    struct gauge_ring rings[GAUGE_SLOTS_MAX];
+    struct gauge_held held[GAUGE_DOMAINS_MAX];
+    struct gauge_life master;         /* its own: cpu_us and resident_bytes alone */
+    _Atomic uint64_t started_wall_ms; /* the master: when it made these */
     struct gauge_events events;
     struct gauge_webhooks webhooks;
     struct gauge_queue queues[GAUGE_QUEUES_MAX];
@@ -128,9 +171,24 @@ bool gauges_are_renewing(const struct gauges *g, uint64_t now_mono_ms);
 int gauges_confine(struct gauges *g, int fd, unsigned own_slot, struct err *err);
 void gauges_destroy(struct gauges *g);
 
-/* The writer: an event of SES's time ses_us was stored. */
-void gauge_events_add(struct gauge_events *e, uint64_t ses_us, uint64_t timestamp_us,
-                      uint64_t now_us);
+/* Has a process ever lived in this slot? What others hold is nothing, and not worth its pages. */
+static inline bool gauge_is_used(const struct gauges *g, size_t slot)
+{
+    return atomic_load_explicit(&g->lives[slot].generation, memory_order_relaxed) != 0;
+}
+
+/* What stands for a domain in these pages: a number made of its name; never 0. */
+uint64_t gauge_domain_id(struct slice domain);
+/* httpd: somebody with its key has asked for the domain's events. When they were last asked for, by
+ * all of them; 0 = never. */
+void gauge_poll_note(struct gauge_slot *own, struct slice domain, uint64_t now_wall_ms);
+uint64_t gauge_poll_last_ms(const struct gauges *g, struct slice domain);
+
+/* The writer adds what its transaction has found to events of its own, and makes them the shared
+ * ones once it is committed. */
+void gauge_events_publish(struct gauge_events *shared, struct gauge_events *own);
+/* The writer: an event of SES's time ses_us is stored; late: with a later timestamp. */
+void gauge_events_add(struct gauge_events *e, uint64_t ses_us, bool late, uint64_t now_us);
 
 /* How long n recipients take at this rate; UINT64_MAX = the rate is not known. */
 uint64_t bucket_cost_ns(const struct gauge_bucket *b, uint32_t n);

@@ -243,6 +243,11 @@ size_t ring_used_bytes(const struct ring *r)
     return positions_believable(r, head, tail) ? (size_t)(head - tail) : r->capacity;
 }
 
+size_t ring_bytes(const struct ring *r)
+{
+    return r->capacity;
+}
+
 void ring_reset(struct ring *r)
 {
     /* Positions only grow, so that a position stored before the reset is never reached again. A

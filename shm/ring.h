@@ -71,6 +71,7 @@ void ring_release(struct ring *r, const struct ring_view *view);
 uint64_t ring_tail(const struct ring *r); /* any end */
 uint64_t ring_head(const struct ring *r); /* any end */
 size_t ring_used_bytes(const struct ring *r);
+size_t ring_bytes(const struct ring *r); /* its capacity */
 
 /* Master or writer, with the producer dead and reaped: throws away what is in the ring. */
 void ring_reset(struct ring *r);

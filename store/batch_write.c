@@ -4,6 +4,7 @@
 #include "base/pack.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/totals.h"
 
 static struct key key_of(uint64_t batch_id)
 {
@@ -61,6 +62,7 @@ int batch_insert(struct store_txn *t, const struct new_batch *b, struct err *err
     struct slice parts[] = {b->domain, b->message_id};
     uint8_t hash[SHA256_BYTES];
     struct books books = {0};
+    const struct books none = {0};
 
     int got = insert_slices(t, b, err);
     if (got <= 0)
@@ -85,7 +87,8 @@ int batch_insert(struct store_txn *t, const struct new_batch *b, struct err *err
         put_u64(t, DB_MESSAGE_IDS, slice_of(hash, 16), b->id, err) != 0 ||
         due_put(t, b->due_wall_ms, b->id, b->lane, err) != 0 ||
         store_put(t, DB_EXPANDING, key_slice(&id), key_slice(&first_slice), err) != 0 ||
-        books_put(t, b->id, &books, err) != 0)
+        books_put(t, b->id, &books, err) != 0 ||
+        totals_add_books(t, b->domain, b->lane, &none, &books, err) != 0)
         return -1;
     return 1;
 }

@@ -11,6 +11,7 @@
 #include "store/check_events.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/totals.h"
 #include "store/webhooks.h"
 
 /* A lease or a doubt that is still to be met at its batch's slice. */
@@ -29,6 +30,7 @@ struct checking {
     uint64_t *due; /* sorted batch ids */
     size_t due_count, due_met;
     uint64_t batch_count, done;
+    struct totals_recount *totals;
     struct arena arena;
 };
 
@@ -197,6 +199,7 @@ static bool check_batch(void *arg, uint64_t batch_id, struct slice packed,
         return true;
     }
     k->c->recipients += head.recipient_count;
+    totals_recount_add(k->totals, head.domain, head.lane, books);
     if (!batch_content(k->t, batch_id, &content))
         check_found(k->c, "batch %016" PRIx64 ": its content is missing", batch_id);
     for (uint32_t i = 0; i < slice_count_of(head.recipient_count); i++)
@@ -216,7 +219,7 @@ static bool check_batch(void *arg, uint64_t batch_id, struct slice packed,
     return true;
 }
 
-static void webhook_problem(void *arg, const char *words)
+static void problem_of(void *arg, const char *words)
 {
     check_found(arg, "%s", words);
 }
@@ -239,6 +242,7 @@ int store_check(struct store_txn *t, struct check *c, struct err *err)
         qsort(k.claimed, k.claimed_count, sizeof *k.claimed, by_place);
     if (k.due_count > 0)
         qsort(k.due, k.due_count, sizeof *k.due, by_number);
+    k.totals = totals_recount_create(t);
     batch_each(t, check_batch, &k);
     if (c->batches != k.batch_count)
         check_found(c, "%" PRIu64 " batches have books but no head", k.batch_count - c->batches);
@@ -250,7 +254,9 @@ int store_check(struct store_txn *t, struct check *c, struct err *err)
             check_found(c, "batch %016" PRIx64 ": a lease or doubt of a batch that does not exist",
                         k.claimed[i].batch_id);
     }
-    webhook_check(t, webhook_problem, c);
+    webhook_check(t, problem_of, c);
+    totals_recount_compare(k.totals, problem_of, c);
+    totals_recount_destroy(k.totals);
     free(k.claimed);
     free(k.due);
     arena_fini(&k.arena);

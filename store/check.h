@@ -6,6 +6,7 @@
  *         stands in exactly one lease, who is in doubt in a doubt.
  *         events: each stands once in every index and list that it belongs into, and they name no
  *         others; counters of whole days are what a recount says (store/check_events.c).
+ *         totals (store/totals.h): what is open is what the books say, and no recipient is lost.
  *         webhooks: every row names a target that exists.
  * ENDS    Anyone, in one read transaction: beside a running writer too, as it sees one commit.
  * COST    All of it is read: seconds for millions of recipients, some ten a million events. Memory

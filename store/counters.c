@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/totals.h"
 
 enum {
     US = 1000000,
@@ -327,11 +328,13 @@ static bool is_repeated(const struct slice *tags, size_t at)
 void counters_add(struct store_txn *t, uint32_t domain, const struct event *e, uint32_t n)
 {
     struct counters *c = counters_of(t->store);
-    enum count_kind kinds[KINDS_OF_EVENT];
+    enum count_kind kinds[KINDS_OF_EVENT] = {COUNT_ACCEPTED};
     size_t kind_count = kinds_of(t, domain, e, kinds);
     struct entry wanted = {.scope = COUNTER_DOMAIN, .domain = domain};
 
     add_to(c, &wanted, e->timestamp_us, kinds, kind_count, n);
+    for (size_t i = 0; i < kind_count; i++)
+        totals_add(t, domain, total_lane_of(e), TOTAL_EVENT + kinds[i], n);
     for (size_t i = 0; i < e->tag_count; i++) {
         if (e->tags[i].len == 0 || is_repeated(e->tags, i))
             continue;
@@ -348,6 +351,7 @@ void counters_add_too_old(struct store_txn *t, uint32_t domain, uint64_t now_us)
 {
     struct entry wanted = {.scope = COUNTER_DOMAIN, .domain = domain};
 
+    totals_add(t, domain, TOTAL_NO_LANE, TOTAL_EVENT + COUNT_TOO_OLD, 1);
     add_to(counters_of(t->store), &wanted, now_us, &(enum count_kind){COUNT_TOO_OLD}, 1, 1);
 }
 

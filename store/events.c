@@ -438,6 +438,8 @@ int event_put_accepted(struct store_txn *t, const struct message_head *head, uin
     if (count == 0)
         return 0;
     own_event_accepted(&e, head, list, batch_id, first, &arena);
+    e.has_lane = true;
+    e.lane = head->lane;
     if (count == 1) {
         rc = event_put(t, &e, now_us, err) < 0 ? -1 : 0;
     } else {

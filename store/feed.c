@@ -80,6 +80,31 @@ uint64_t feed_unread(struct store_txn *t, struct slice domain, uint64_t most)
     return count;
 }
 
+uint64_t feed_first_unread_us(struct store_txn *t, struct slice domain)
+{
+    uint32_t number = store_domain_find(t, domain);
+    uint64_t watermark_us = watermark_read(t, domain), first_us = 0;
+    MDB_cursor *cursor;
+
+    if (number == 0 || mdb_cursor_open(t->mdb, t->store->dbi[DB_BY_TYPE], &cursor) != MDB_SUCCESS)
+        return 0;
+    for (uint8_t kind = EVENT_ACCEPTED + 1; kind < EVENT_KIND_END; kind++) {
+        struct key from = {.len = 0};
+        key_domain(&from, number);
+        key_u8(&from, kind);
+        size_t prefix_len = from.len;
+        key_u64(&from, watermark_us + 1);
+        MDB_val k = store_val(key_slice(&from)), v;
+        if (mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE) != MDB_SUCCESS || k.mv_size < from.len ||
+            memcmp(k.mv_data, from.at, prefix_len) != 0)
+            continue;
+        uint64_t us = read_be((const uint8_t *)k.mv_data + prefix_len, 8);
+        first_us = first_us == 0 || us < first_us ? us : first_us;
+    }
+    mdb_cursor_close(cursor);
+    return first_us;
+}
+
 /* -------- the writer -------- */
 
 struct feeds *feeds_open(const struct config *config, struct gauge_events *gauges,

@@ -32,6 +32,10 @@ void feed_read(struct store_txn *t, struct slice domain, struct feed *f);
 /* How many events no answer has covered yet, but for `accepted` ones; counts up to `most`. */
 uint64_t feed_unread(struct store_txn *t, struct slice domain, uint64_t most);
 
+/* The timestamp of the first event that no answer has covered, but for `accepted` ones, in µs; 0 =
+ * there is none. A look-up for each kind of event. */
+uint64_t feed_first_unread_us(struct store_txn *t, struct slice domain);
+
 struct feeds;
 
 struct feeds *feeds_open(const struct config *config, struct gauge_events *gauges,

@@ -45,6 +45,7 @@ enum store_db {
     DB_WEBHOOK_TARGETS,
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
+    DB_TOTALS, /* domain, lane → what it has had and has: store/totals.h */
     DB_COUNT,
 };
 
@@ -54,6 +55,7 @@ struct store_txn {
 };
 
 struct counters;
+struct total_changes;
 
 struct store {
     MDB_env *env;
@@ -66,8 +68,9 @@ struct store {
     bool map_was_full; /* a put has met the map's end: grow, however little is used */
     unsigned schema;   /* of what lies on the disk */
     uint64_t reserve_bytes;
-    struct buf listed;         /* store/event_lists.h: waits for the commit */
-    struct counters *counters; /* what the open transaction has counted; NULL = nothing yet */
+    struct buf listed;            /* store/event_lists.h: waits for the commit */
+    struct counters *counters;    /* what the open transaction has counted; NULL = nothing yet */
+    struct total_changes *totals; /* the same of store/totals.h */
 };
 
 /* As store_open(), with the least size of the map said by the caller (tests start with a tiny one).

@@ -2,13 +2,14 @@
 
 #include "base/log.h"
 #include "store/internal.h"
+#include "store/totals.h"
 
 static const struct {
     unsigned from; /* to the next one */
     const char *what;
     int (*apply)(struct store_txn *t, struct err *err); /* NULL: new databases are all there is */
 } steps[] = {
-    {3, "more databases", NULL},
+    {3, "totals of each domain, from the books of its batches", totals_begin},
 };
 
 int store_migrate(struct store *s, struct err *err)

@@ -103,6 +103,7 @@ struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id)
         .from_id = from_id_of(head.from),
         .mark = batch_mark_get(t, id),
         .books = books,
+        .booked = books,
     };
     s->domains[run->domain].in_flight += books.state[STATE_LEASED] + books.state[STATE_DOUBT];
     *bucket = run;

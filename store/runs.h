@@ -44,6 +44,7 @@ struct run {
     unsigned domain; /* index in scheduler.domains */
     enum batch_mark mark;
     struct books books;
+    struct books booked; /* as they were when they were last stored */
     bool books_changed;
     bool active; /* in scheduler.active: has a due row */
     /* run_heap.c's: where it waits for its grant */

@@ -13,6 +13,7 @@
 #include "store/events.h"
 #include "store/runs.h"
 #include "store/suppressions.h"
+#include "store/totals.h"
 
 enum {
     RUNS_KEPT = 2048, /* settled runs kept for the books of late events */
@@ -57,11 +58,21 @@ static void doubt_remember(struct scheduler *s, const struct lease_row *row)
         .until_mono_ms = clock_mono_ms() + (left_ms < window_ms ? left_ms : window_ms)};
 }
 
+bool scheduler_lane_find(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
+                         uint32_t *lane)
+{
+    const struct run *run = batch_id == 0 ? NULL : run_get(s, t, batch_id);
+
+    *lane = run == NULL ? LANE_NEWSLETTER : run->lane;
+    return run != NULL;
+}
+
 uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch_id)
 {
-    const struct run *run = run_get(s, t, batch_id);
+    uint32_t lane;
 
-    return run == NULL ? LANE_NEWSLETTER : run->lane;
+    (void)scheduler_lane_find(s, t, batch_id, &lane);
+    return lane;
 }
 
 static void lease_hold(struct scheduler *s, struct lease *lease, const struct lease_row *row,
@@ -180,6 +191,8 @@ static void count_event(struct run *run, uint32_t type, uint32_t severity)
 
 static int put_own_event(struct store_txn *t, struct run *run, struct event *e, struct err *err)
 {
+    e->has_lane = true;
+    e->lane = run->lane;
     int got = event_put(t, e, clock_wall_us(), err);
 
     if (got > 0)
@@ -896,8 +909,11 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
         for (struct run *run = s->buckets[i]; run != NULL; run = run->next) {
             if (!run->books_changed)
                 continue;
-            if (books_put(t, run->id, &run->books, err) != 0)
+            if (books_put(t, run->id, &run->books, err) != 0 ||
+                totals_add_books(t, s->domains[run->domain].name, run->lane, &run->booked,
+                                 &run->books, err) != 0)
                 return -1;
+            run->booked = run->books;
             run->books_changed = false;
         }
     if (s->run_count > s->active_count + RUNS_KEPT)

@@ -59,7 +59,9 @@ struct feeds *scheduler_feeds(struct scheduler *s);
 int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,
                        struct slice address, enum reputation_kind kind, struct err *err);
 
-/* The lane of a batch. */
+/* The lane of a batch; false = it is not known, *lane is the newsletters'. */
+bool scheduler_lane_find(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
+                         uint32_t *lane);
 uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch_id);
 
 /* What a person asks for (enum control_verb). *words: what was done or why not, for that person;
@@ -67,6 +69,9 @@ uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch
 int scheduler_control(struct scheduler *s, struct store_txn *t, const struct record_control *r,
                       enum answer_verdict *verdict, uint32_t *count, struct buf *words,
                       struct err *err);
+
+/* Tells the gauges how many recipients are due and held, and why. */
+void scheduler_tell_held(struct scheduler *s);
 
 /* The leases of this sender's dead lives. Call with its up ring read to the end. */
 int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_slot *sender,

@@ -259,6 +259,47 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     return 0;
 }
 
+/* -------- what is held -------- */
+
+/* Why nothing of the run goes although it is due; GATE_OPEN = it goes. */
+static enum gate_reason held_by(const struct scheduler *s, const struct run *run)
+{
+    struct gate gate;
+
+    if (run->mark == MARK_PAUSED)
+        return GATE_PAUSED;
+    if (run->mark == MARK_NONE && run->due_wall_ms <= clock_wall_ms() &&
+        (holds_closed(s, run, &gate) ||
+         gates_closed(s->gates, s->domains[run->domain].name, run_lane(run), &gate)))
+        return gate.reason;
+    return GATE_OPEN;
+}
+
+void scheduler_tell_held(struct scheduler *s)
+{
+    enum { DOMAINS = GAUGE_DOMAINS_MAX };
+    uint64_t held[DOMAINS][GAUGE_LANES][GAUGE_REASONS] = {0};
+
+    _Static_assert((int)GATE_CONFIGURATION_SET < (int)GAUGE_REASONS, "a place for each reason");
+    for (size_t i = 0; i < s->active_count; i++) {
+        const struct run *run = s->active[i];
+        enum gate_reason why = run->books.state[STATE_PENDING] == 0 || run->domain >= DOMAINS
+                                   ? GATE_OPEN
+                                   : held_by(s, run);
+        if (why != GATE_OPEN)
+            held[run->domain][run_lane(run)][why] += run->books.state[STATE_PENDING];
+    }
+    for (size_t d = 0; d < DOMAINS; d++) {
+        struct gauge_held *g = &s->me->gauges->held[d];
+        for (size_t lane = 0; lane < GAUGE_LANES; lane++)
+            for (size_t why = 0; why < GAUGE_REASONS; why++)
+                atomic_store_explicit(&g->recipients[lane][why], held[d][lane][why],
+                                      memory_order_relaxed);
+        uint64_t id = d < s->domain_count ? gauge_domain_id(s->domains[d].name) : 0;
+        atomic_store_explicit(&g->domain_id, id, memory_order_release); /* after its figures */
+    }
+}
+
 /* -------- status -------- */
 
 /* What a person can do about it. */
@@ -391,8 +432,6 @@ static void put_process(const struct scheduler *s, const char *role, unsigned in
 
 static void put_processes(const struct scheduler *s, struct buf *to)
 {
-    static const char *const roles[] = {"writer", "httpd", "sender", "poller", "keeper", "sandbox"};
-
     json_put_name(to, "processes");
     buf_add_byte(to, '[');
     put_process(s, "writer", 0, s->me->gauge, to);
@@ -400,7 +439,7 @@ static void put_processes(const struct scheduler *s, struct buf *to)
         put_process(s, "keeper", 0, s->me->keeper_gauge, to);
     for (size_t i = 0; i < s->me->slot_count; i++) {
         const struct child_slot *slot = &s->me->slots[i];
-        put_process(s, roles[slot->role], slot->index, slot->gauge, to);
+        put_process(s, child_role_name(slot->role), slot->index, slot->gauge, to);
     }
     buf_add_byte(to, ']');
 }
@@ -444,6 +483,7 @@ static uint64_t heard_wall_ms(const struct scheduler *s)
 static void put_event_counts(const struct scheduler *s, struct buf *to)
 {
     const struct gauge_events *e = &s->me->gauges->events;
+    size_t steps = histogram_step_count(&histogram_lag_us);
 
     json_put_name(to, "events");
     buf_add_byte(to, '{');
@@ -453,14 +493,14 @@ static void put_event_counts(const struct scheduler *s, struct buf *to)
     json_put_u64(to, "deadletters", atomic_load(&e->deadletters));
     json_put_u64(to, "heard_ms", heard_wall_ms(s));
     json_put_u64(to, "lag_last_ms", atomic_load(&e->lag_last_ms));
-    json_put_u64(to, "lag_ms_sum", atomic_load(&e->lag_ms_sum));
+    json_put_u64(to, "lag_ms_sum", atomic_load(&e->lag.sum) / 1000);
     json_put_name(to, "lag");
     buf_add_byte(to, '[');
-    for (size_t i = 0; i < LAG_STEPS; i++) {
+    for (size_t i = 0; i < steps; i++) {
         buf_add_str(to, i == 0 ? "{" : ",{");
-        if (i + 1 < LAG_STEPS) /* the last step has no end */
-            json_put_u64(to, "up_to_ms", lag_step_ms[i]);
-        json_put_u64(to, "count", atomic_load(&e->lag_count[i]));
+        if (i + 1 < steps) /* the last step has no end */
+            json_put_u64(to, "up_to_ms", histogram_lag_us.most[i] / 1000);
+        json_put_u64(to, "count", atomic_load(&e->lag.count[i]));
         buf_add_byte(to, '}');
     }
     buf_add_byte(to, ']');

@@ -15,6 +15,7 @@
 #include "store/internal.h"
 #include "store/key.h"
 #include "store/migrate.h"
+#include "store/totals.h"
 
 enum {
     MAP_LEAST_BYTES =
@@ -59,6 +60,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_WEBHOOK_TARGETS] = "webhook_targets",
     [DB_WEBHOOK_DUE] = "webhook_due",
     [DB_WEBHOOK_FAILED] = "webhook_failed",
+    [DB_TOTALS] = "totals",
 };
 
 int store_fail(struct err *err, int rc, const char *what)
@@ -235,6 +237,7 @@ void store_close(struct store *s)
     if (s->env != NULL)
         mdb_env_close(s->env);
     counters_release(s);
+    totals_release(s);
     event_lists_release(s);
     free(s);
 }
@@ -341,7 +344,8 @@ int store_commit(struct store_txn *t, struct err *err)
     struct store *s = t->store;
 
     assert(t == &s->writing && t->mdb != NULL);
-    if (counters_flush(t, err) != 0 || event_lists_flush(t, err) != 0) {
+    if (counters_flush(t, err) != 0 || totals_flush(t, err) != 0 ||
+        event_lists_flush(t, err) != 0) {
         store_abort(t);
         return -1;
     }
@@ -358,6 +362,7 @@ void store_abort(struct store_txn *t)
 {
     assert(t == &t->store->writing && t->mdb != NULL);
     counters_forget(t->store);
+    totals_forget(t->store);
     event_lists_forget(t->store);
     mdb_txn_abort(t->mdb);
     t->mdb = NULL;
@@ -399,6 +404,33 @@ uint64_t store_used_bytes(struct store_txn *t)
                      (uint64_t)stat.ms_psize;
     }
     return bytes;
+}
+
+void store_room(struct store_txn *t, struct store_room *room)
+{
+    enum { META_PAGES = 2, FREE_DBI = 0, MAIN_DBI = 1 };
+    const MDB_dbi own[] = {FREE_DBI, MAIN_DBI}; /* LMDB's, beside the named ones */
+    MDB_envinfo info;
+    MDB_stat stat;
+    struct statvfs fs;
+    uint64_t bytes = store_used_bytes(t);
+    int fd;
+
+    (void)mdb_env_info(t->store->env, &info);
+    (void)mdb_env_stat(t->store->env, &stat);
+    uint64_t page_bytes = stat.ms_psize, pages = (uint64_t)info.me_last_pgno + 1;
+    uint64_t held = META_PAGES + bytes / page_bytes;
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (mdb_stat(t->mdb, own[i], &stat) == MDB_SUCCESS)
+            held += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+    *room = (struct store_room){
+        .file_bytes = pages * page_bytes,
+        .used_bytes = bytes,
+        .map_bytes = info.me_mapsize,
+        .free_pages = pages > held ? pages - held : 0, /* the file may be newer than t */
+    };
+    if (mdb_env_get_fd(t->store->env, &fd) == MDB_SUCCESS && fstatvfs(fd, &fs) == 0)
+        room->disk_free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
 /* -------- one key at a time -------- */

@@ -48,7 +48,8 @@ void store_end_read(struct store_txn *t);
 /* Write transaction (writer only), one at a time. Ends with commit or abort. Commit is synced to
  * disk; a map more than half full grows before the transaction begins. */
 struct store_txn *store_begin_write(struct store *s, struct err *err);
-/* Writes what was counted (store/counters.h) and listed (store/event_lists.h) too; ends t whatever comes of it. */
+/* Writes what was counted (store/counters.h, store/totals.h) and listed (store/event_lists.h) too;
+ * ends t whatever comes of it. */
 int store_commit(struct store_txn *t, struct err *err);
 void store_abort(struct store_txn *t);
 
@@ -63,6 +64,17 @@ int store_sweep_readers(struct store *s);
 
 /* What is used of the store's file: pages that hold something, but for the list of free ones. */
 uint64_t store_used_bytes(struct store_txn *t);
+
+struct store_room {
+    uint64_t file_bytes; /* the store's file as far as it is written */
+    uint64_t used_bytes; /* as store_used_bytes() */
+    uint64_t map_bytes;  /* how far the file may grow before the map does */
+    uint64_t free_pages; /* of the file: written once, to be used again */
+    uint64_t disk_free_bytes;
+};
+
+/* Without looking at any page but the roots'. */
+void store_room(struct store_txn *t, struct store_room *room);
 
 /* Makes the file in which LMDB's readers note who they are, if it is not there, and the directory
  * around it; *path gets its name. For a process that may change no other file from then on. */

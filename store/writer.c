@@ -51,6 +51,7 @@
 #include "store/scheduler.h"
 #include "store/store.h"
 #include "store/suppressions.h"
+#include "store/totals.h"
 #include "store/webhooks.h"
 
 enum {
@@ -86,10 +87,11 @@ struct writer {
     struct scheduler *scheduler;
     struct retention *retention;
     struct outcomes_round outcomes;
-    uint64_t looked_mono_ms;   /* for domains without events */
-    uint64_t let_go_mono_ms;   /* when it had its last step */
-    struct link *links;        /* me->slot_count */
-    struct store_txn *loading; /* while it opens */
+    struct gauge_events arrived; /* in the open transaction; the shared ones count after it */
+    uint64_t looked_mono_ms;     /* for domains without events */
+    uint64_t let_go_mono_ms;     /* when it had its last step */
+    struct link *links;          /* me->slot_count */
+    struct store_txn *loading;   /* while it opens */
     uint64_t last_batch_id;
     uint64_t readers_checked_mono_ms;
     struct arena arena; /* of one record */
@@ -106,11 +108,6 @@ static void leave(struct writer *w, enum child_exit verdict)
 
 /* -------- whom to believe -------- */
 
-static const char *const role_names[] = {[ROLE_HTTPD] = "httpd",
-                                         [ROLE_SENDER] = "sender",
-                                         [ROLE_POLLER] = "poller",
-                                         [ROLE_COURIER] = "courier"}; /* those with a ring */
-
 static uint64_t generation_of(const struct writer *w, const struct link *l)
 {
     return atomic_load_explicit(&w->me->gauges->lives[l->slot->gauge].generation,
@@ -121,7 +118,7 @@ static uint64_t generation_of(const struct writer *w, const struct link *l)
  * successor is there. */
 static void distrust(struct writer *w, struct link *l, const char *why)
 {
-    log_error("%s %u: %s; it is stopped and its ring is emptied", role_names[l->slot->role],
+    log_error("%s %u: %s; it is stopped and its ring is emptied", child_role_name(l->slot->role),
               l->slot->index, why);
     l->broken_gen = generation_of(w, l);
     atomic_store(&w->me->gauges->distrusted[l->slot->gauge], l->broken_gen);
@@ -146,8 +143,11 @@ static void outbox_push(struct writer *w, struct link *l)
         memcpy(&len, l->outbox.ptr + l->outbox_at, sizeof len);
         struct slice record = slice_of(l->outbox.ptr + l->outbox_at + sizeof len, len);
         enum ring_result got = ring_push(l->slot->down, record, NULL);
-        if (got == RING_FULL)
+        if (got == RING_FULL) {
+            atomic_fetch_add_explicit(&w->me->gauges->rings[l->slot->gauge].down_full, 1,
+                                      memory_order_relaxed);
             break; /* the tick tries again */
+        }
         if (got == RING_BROKEN) {
             if (l->broken_gen != generation_of(w, l))
                 distrust(w, l, "the ring to it is broken");
@@ -241,7 +241,8 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
     if (!message_head_unpack(r->head, &w->arena, &head) ||
         r->recipient_count != head.recipient_count || r->recipient_count == 0 ||
         r->recipient_count > MESSAGE_RECIPIENTS_MAX || head.request_id.len > LOG_REQUEST_MAX ||
-        !slice_eq(head.domain, r->domain) || config_domain_find(w->me->config, r->domain) == NULL ||
+        head.lane != r->lane || !slice_eq(head.domain, r->domain) ||
+        config_domain_find(w->me->config, r->domain) == NULL ||
         (r->claims.len != 0 && r->claims.len != (size_t)r->recipient_count * CLAIM_BYTES)) {
         log_warn("httpd %u handed over a batch that is not consistent: refused", l->slot->index);
         answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("inconsistent batch"));
@@ -503,16 +504,18 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
     e.batch_recipient = r->recipient;
 
     uint64_t now_us = clock_wall_us();
-    struct gauge_events *gauges = &w->me->gauges->events;
+    e.has_lane = scheduler_lane_find(w->scheduler, t, r->batch_id, &e.lane);
     int got = event_put(t, &e, now_us, err);
     if (got < 0)
         return -1;
     feeds_heard(scheduler_feeds(w->scheduler), e.domain);
+    if (totals_add_arrival(t, &e, got > 0, err) != 0)
+        return -1;
     if (got == 0) { /* its effects are there already */
-        atomic_fetch_add_explicit(&gauges->repeated, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&w->arrived.repeated, 1, memory_order_relaxed);
         return 0;
     }
-    gauge_events_add(gauges, e.ses_us, e.timestamp_us, now_us);
+    gauge_events_add(&w->arrived, e.ses_us, event_is_late(&e), now_us);
     say_event(w, t, &e);
     if (r->batch_id != 0 && scheduler_count_event(w->scheduler, t, r->batch_id, r->recipient,
                                                   e.type, (uint32_t)e.severity, err) != 0)
@@ -534,7 +537,7 @@ static int apply_deadletter(struct writer *w, struct store_txn *t,
     log_warn("a message of %.*s was not understood and is kept: %.*s (postern deadletters)",
              SLICE_ARGS(r->source), SLICE_ARGS(r->why));
     if (r->wish_us == 0)
-        atomic_fetch_add_explicit(&w->me->gauges->events.deadletters, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&w->arrived.deadletters, 1, memory_order_relaxed);
     if (deadletter_put(t, &letter, err) < 0)
         return -1;
     return r->wish_us == 0 ? 0 : deadletter_wish_end(t, letter.id, r->wish_us, err);
@@ -968,6 +971,18 @@ static bool has_work(struct writer *w)
     return control_has_work(w->control);
 }
 
+static void count_commit(struct writer *w, unsigned records, uint64_t took_us)
+{
+    struct gauges *g = w->me->gauges;
+
+    atomic_fetch_add_explicit(&g->writer_commits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&g->writer_records, records, memory_order_relaxed);
+    histogram_add(&g->commit_us, &histogram_quick_us, took_us);
+    if (records > 0)
+        histogram_add(&g->commit_records, &histogram_records, records);
+    gauge_events_publish(&g->events, &w->arrived);
+}
+
 /* One transaction. False: the process is to end. */
 static bool turn(struct writer *w, bool *more)
 {
@@ -986,14 +1001,14 @@ static bool turn(struct writer *w, bool *more)
         return false;
     }
     bool has_enqueued = webhook_has_enqueued(t);
-    last_words_doing("commit %u records", (unsigned)(TURN_RECORDS - budget.records));
+    unsigned records = (unsigned)(TURN_RECORDS - budget.records);
+    uint64_t began_mono_ns = clock_mono_ns();
+    last_words_doing("commit %u records", records);
     if (store_commit(t, &err) != 0) {
         log_err(&err, "not committed; the records stay in their rings");
         return false;
     }
-    atomic_fetch_add_explicit(&w->me->gauges->writer_commits, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->me->gauges->writer_records, TURN_RECORDS - budget.records,
-                              memory_order_relaxed);
+    count_commit(w, records, (clock_mono_ns() - began_mono_ns) / 1000);
     last_words_doing("answer");
     after_commit(w, has_enqueued);
     last_words_doing("%s", "");
@@ -1040,6 +1055,23 @@ static void on_request(void *arg)
     event_active(w->doorbell, EV_READ, 0);
 }
 
+static void set(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static void measure_rings(const struct writer *w)
+{
+    for (size_t i = 0; i < w->me->slot_count; i++) {
+        const struct child_slot *slot = w->links[i].slot;
+        struct gauge_ring *g = &w->me->gauges->rings[slot->gauge];
+        set(&g->up_used_bytes, ring_used_bytes(slot->up));
+        set(&g->up_bytes, ring_bytes(slot->up));
+        set(&g->down_used_bytes, ring_used_bytes(slot->down));
+        set(&g->down_bytes, ring_bytes(slot->down));
+    }
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct writer *w = arg;
@@ -1054,6 +1086,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     if (now_ms - w->looked_mono_ms >= LOOK_MS) {
         w->looked_mono_ms = now_ms;
         feeds_look(scheduler_feeds(w->scheduler));
+        scheduler_tell_held(w->scheduler);
+        measure_rings(w);
     }
     take_turn(w);
 }

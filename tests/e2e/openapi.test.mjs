@@ -9,6 +9,7 @@ import addFormats from 'ajv-formats';
 import { Postern, domain, isSettled, newsletterForm, readers, root, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
+const masterKey = 'key-of-all-domains';
 const METHODS = ['get', 'post', 'put', 'delete', 'head', 'patch'];
 const LISTS = ['bounces', 'complaints', 'unsubscribes', 'whitelists'];
 const form = (fields) => ({ body: new URLSearchParams(fields) });
@@ -29,7 +30,7 @@ describe('the OpenAPI file', () => {
     for (const [pathname, item] of Object.entries(api.paths))
       for (const method of METHODS)
         if (item[method]) operations.set(item[method].operationId, { pathname, method, route: item['x-route'], parameters: [...(item.parameters ?? []), ...(item[method].parameters ?? [])], ...item[method] });
-    postern = await Postern.start();
+    postern = await Postern.start({ conf: `api_keys = {"${masterKey}"}` });
     await postern.sandbox.set({ bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 10000, click_rate: 10000, delivery_delay_ms_max: 50 });
     const addresses = [...readers(4), 'bounce1@readers.example.net', 'softbounce1@readers.example.net', 'complaint1@readers.example.net'];
     assert.equal((await postern.post(newsletterForm(addresses, { html: '<a href="https://example.com/x">x</a>', extra: [['o:tracking-clicks', 'yes']] }))).status, 200);
@@ -230,6 +231,11 @@ describe('the OpenAPI file', () => {
     await call('headHealth', 200);
   });
 
+  it('metrics', async () => {
+    await call('getMetrics', 200, {}, { auth: `api:${masterKey}` });
+    await call('headMetrics', 200, {}, { auth: `api:${masterKey}` });
+  });
+
   it('other names of the same', async () => {
     for (const [id, alias] of [
       ['getEvents', `/v2/${domain}/events`],
@@ -261,7 +267,8 @@ describe('the OpenAPI file', () => {
       const served = METHODS.filter((m) => item[m]);
       const someId = item[served[0]].operationId;
       for (const method of METHODS.filter((m) => !served.includes(m))) {
-        const res = await postern.request(method.toUpperCase(), target(someId, params));
+        const auth = pathname === '/metrics' ? `api:${masterKey}` : undefined;
+        const res = await postern.request(method.toUpperCase(), target(someId, params), { auth });
         assert.equal(res.status, 405, `${method} ${pathname}`);
         assert.deepEqual(res.headers.get('allow').toLowerCase().split(', ').sort(), [...served].sort(), pathname);
         if (method !== 'head') await hold(someId, res, `${method} ${pathname}`);

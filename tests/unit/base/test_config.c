@@ -40,9 +40,9 @@ static void a_minimal_file_has_the_defaults(void **unused)
     (void)unused;
     if (c == NULL)
         fail_msg("%s", buf_cstr(&m));
-    assert_int_equal(c->listen_count, 1);
-    assert_string_equal(c->listen[0].host, "127.0.0.1");
-    assert_string_equal(c->listen[0].port, "8025");
+    assert_int_equal(c->listen.count, 1);
+    assert_string_equal(c->listen.list[0].host, "127.0.0.1");
+    assert_string_equal(c->listen.list[0].port, "8025");
     assert_int_equal(c->httpd.max_body_bytes, 32 << 20);
     assert_int_equal(c->sender.doubt_window_ms, 600000);
     assert_int_equal(c->sender.hold_ms, 60000);
@@ -72,13 +72,14 @@ static void every_setting_is_read(void **unused)
     (void)unused;
     if (c == NULL)
         fail_msg("%s", buf_cstr(&m));
-    assert_int_equal(c->listen_count, 3);
-    assert_true(config_address_is_unix(&c->listen[2]) && !config_address_is_unix(&c->listen[1]));
-    assert_string_equal(c->listen[2].host, "/run/a b");
+    assert_int_equal(c->listen.count, 3);
+    assert_true(config_address_is_unix(&c->listen.list[2]) &&
+                !config_address_is_unix(&c->listen.list[1]));
+    assert_string_equal(c->listen.list[2].host, "/run/a b");
     assert_int_equal(c->listen_mode, 0606);
     assert_int_equal(c->trusted_proxies.count, 2);
-    assert_string_equal(c->listen[0].host, "::1");
-    assert_string_equal(c->listen[1].host, "*");
+    assert_string_equal(c->listen.list[0].host, "::1");
+    assert_string_equal(c->listen.list[1].host, "*");
     assert_int_equal(c->grace_ms, 5000);
     assert_int_equal(c->log.level, LOG_LEVEL_WARN);
     assert_int_equal(c->log.format, LOG_FORMAT_JSON);
@@ -97,6 +98,40 @@ static void every_setting_is_read(void **unused)
     assert_string_equal(c->aws.secret_access_key, "");
     config_free(c);
     buf_fini(&m);
+}
+
+static void metrics_are_not_for_the_world(void **unused)
+{
+    static const char base[] =
+        "sandbox { enabled = true }\ndomain \"a.example\" { api_keys = {k} }\n";
+    static const struct {
+        const char *section, *mistake; /* NULL = none */
+    } cases[] = {
+        {"metrics { listen = {\"127.0.0.1:9090\", \"[::1]:9090\", \"unix:/run/m\"} }", NULL},
+        {"metrics { listen = {\"0.0.0.0:9090\"} key = \"s\" }", NULL},
+        {"metrics { listen = {\"*:9090\"} }", "others can reach *:9090"},
+        {"metrics { listen = {\"10.0.0.1:9090\"} }", "others can reach 10.0.0.1:9090"},
+        {"metrics { listen = {\"9090\"} }", "metrics.listen = \"9090\": expected"},
+        {"metrics { key = \"sha256:12\" }", "metrics.key: behind sha256:"},
+    };
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf m = {0}, text = {0};
+        buf_printf(&text, "%s%s\n", base, cases[i].section);
+        struct config *c = load(buf_cstr(&text), &m);
+        if ((c == NULL) != (cases[i].mistake != NULL) ||
+            (c == NULL && strstr(buf_cstr(&m), cases[i].mistake) == NULL))
+            fail_msg("%s: %s", cases[i].section, buf_cstr(&m));
+        if (i == 0) {
+            assert_int_equal(c->metrics.listen.count, 3);
+            assert_string_equal(c->metrics.listen.list[2].host, "/run/m");
+            assert_int_equal(c->listen.count, 1); /* the other list is another */
+        }
+        config_free(c);
+        buf_fini(&m);
+        buf_fini(&text);
+    }
 }
 
 static void every_event_queue_is_listed_once_whoever_names_it(void **unused)
@@ -264,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_minimal_file_has_the_defaults),
         cmocka_unit_test(every_setting_is_read),
+        cmocka_unit_test(metrics_are_not_for_the_world),
         cmocka_unit_test(every_event_queue_is_listed_once_whoever_names_it),
         cmocka_unit_test(each_mistake_is_named_with_its_line),
         cmocka_unit_test(all_mistakes_come_at_once_in_order),

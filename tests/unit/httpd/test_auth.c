@@ -21,8 +21,10 @@ static struct config_domain domains[] = {
      .sending_keys = {sending_keys, 1}},
     {.name = (char[]){"second.example.com"}, .api_keys = {second_keys, 3}},
 };
-static const struct config config = {
-    .domains = domains, .domain_count = 2, .api_keys = {account_keys, 2}};
+static const struct config config = {.domains = domains,
+                                     .domain_count = 2,
+                                     .api_keys = {account_keys, 2},
+                                     .metrics = {.key = (char[]){"for-metrics"}}};
 
 static size_t check_for(enum auth_purpose purpose, struct arena *a, const char *scheme,
                         struct slice credentials, const struct config_domain ***found)
@@ -108,12 +110,50 @@ static void a_sending_key_opens_its_domain_for_sending_only(void **unused)
     arena_fini(&a);
 }
 
+static bool may_read_metrics(const char *scheme, struct slice credentials, bool as_base64)
+{
+    struct auth *auth = auth_create(&config);
+    struct buf header = {0};
+
+    buf_add_str(&header, scheme);
+    if (as_base64)
+        text_base64(&header, credentials);
+    else
+        buf_add_slice(&header, credentials);
+    bool may = auth_may_read_metrics(auth, buf_slice(&header));
+    buf_fini(&header);
+    auth_destroy(auth);
+    return may;
+}
+
+static void metrics_are_for_keys_of_all_domains_and_their_own(void **unused)
+{
+    const struct config_domain **found;
+    struct arena a = {0};
+
+    (void)unused;
+    assert_true(may_read_metrics("Basic ", SLICE("api:account"), true));
+    assert_true(may_read_metrics("Basic ", SLICE("api:key-hashed"), true));
+    assert_true(may_read_metrics("Basic ", SLICE("api:for-metrics"), true));
+    assert_true(may_read_metrics("bearer ", SLICE("for-metrics"), false));
+    assert_true(may_read_metrics("Bearer ", SLICE(" account"), false));
+    assert_false(may_read_metrics("Bearer ", SLICE("for-metric"), false));
+    assert_false(may_read_metrics("Bearer ", SLICE(""), false));
+    assert_false(may_read_metrics("Basic ", SLICE("api:key-one"), true));
+    assert_false(may_read_metrics("Basic ", SLICE("api:shared"), true));
+    assert_false(may_read_metrics("Basic ", SLICE("api:"), true));
+    assert_false(may_read_metrics("", SLICE(""), false));
+    assert_int_equal(check(&a, "Basic ", SLICE("api:for-metrics"), &found), 0);
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_key_opens_its_domains_and_no_other),
         cmocka_unit_test(an_account_key_opens_all_and_may_be_kept_as_its_digest),
         cmocka_unit_test(a_sending_key_opens_its_domain_for_sending_only),
+        cmocka_unit_test(metrics_are_for_keys_of_all_domains_and_their_own),
         cmocka_unit_test(everything_else_opens_nothing),
     };
 

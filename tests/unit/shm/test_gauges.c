@@ -270,6 +270,55 @@ static void who_faces_the_network_writes_its_own_slot_only(void **state)
     gauges_destroy(g);
 }
 
+static void polls_of_all_processes_add_up_by_domain(void **unused)
+{
+    struct gauges *g = gauges_create(NULL, &(struct err){0});
+    char name[32];
+
+    (void)unused;
+    assert_non_null(g);
+    assert_int_equal(gauge_poll_last_ms(g, SLICE("a.example")), 0);
+    atomic_store(&g->lives[3].generation, 1);
+    atomic_store(&g->lives[5].generation, 2);
+    gauge_poll_note(&g->slots[3], SLICE("a.example"), 100);
+    gauge_poll_note(&g->slots[3], SLICE("b.example"), 200);
+    gauge_poll_note(&g->slots[5], SLICE("a.example"), 300);
+    gauge_poll_note(&g->slots[3], SLICE("a.example"), 250);
+    assert_int_equal(gauge_poll_last_ms(g, SLICE("a.example")), 300);
+    assert_int_equal(gauge_poll_last_ms(g, SLICE("b.example")), 200);
+    assert_int_equal(gauge_poll_last_ms(g, SLICE("c.example")), 0);
+    for (unsigned i = 0; i < 2 * GAUGE_DOMAINS_MAX; i++) { /* more than there is room for */
+        (void)snprintf(name, sizeof name, "d%u.example", i);
+        gauge_poll_note(&g->slots[3], slice_str(name), 400 + i);
+    }
+    assert_int_equal(gauge_poll_last_ms(g, SLICE("d0.example")), 400);
+    assert_int_equal(gauge_poll_last_ms(g, SLICE("d511.example")), 0);
+    assert_int_equal(gauge_poll_last_ms(g, SLICE("b.example")), 200);
+    gauges_destroy(g);
+}
+
+static void what_a_transaction_found_is_published_once(void **unused)
+{
+    struct gauge_events shared = {0}, own = {0};
+    struct histogram_sums lag = {0};
+
+    (void)unused;
+    gauge_events_add(&own, 1000000, false, 3500000);
+    gauge_events_add(&own, 1000000, true, 1500000);
+    atomic_store(&own.repeated, 3);
+    assert_int_equal(atomic_load(&shared.stored), 0);
+    gauge_events_publish(&shared, &own);
+    gauge_events_publish(&shared, &own);
+    assert_int_equal(atomic_load(&shared.stored), 2);
+    assert_int_equal(atomic_load(&shared.late), 1);
+    assert_int_equal(atomic_load(&shared.repeated), 3);
+    assert_int_equal(atomic_load(&shared.lag_last_ms), 500);
+    histogram_read(&shared.lag, &lag);
+    assert_int_equal(lag.sum, 3000000);
+    assert_int_equal(lag.count[0], 1);
+    assert_int_equal(lag.count[1], 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +329,8 @@ int main(void)
         cmocka_unit_test(two_takers_do_not_share_a_token),
         cmocka_unit_test(marks_outlive_the_process_and_name_their_lease),
         cmocka_unit_test(no_wake_up_is_lost),
+        cmocka_unit_test(polls_of_all_processes_add_up_by_domain),
+        cmocka_unit_test(what_a_transaction_found_is_published_once),
         cmocka_unit_test(who_faces_the_network_writes_its_own_slot_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

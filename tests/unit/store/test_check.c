@@ -13,6 +13,7 @@
 #include "store/batch_write.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/totals.h"
 
 enum { COUNT = 60, BATCH = 7 };
 
@@ -67,6 +68,7 @@ static int setup(void **state)
     assert_non_null(f->store);
     f->t = store_begin_write(f->store, &f->err);
     insert(f);
+    assert_int_equal(totals_flush(f->t, &f->err), 0); /* as the commit does */
     *state = f;
     return 0;
 }
@@ -118,6 +120,18 @@ static void set_state(struct fixture *f, uint32_t slice, uint32_t at, uint8_t st
     assert_int_equal(states_put(f->t, BATCH, slice, states, count, &f->err), 0);
 }
 
+/* As the scheduler does. */
+static void put_books(struct fixture *f, const struct books *books)
+{
+    struct books before;
+
+    assert_true(batch_books(f->t, BATCH, &before));
+    assert_int_equal(books_put(f->t, BATCH, books, &f->err), 0);
+    assert_int_equal(totals_add_books(f->t, SLICE("mg.example.com"), 0, &before, books, &f->err),
+                     0);
+    assert_int_equal(totals_flush(f->t, &f->err), 0);
+}
+
 static void change_books(struct fixture *f, enum recipient_state from, enum recipient_state to,
                          uint32_t n)
 {
@@ -126,7 +140,7 @@ static void change_books(struct fixture *f, enum recipient_state from, enum reci
     assert_true(batch_books(f->t, BATCH, &books));
     books.state[from] -= n;
     books.state[to] += n;
-    assert_int_equal(books_put(f->t, BATCH, &books, &f->err), 0);
+    put_books(f, &books);
 }
 
 static void a_new_batch_agrees(void **state)
@@ -156,8 +170,26 @@ static void what_was_promised_is_accounted_for(void **state)
     expect(f, "59 accepted, 58 accounted for");
     assert_true(batch_books(f->t, BATCH, &books));
     books.accepted--;
-    assert_int_equal(books_put(f->t, BATCH, &books, &f->err), 0);
+    put_books(f, &books);
     expect(f, NULL);
+}
+
+static void totals_are_what_the_books_say(void **state)
+{
+    struct fixture *f = *state;
+    struct books books;
+
+    assert_true(batch_books(f->t, BATCH, &books));
+    set_state(f, 0, 1, STATE_SENT);
+    books.state[STATE_PENDING]--;
+    books.state[STATE_SENT]++;
+    assert_int_equal(books_put(f->t, BATCH, &books, &f->err), 0); /* behind the totals' back */
+    expect(f, "figure 1 of its totals is 59, the books of its batches say 58");
+    const struct books before = {.state = {[STATE_PENDING] = 1}}, after = {.accepted = 0};
+    assert_int_equal(totals_add_books(f->t, SLICE("mg.example.com"), 0, &before, &after, &f->err),
+                     0);
+    assert_int_equal(totals_flush(f->t, &f->err), 0);
+    expect(f, "totals leave 1 recipients unaccounted for");
 }
 
 static void leases_and_states_agree(void **state)
@@ -230,6 +262,7 @@ int main(void)
         TEST(a_new_batch_agrees),
         TEST(books_are_the_tally_of_the_states),
         TEST(what_was_promised_is_accounted_for),
+        TEST(totals_are_what_the_books_say),
         TEST(leases_and_states_agree),
         TEST(what_is_open_is_due_and_nothing_else),
         TEST(what_cannot_be_read_is_named),

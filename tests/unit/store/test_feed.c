@@ -205,10 +205,15 @@ static void events_behind_the_watermark_are_unread(void **state)
     assert_int_equal(feed_unread(t, DOMAIN, 100), 10); /* nobody waits for `accepted` */
     assert_int_equal(feed_unread(t, DOMAIN, 4), 4);
     assert_int_equal(feed_unread(t, OTHER, 100), 1);
+    assert_true(feed_first_unread_us(t, DOMAIN) == us);
+    assert_true(feed_first_unread_us(t, OTHER) == us);
+    assert_true(feed_first_unread_us(t, SLICE("unknown.example.com")) == 0);
     assert_int_equal(watermark_raise(t, DOMAIN, us + 6000, &err), 0);
     assert_int_equal(feed_unread(t, DOMAIN, 100), 3);
+    assert_true(feed_first_unread_us(t, DOMAIN) == us + 7000);
     assert_int_equal(watermark_raise(t, DOMAIN, us + 9000, &err), 0);
     assert_int_equal(feed_unread(t, DOMAIN, 100), 0);
+    assert_true(feed_first_unread_us(t, DOMAIN) == 0);
     write_end(t);
 }
 
