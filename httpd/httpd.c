@@ -88,8 +88,9 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_TAGS:
     case ROUTE_TAG:
     case ROUTE_TAG_STATS:
-    case ROUTE_STORED_MESSAGE:
         return method == EVHTTP_REQ_GET;
+    case ROUTE_STORED_MESSAGE:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST;
     case ROUTE_ENVELOPES:
         return method == EVHTTP_REQ_DELETE;
     case ROUTE_LOGS:
@@ -263,7 +264,7 @@ static void exchange_serve(struct exchange *x)
         tag_stats_handle(x);
         return;
     case ROUTE_STORED_MESSAGE:
-        stored_message_get(x);
+        stored_message_handle(x);
         return;
     case ROUTE_DOMAINS:
         domains_handle(x);

@@ -12,13 +12,13 @@
 #include "base/log.h"
 #include "base/pack.h"
 #include "httpd/body.h"
+#include "httpd/messages.h"
 #include "httpd/reply.h"
 #include "mail/address.h"
-#include "mail/form.h"
 
 _Static_assert((int)MESSAGE_SLICE == (int)LEASE_RECIPIENTS_MAX, "a slice is a lease's size");
 
-static void refuse(struct exchange *x, int status, struct slice message)
+void message_refuse(struct exchange *x, int status, struct slice message)
 {
     log_warn("a message for %s from %.*s was refused: %d %.*s", x->domain->name,
              SLICE_ARGS(x->client.address), status, SLICE_ARGS(message));
@@ -212,6 +212,23 @@ static void hand_over(struct exchange *x, const struct submission *m,
     evbuffer_drain(input, evbuffer_get_length(input));
 }
 
+void message_submit(struct exchange *x, struct submission *m, const uint8_t digest[])
+{
+    struct slice wrong;
+
+    if (!is_from_allowed(x->domain, m->head.from, &x->arena, &wrong)) {
+        message_refuse(x, 400,
+                       arena_printf(&x->arena, "'from' parameter: %.*s may not send for %s",
+                                    SLICE_ARGS(slice_head(wrong, ADDRESS_BYTES_MAX)),
+                                    x->domain->name));
+        return;
+    }
+    if (is_transactional(x->domain, &m->head))
+        m->head.lane = LANE_TRANSACTIONAL;
+    m->head.request_id = slice_str(x->request_id);
+    hand_over(x, m, digest);
+}
+
 void messages_handle(struct exchange *x)
 {
     struct submission_context context = {
@@ -232,20 +249,10 @@ void messages_handle(struct exchange *x)
     if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why) ||
         !(is_mime ? submission_from_mime : submission_from_form)(&form, &context, &x->arena,
                                                                  &submission, &why)) {
-        refuse(x, why.status, why.message);
+        message_refuse(x, why.status, why.message);
         return;
     }
-    struct slice wrong;
-    if (!is_from_allowed(x->domain, submission.head.from, &x->arena, &wrong)) {
-        refuse(x, 400,
-               arena_printf(&x->arena, "'from' parameter: %.*s may not send for %s",
-                            SLICE_ARGS(slice_head(wrong, ADDRESS_BYTES_MAX)), x->domain->name));
-        return;
-    }
-    if (is_transactional(x->domain, &submission.head))
-        submission.head.lane = LANE_TRANSACTIONAL;
-    submission.head.request_id = slice_str(x->request_id);
     if (submission.head.email_id.len == 0)
         form_digest(&form, context.domain, digest);
-    hand_over(x, &submission, digest);
+    message_submit(x, &submission, digest);
 }

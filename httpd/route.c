@@ -127,7 +127,7 @@ static void route_domains(struct route *r, const struct slice *segments, size_t 
 
     if (about_message) {
         r->kind = ROUTE_STORED_MESSAGE;
-        r->allow = "GET";
+        r->allow = "GET, POST";
         if (!decode(segments[2], false, a, &r->domain) || !decode(segments[4], false, a, &r->leaf))
             r->kind = ROUTE_BAD_ESCAPE;
         return;

@@ -856,7 +856,11 @@ static int expand_one(struct scheduler *s, struct store_txn *t, struct slice_wor
     if (!batch_head(t, w->run->id, &packed) || !message_head_unpack(packed, &s->arena, &w->head))
         return 0;
     const struct recipient *all = own_recipients(s, t, w, count);
-    return event_put_accepted(t, &w->head, w->run->id, first, all, *count, clock_wall_us(), err);
+    size_t key_count = *count;
+    const uint8_t *keys = message_keys_of(&w->head, all, &key_count, &s->arena);
+    if (event_put_accepted(t, &w->head, w->run->id, first, all, *count, clock_wall_us(), err) != 0)
+        return -1;
+    return message_keys_put(t, w->run->id, keys, key_count, err);
 }
 
 int scheduler_expand(struct scheduler *s, struct store_txn *t, size_t recipients, struct err *err)

@@ -111,6 +111,9 @@ describe('the OpenAPI file', () => {
     const stored = await call('getStoredMessage', 200, { key: mimeKey }, { headers: { Accept: 'message/rfc2822' } });
     assert.match(stored['body-mime'], /Hi there/);
     assert.deepEqual([stored.subject, stored.recipients], ['whole', 'b@readers.example.net']);
+    await call('resendStoredMessage', 200, { key }, form({ to: 'b@readers.example.net' }));
+    await call('resendStoredMessage', 400, { key }, form({ to: 'nobody' }));
+    await call('resendStoredMessage', 404, { key: 'bm90aGluZw' }, form({ to: 'b@readers.example.net' }));
   });
 
   it('what is queued, cancelled', async () => {
