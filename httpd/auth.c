@@ -1,5 +1,6 @@
 #include "httpd/auth.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/digest.h"
@@ -95,4 +96,15 @@ size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpos
             (*domains)[count++] = key->domain;
     }
     return count;
+}
+
+void auth_fingerprint(struct slice header, char text[AUTH_FINGERPRINT])
+{
+    uint8_t d[SHA256_BYTES];
+
+    if (read_credentials(header, d))
+        (void)snprintf(text, AUTH_FINGERPRINT, "sha256:%02x%02x%02x%02x...", d[0], d[1], d[2],
+                       d[3]);
+    else
+        (void)snprintf(text, AUTH_FINGERPRINT, "(none)");
 }

@@ -25,4 +25,9 @@ enum auth_purpose { AUTH_ALL, AUTH_SENDING };
 size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpose purpose,
                   struct arena *a, const struct config_domain ***domains);
 
+/* How a log line names the key of this header: the beginning of what stands in proxy.conf for it, as
+ * `postern key` tells it; "(none)" when there is no key. */
+enum { AUTH_FINGERPRINT = 24 };
+void auth_fingerprint(struct slice header, char text[AUTH_FINGERPRINT]);
+
 #endif

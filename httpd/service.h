@@ -67,6 +67,7 @@ void service_stop(struct service *s, enum child_exit verdict);
 void health_handle(struct exchange *x);
 void messages_handle(struct exchange *x);
 void envelopes_handle(struct exchange *x);
+void sending_queues_handle(struct exchange *x);
 void events_handle(struct exchange *x);
 void logs_handle(struct exchange *x);
 void stats_handle(struct exchange *x);

@@ -42,8 +42,9 @@ enum record_kind {
     RECORD_WEBHOOK,
     RECORD_POSTED,
     RECORD_CANCEL,
+    RECORD_QUEUES,
 };
-enum { RECORD_KIND_LAST = RECORD_CANCEL };
+enum { RECORD_KIND_LAST = RECORD_QUEUES };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -105,6 +106,14 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
 
 /* httpd → writer: what of the domain SES does not have yet is not to be sent. */
 #define CANCEL(F)                                                                                  \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, text, by, OPTIONAL) /* who asks, for the log: a key's fingerprint, an address */
+
+/* httpd → writer: what keeps the domain's mail from being sent now, and what will. Answered by ANSWER,
+ * with a JSON object. */
+#define QUEUES(F)                                                                                  \
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domain, REQUIRED)
@@ -188,7 +197,8 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
     F(3, text, domain, OPTIONAL)   /* as configured, any case */                                   \
     F(4, text, ids, OPTIONAL)      /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
                                      failures, WEBHOOK_FAILURE_BYTES each */     \
-    F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */
+    F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */  \
+    F(6, text, by, OPTIONAL)       /* who asks, for the log; empty = a person at this machine */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -291,6 +301,7 @@ RECORD_STRUCT(lifted, LIFTED)
 RECORD_STRUCT(webhook, WEBHOOK)
 RECORD_STRUCT(posted, POSTED)
 RECORD_STRUCT(cancel, CANCEL)
+RECORD_STRUCT(queues, QUEUES)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

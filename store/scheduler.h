@@ -68,6 +68,11 @@ int scheduler_control(struct scheduler *s, struct store_txn *t, const struct rec
                       enum answer_verdict *verdict, uint32_t *count, struct buf *words,
                       struct err *err);
 
+/* What keeps the domain's mail from being sent, in Mailgun's shape (a JSON object): regular is
+ * disabled by whatever holds some of it now, scheduled by what will still do so later, until a person
+ * acts. */
+void scheduler_queues(const struct scheduler *s, struct slice domain, struct buf *to);
+
 /* The leases of this sender's dead lives. Call with its up ring read to the end. */
 int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_slot *sender,
                    struct err *err);

@@ -576,7 +576,7 @@ static int apply_cancel(struct writer *w, struct store_txn *t, struct link *l,
                         const struct record_cancel *r, struct err *err)
 {
     const struct record_control asked = {
-        .verb = CONTROL_CANCEL, .domain = r->domain, .all_lanes = 1};
+        .verb = CONTROL_CANCEL, .domain = r->domain, .all_lanes = 1, .by = r->by};
     enum answer_verdict verdict;
     struct buf words = {0};
     uint32_t count;
@@ -586,6 +586,17 @@ static int apply_cancel(struct writer *w, struct store_txn *t, struct link *l,
         answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
     buf_fini(&words);
     return rc;
+}
+
+static void apply_queues(struct writer *w, struct link *l, const struct record_queues *r)
+{
+    struct buf json = {0};
+
+    if (config_domain_find(w->me->config, r->domain) != NULL)
+        scheduler_queues(w->scheduler, r->domain, &json);
+    answer(w, l, r->request_id, r->generation, json.len > 0 ? ANSWER_OK : ANSWER_NOT_FOUND,
+           buf_slice(&json));
+    buf_fini(&json);
 }
 
 static int apply_posted(struct writer *w, struct store_txn *t, const struct record_posted *r,
@@ -623,7 +634,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
                kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK ||
-               kind == RECORD_CANCEL;
+               kind == RECORD_CANCEL || kind == RECORD_QUEUES;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
@@ -658,6 +669,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_webhook webhook;
         struct record_posted posted;
         struct record_cancel cancel;
+        struct record_queues queues;
     } r;
     int got = 0;
 
@@ -729,6 +741,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_cancel_decode(bytes, &r.cancel))
             return 0;
         got = apply_cancel(w, t, l, &r.cancel, err);
+        break;
+    case RECORD_QUEUES:
+        if (!record_queues_decode(bytes, &r.queues))
+            return 0;
+        apply_queues(w, l, &r.queues);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:
