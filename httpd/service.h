@@ -22,6 +22,8 @@ struct service {
     const struct child *me;
     struct event_base *base;
     struct event *doorbell, *tick, *master, *term;
+    struct event *soon; /* a look at deadlines before the next tick, at soon_mono_ms */
+    uint64_t soon_mono_ms;
     struct server *server;
     struct store *store; /* NULL: not there yet */
     struct auth *auth;
@@ -61,6 +63,9 @@ enum ring_result service_push(struct service *s);
 /* What to tell the client of a push that failed; ends the exchange. */
 void service_refuse(struct exchange *x, enum ring_result why);
 
+/* Deadlines of the inbox are looked at within so long, not at the next tick. */
+void service_expire_soon(struct service *s, unsigned ms);
+
 void service_stop(struct service *s, enum child_exit verdict);
 
 /* One per route; each ends its exchange, now or when the writer has answered. */
@@ -75,6 +80,9 @@ void tags_handle(struct exchange *x);
 void tag_handle(struct exchange *x);
 void tag_stats_handle(struct exchange *x);
 void domains_handle(struct exchange *x);
+void send_handle(struct exchange *x);
+void usage_handle(struct exchange *x);
+void healthcheck_handle(struct exchange *x);
 void stored_message_handle(struct exchange *x);
 void webhooks_handle(struct exchange *x);
 void suppressions_get(struct exchange *x);

@@ -210,7 +210,7 @@ static void send_again(struct exchange *x, struct store_txn *t, struct slice mes
             digest);
         log_info("%s: message %.*s is sent again to %zu recipients", x->domain->name,
                  SLICE_ARGS(message_id), submission.recipient_count);
-        message_submit(x, &submission, digest);
+        message_submit(x, &submission, digest, &message_way_mailgun);
     } else {
         message_refuse(x, why.status, why.message);
     }

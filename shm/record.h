@@ -61,7 +61,9 @@ enum { RECORD_KIND_LAST = RECORD_QUEUES };
     F(10, u64, due_wall_ms, REQUIRED) /* 0 = now */                                                \
     F(11, u32, lane, REQUIRED)        /* enum lane */                                              \
     F(12, bool, testmode, REQUIRED)                                                                \
-    F(13, text, digest, OPTIONAL) /* CLAIM_BYTES of all fields, when there are no claims */
+    F(13, text, digest, OPTIONAL) /* CLAIM_BYTES of all fields, when there are no claims */        \
+    F(14, text, once, OPTIONAL)   /* CLAIM_BYTES: whatever has come with these before is this */   \
+    F(15, bool, awaited, OPTIONAL) /* the client waits for SES's word: it is kept (store/taken.h) */
 
 /* httpd → writer: the client of this ACCEPT was gone before its answer, or heard that it failed: a
  * repeat of the same fields within UNHEARD_MS is the same message. SOURCE spec/ghost.md §6. */

@@ -47,6 +47,7 @@ static const char *const kind_names[COUNT_KINDS] = {
     [COUNT_STORED] = "stored",
     [COUNT_REJECTED] = "rejected",
     [COUNT_TOO_OLD] = "too_old",
+    [COUNT_SENT_NEWSLETTER] = "sent_newsletter",
 };
 
 const char *count_kind_name(enum count_kind kind)
@@ -344,11 +345,11 @@ void counters_add(struct store_txn *t, uint32_t domain, const struct event *e, u
     add_to(c, &wanted, e->timestamp_us, kinds, kind_count, n);
 }
 
-void counters_add_too_old(struct store_txn *t, uint32_t domain, uint64_t now_us)
+void counters_add_one(struct store_txn *t, uint32_t domain, enum count_kind kind, uint64_t now_us)
 {
     struct entry wanted = {.scope = COUNTER_DOMAIN, .domain = domain};
 
-    add_to(counters_of(t->store), &wanted, now_us, &(enum count_kind){COUNT_TOO_OLD}, 1, 1);
+    add_to(counters_of(t->store), &wanted, now_us, &kind, 1, 1);
 }
 
 /* -------- rows -------- */

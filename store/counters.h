@@ -47,7 +47,8 @@ enum count_kind {
     COUNT_COMPLAINED,
     COUNT_STORED,
     COUNT_REJECTED,
-    COUNT_TOO_OLD, /* came when it could no longer be told from a repeat: not stored */
+    COUNT_TOO_OLD,         /* came when it could no longer be told from a repeat: not stored */
+    COUNT_SENT_NEWSLETTER, /* no event: mails of that lane that SES has taken; of a domain only */
     COUNT_KINDS
 };
 
@@ -56,8 +57,8 @@ const char *count_kind_name(enum count_kind kind);
 
 /* n events like this one, which differ in the recipient at most. Opens and clicks: n = 1. */
 void counters_add(struct store_txn *t, uint32_t domain, const struct event *e, uint32_t n);
-/* An event that is not stored, at now_us. */
-void counters_add_too_old(struct store_txn *t, uint32_t domain, uint64_t now_us);
+/* One of what is no stored event: TOO_OLD, SENT_NEWSLETTER; of the domain, at now_us. */
+void counters_add_one(struct store_txn *t, uint32_t domain, enum count_kind kind, uint64_t now_us);
 
 /* All that was added since the last time: 0 or -1. Called by store_commit(). */
 int counters_flush(struct store_txn *t, struct err *err);

@@ -45,6 +45,7 @@ enum store_db {
     DB_WEBHOOK_TARGETS,
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
+    DB_TAKEN, /* batch id → what SES said of it: store/taken.h */
     DB_COUNT,
 };
 

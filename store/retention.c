@@ -18,6 +18,7 @@
 #include "store/reputation.h"
 #include "store/suppressions.h"
 #include "store/webhooks.h"
+#include "store/taken.h"
 
 enum {
     US_PER_MS = 1000,
@@ -135,7 +136,7 @@ static int drop_batch(struct retention *r, struct store_txn *t, uint64_t id, str
     key_u64(&k, id);
     if (store_del(t, DB_CONTENTS, key_slice(&k), err) != 0 ||
         store_del(t, DB_BOOKS, key_slice(&k), err) != 0 ||
-        batch_mark_put(t, id, MARK_NONE, err) != 0)
+        batch_mark_put(t, id, MARK_NONE, err) != 0 || taken_del(t, id, err) != 0)
         return -1;
     return store_del(t, DB_BATCHES, key_slice(&k), err);
 }

@@ -51,6 +51,7 @@
 #include "store/scheduler.h"
 #include "store/store.h"
 #include "store/suppressions.h"
+#include "store/taken.h"
 #include "store/webhooks.h"
 
 enum {
@@ -252,6 +253,15 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
         return 0;
     }
 
+    if (r->once.len == CLAIM_BYTES && claim_get(t, r->once.ptr, &first)) {
+        struct slice known = first_answer_id(t, first, &w->arena, &(struct slice){0});
+        if (known.len != 0) {
+            log_info("%.*s: a repeated POST, known from batch %016llx by its idempotency key",
+                     SLICE_ARGS(r->domain), (unsigned long long)first);
+            answer(w, l, r->request_id, r->generation, ANSWER_OK, known);
+            return 0;
+        }
+    }
     if (r->claims.len == 0 && r->digest.len == CLAIM_BYTES) {
         struct slice known;
         int got = unheard_take(t, r->digest.ptr, clock_wall_us(), &w->arena, &known, err);
@@ -302,7 +312,9 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
     if (got == 0)
         return err_set(err, ERR_INPUT, "httpd %u: slices do not hold %u recipients", l->slot->index,
                        r->recipient_count);
-    if (got < 0 || scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
+    if (got < 0 || (r->awaited && taken_put(t, b.id, r->once, err) != 0) ||
+        (r->once.len == CLAIM_BYTES && claim_put(t, r->once.ptr, b.id, err) != 0) ||
+        scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
         return -1;
     answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
     log_info("batch %016" PRIx64 " of %.*s: %" PRIu32 " recipients accepted", b.id,

@@ -231,6 +231,20 @@ describe('the OpenAPI file', () => {
   it('health', async () => {
     await call('getHealth', 200);
     await call('headHealth', 200);
+    await call('getHealthcheck', 200);
+    await call('headHealthcheck', 200);
+  });
+
+  it("an older proxy's paths", async () => {
+    const mail = { from: `a@${domain}`, to: ['b@readers.example.net'], subject: 'x', html: 'y' };
+    await call('sendOne', 200, {}, json(mail));
+    await call('sendOne', 400, {}, json({ ...mail, to: [] }));
+    await call('sendOne', 500, {}, json({ ...mail, from: undefined }));
+    const action = 'getNewsletterUsage';
+    const range = { from: Date.now() - 3600000, to: Date.now(), siteId: domain };
+    await call('getNewsletterUsage', 200, { action }, json(range));
+    await call('getNewsletterUsage', 400, { action: 'other' }, json(range));
+    await call('getNewsletterUsage', 404, { action }, json({ ...range, siteId: 'not-there.example' }));
   });
 
   it('other names of the same', async () => {
@@ -248,7 +262,7 @@ describe('the OpenAPI file', () => {
   });
 
   it('without a key, with a domain that is none, and with every method that is not served', async () => {
-    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA' };
+    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA', action: 'getNewsletterUsage' };
     for (const [id, operation] of operations) {
       const method = operation.method.toUpperCase();
       if (operation.security?.length === 0) continue;
