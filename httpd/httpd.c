@@ -100,9 +100,10 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_EVENTS:
     case ROUTE_STATS:
     case ROUTE_TAGS:
-    case ROUTE_TAG:
     case ROUTE_TAG_STATS:
         return method == EVHTTP_REQ_GET;
+    case ROUTE_TAG:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_PUT || method == EVHTTP_REQ_DELETE;
     case ROUTE_STORED_MESSAGE:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST;
     case ROUTE_ENVELOPES:

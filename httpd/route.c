@@ -116,7 +116,7 @@ static void route_statistics(struct route *r, const struct slice *segments, size
     else
         return;
     r->leaf = tags ? leaf : slice_none();
-    r->allow = "GET";
+    r->allow = r->kind == ROUTE_TAG ? "GET, PUT, DELETE" : "GET";
 }
 
 static void route_domains(struct route *r, const struct slice *segments, size_t count,

@@ -78,6 +78,8 @@ void logs_handle(struct exchange *x);
 void stats_handle(struct exchange *x);
 void tags_handle(struct exchange *x);
 void tag_handle(struct exchange *x);
+/* PUT and DELETE of a tag that there is, for tag_handle(). */
+void tag_change(struct exchange *x, struct slice tag);
 void tag_stats_handle(struct exchange *x);
 void domains_handle(struct exchange *x);
 void send_handle(struct exchange *x);

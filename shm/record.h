@@ -43,8 +43,9 @@ enum record_kind {
     RECORD_POSTED,
     RECORD_CANCEL,
     RECORD_QUEUES,
+    RECORD_TAG,
 };
-enum { RECORD_KIND_LAST = RECORD_QUEUES };
+enum { RECORD_KIND_LAST = RECORD_TAG };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -61,8 +62,8 @@ enum { RECORD_KIND_LAST = RECORD_QUEUES };
     F(10, u64, due_wall_ms, REQUIRED) /* 0 = now */                                                \
     F(11, u32, lane, REQUIRED)        /* enum lane */                                              \
     F(12, bool, testmode, REQUIRED)                                                                \
-    F(13, text, digest, OPTIONAL) /* CLAIM_BYTES of all fields, when there are no claims */        \
-    F(14, text, once, OPTIONAL)   /* CLAIM_BYTES: whatever has come with these before is this */   \
+    F(13, text, digest, OPTIONAL)  /* CLAIM_BYTES of all fields, when there are no claims */       \
+    F(14, text, once, OPTIONAL)    /* CLAIM_BYTES: whatever has come with these before is this */  \
     F(15, bool, awaited, OPTIONAL) /* the client waits for SES's word: it is kept (store/taken.h) */
 
 /* httpd → writer: the client of this ACCEPT was gone before its answer, or heard that it failed: a
@@ -119,6 +120,15 @@ enum { RECORD_KIND_LAST = RECORD_QUEUES };
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domain, REQUIRED)
+
+/* httpd → writer: what a tag of the domain is for, or that it is not to be listed. */
+#define TAG(F)                                                                                     \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, text, tag, REQUIRED) /* any case */                                                       \
+    F(5, text, description, OPTIONAL)                                                              \
+    F(6, bool, gone, OPTIONAL)
 
 /* courier → writer: what became of an attempt to tell an event. The first three name its row in the
  * store; one that is no longer there is passed over. */
@@ -304,6 +314,7 @@ RECORD_STRUCT(webhook, WEBHOOK)
 RECORD_STRUCT(posted, POSTED)
 RECORD_STRUCT(cancel, CANCEL)
 RECORD_STRUCT(queues, QUEUES)
+RECORD_STRUCT(tag, TAG)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

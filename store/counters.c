@@ -432,16 +432,34 @@ static bool seen_read(struct slice row, struct tag_seen *seen)
         return false;
     seen->last_us = read_be(row.ptr, 8);
     seen->first_us = read_be(row.ptr + 8, 8);
-    seen->tag = slice_from(row, TAG_SEEN_BYTES);
+    (void)slice_cut(slice_from(row, TAG_SEEN_BYTES), 0, &seen->tag, &seen->description);
     return true;
+}
+
+static int seen_put(struct store_txn *t, const struct key *k, const struct tag_seen *seen,
+                    struct err *err)
+{
+    struct key times = {.len = 0};
+    struct buf value = {0};
+
+    key_u64(&times, seen->last_us);
+    key_u64(&times, seen->first_us);
+    buf_add_slice(&value, key_slice(&times));
+    buf_add_slice(&value, seen->tag);
+    if (seen->description.len > 0) {
+        buf_add_byte(&value, 0);
+        buf_add_slice(&value, seen->description);
+    }
+    int rc = store_put(t, DB_TAGS, key_slice(k), buf_slice(&value), err);
+    buf_fini(&value);
+    return rc;
 }
 
 static int tag_note(struct store_txn *t, const struct entry *e, struct err *err)
 {
-    struct key k = tag_key(e->domain, e->tag), times = {.len = 0};
+    struct key k = tag_key(e->domain, e->tag);
     struct tag_seen seen = {.tag = e->tag, .first_us = e->first_us, .last_us = e->last_us};
     struct slice row;
-    struct buf value = {0};
 
     if (store_get(t, DB_TAGS, key_slice(&k), &row) && seen_read(row, &seen)) {
         if (seen.first_us <= e->first_us && seen.last_us >= e->last_us)
@@ -449,13 +467,7 @@ static int tag_note(struct store_txn *t, const struct entry *e, struct err *err)
         seen.first_us = seen.first_us < e->first_us ? seen.first_us : e->first_us;
         seen.last_us = seen.last_us > e->last_us ? seen.last_us : e->last_us;
     }
-    key_u64(&times, seen.last_us);
-    key_u64(&times, seen.first_us);
-    buf_add_slice(&value, key_slice(&times));
-    buf_add_slice(&value, seen.tag);
-    int rc = store_put(t, DB_TAGS, key_slice(&k), buf_slice(&value), err);
-    buf_fini(&value);
-    return rc;
+    return seen_put(t, &k, &seen, err);
 }
 
 static int entry_flush(struct store_txn *t, const struct entry *e, struct err *err)
@@ -607,6 +619,28 @@ bool tag_get(struct store_txn *t, struct slice domain, struct slice tag, struct 
     struct slice row;
 
     return store_get(t, DB_TAGS, key_slice(&k), &row) && seen_read(row, seen);
+}
+
+int tag_describe(struct store_txn *t, struct slice domain, struct slice tag,
+                 struct slice description, struct err *err)
+{
+    struct key k = tag_key(store_domain_find(t, domain), tag);
+    struct tag_seen seen;
+
+    if (!tag_get(t, domain, tag, &seen))
+        return 0;
+    seen.description = description;
+    return seen_put(t, &k, &seen, err) == 0 ? 1 : -1;
+}
+
+int tag_delete(struct store_txn *t, struct slice domain, struct slice tag, struct err *err)
+{
+    struct key k = tag_key(store_domain_find(t, domain), tag);
+    struct tag_seen seen;
+
+    if (!tag_get(t, domain, tag, &seen))
+        return 0;
+    return store_del(t, DB_TAGS, key_slice(&k), err) == 0 ? 1 : -1;
 }
 
 void tags_each(struct store_txn *t, struct slice domain, struct slice prefix, struct slice past,

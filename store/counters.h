@@ -5,7 +5,7 @@
  * SHAPE   counters: what is counted, 1, hour → the kinds that are not 0, and their numbers
  *                   what is counted, 0, day → the same, of hours that were added up
  *         tags:     domain, tag in lower case → µs of its last and first event, the tag as it was
- *                   first written
+ *                   first written; behind a NUL its description
  *         uniques:  0, batch id, kind, recipients / 512 → a bit each: has opened, has clicked
  *                   1, digest of (kind, domain, mail, recipient) → µs: mail without our SES tags
  * ENDS    Adding: event_put() and event_put_accepted(), in the writer's transaction. Reading:
@@ -93,11 +93,18 @@ int counters_read(struct store_txn *t, const struct counter_query *q, struct cou
                   struct err *err);
 
 struct tag_seen {
-    struct slice tag; /* as first written; in the map */
+    struct slice tag;         /* as first written; in the map */
+    struct slice description; /* what a person says of it; in the map */
     uint64_t first_us, last_us;
 };
 /* False: no event had it, or they are forgotten. */
 bool tag_get(struct store_txn *t, struct slice domain, struct slice tag, struct tag_seen *seen);
+
+/* (Writer.) Says what a tag is for; takes it off the list, until an event has it again: its numbers
+ * stay. 1, or 0 when there is no such tag, or -1. */
+int tag_describe(struct store_txn *t, struct slice domain, struct slice tag,
+                 struct slice description, struct err *err);
+int tag_delete(struct store_txn *t, struct slice domain, struct slice tag, struct err *err);
 
 /* Calls visit for the domain's tags in alphabetical order (of their lower case), from behind `past`
  * on (empty = the start), backwards: from before it (empty = the end), until it answers false. Only

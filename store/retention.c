@@ -17,8 +17,8 @@
 #include "store/key.h"
 #include "store/reputation.h"
 #include "store/suppressions.h"
-#include "store/webhooks.h"
 #include "store/taken.h"
+#include "store/webhooks.h"
 
 enum {
     US_PER_MS = 1000,

@@ -43,6 +43,7 @@
 #include "store/backup.h"
 #include "store/batch_write.h"
 #include "store/control.h"
+#include "store/counters.h"
 #include "store/deadletters.h"
 #include "store/events.h"
 #include "store/feed.h"
@@ -611,6 +612,28 @@ static void apply_queues(struct writer *w, struct link *l, const struct record_q
     buf_fini(&json);
 }
 
+static int apply_tag(struct writer *w, struct store_txn *t, struct link *l,
+                     const struct record_tag *r, struct err *err)
+{
+    enum { DESCRIPTION_BYTES_MAX = 1000 };
+    bool fits = config_domain_find(w->me->config, r->domain) != NULL &&
+                r->description.len <= DESCRIPTION_BYTES_MAX &&
+                slice_find_byte(r->description, 0) == SIZE_MAX;
+    int got = 0;
+
+    if (fits)
+        got = r->gone ? tag_delete(t, r->domain, r->tag, err)
+                      : tag_describe(t, r->domain, r->tag, r->description, err);
+    if (got < 0)
+        return -1;
+    answer(w, l, r->request_id, r->generation,
+           !fits     ? ANSWER_REFUSED
+           : got > 0 ? ANSWER_OK
+                     : ANSWER_NOT_FOUND,
+           slice_none());
+    return 0;
+}
+
 static int apply_posted(struct writer *w, struct store_txn *t, const struct record_posted *r,
                         struct err *err)
 {
@@ -646,7 +669,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
                kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK ||
-               kind == RECORD_CANCEL || kind == RECORD_QUEUES;
+               kind == RECORD_CANCEL || kind == RECORD_QUEUES || kind == RECORD_TAG;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
@@ -682,6 +705,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_posted posted;
         struct record_cancel cancel;
         struct record_queues queues;
+        struct record_tag tag;
     } r;
     int got = 0;
 
@@ -758,6 +782,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_queues_decode(bytes, &r.queues))
             return 0;
         apply_queues(w, l, &r.queues);
+        break;
+    case RECORD_TAG:
+        if (!record_tag_decode(bytes, &r.tag))
+            return 0;
+        got = apply_tag(w, t, l, &r.tag, err);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:

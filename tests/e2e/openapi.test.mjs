@@ -167,6 +167,28 @@ describe('the OpenAPI file', () => {
     await call('getTagByQuery', 404, {}, { query: { tag: 'none' } });
   });
 
+  it('tags, described and deleted', async () => {
+    const mail = { from: `a@${domain}`, to: 'b@readers.example.net', subject: 'x', text: 'y', 'o:tag': 'My Tag' };
+    await call('sendMessage', 200, {}, form(mail));
+    await waitFor('the tag', async () => (await postern.request('GET', target('getTag', { tag: 'my tag' }))).status === 200);
+    for (const [suffix, params, options] of [['Tag', { tag: 'MY TAG' }, {}], ['TagByQuery', {}, { query: { tag: 'my tag' } }]]) {
+      const text = `what ${suffix} “is” for`;
+      await call(`update${suffix}`, 200, params, { ...form({ description: text }), ...options });
+      const told = await call(`get${suffix}`, 200, params, options);
+      assert.deepEqual([told.tag, told.description], ['My Tag', text]);
+      const { items } = await call('getTags', 200, {}, { query: { prefix: 'my' } });
+      assert.deepEqual(items.map((t) => [t.tag, t.description]), [['My Tag', text]]);
+      await call(`update${suffix}`, 400, params, { ...form({ description: 'x'.repeat(1001) }), ...options });
+      await call(`delete${suffix}`, 200, params, options);
+      await call(`get${suffix}`, 404, params, options);
+      await call(`update${suffix}`, 404, params, { ...form({ description: 'x' }), ...options });
+      await call(`delete${suffix}`, 404, params, options);
+      await call('sendMessage', 200, {}, form(mail)); // and it is there again, as new
+      await waitFor('the tag', async () => (await postern.request('GET', target('getTag', { tag: 'my tag' }))).status === 200);
+      assert.equal((await call(`get${suffix}`, 200, params, options)).description, '');
+    }
+  });
+
   it('suppression lists', async () => {
     for (const list of LISTS) {
       const address = `one-${list}@example.net`;
