@@ -136,6 +136,7 @@ static const struct setting settings[] = {
     {"domain", "api_keys", TYPE_LIST, OF(api_keys), "", 0, 0, true, "keys that may use this domain, or their digests"},
     {"domain", "sending_keys", TYPE_LIST, OF(sending_keys), "", 0, 0, true, "keys that may only send, for this domain"},
     {"domain", "allowed_from", TYPE_LIST, OF(allowed_from), "", 0, 0, true, "addresses, domains or *.domains that may stand in From; none: any"},
+    {"domain", "system_from", TYPE_TEXT, OF(system_from), "", 0, 0, true, "From of a POST /v1/send that names none: name <a@b>, or a@b"},
     {"domain", "transactional_tags", TYPE_LIST, OF(transactional_tags), "", 0, 0, true, "messages with one of these tags overtake newsletters"},
     {"domain", "warmup_first_day", TYPE_COUNT, OF(warmup_first_day), "0", 0, 100000000, true, "newsletter recipients on the first day; 0 = no warm-up"},
     {"domain", "warmup_growth", TYPE_SHARE, OF(warmup_growth_ppm), "50%", 0, 10000000, true, "more on each further day"},
@@ -905,6 +906,10 @@ static void check_whole(struct reading *r)
         mistake(r, 0, "no domain: add  domain \"mg.example.com\" { api_keys = {\"…\"} }");
     check_keys(r, &c->api_keys, "the file", 0);
     check_metrics(r);
+    for (size_t i = 0; i < c->domain_count; i++)
+        if (c->domains[i].system_from[0] != '\0' && strchr(c->domains[i].system_from, '@') == NULL)
+            mistake(r, 0, "domain \"%s\": system_from = \"%s\" is no address: name <a@b>, or a@b",
+                    c->domains[i].name, c->domains[i].system_from);
     for (size_t i = 0; i < c->domain_count; i++)
         if (!r->is_unfinished &&
             c->domains[i].api_keys.count + c->domains[i].sending_keys.count + c->api_keys.count ==

@@ -55,6 +55,7 @@ struct config_domain {
     struct config_list api_keys;           /* plain, or "sha256:" and 64 hex digits */
     struct config_list sending_keys;       /* may do no more than send */
     struct config_list allowed_from;       /* addresses, domains, "*.domain"; none = any */
+    char *system_from;                     /* From of POST /v1/send without one; "" = none */
     struct config_list transactional_tags; /* a message with one of these goes in the fast lane */
     unsigned warmup_first_day;             /* recipients on the first day; 0 = no warm-up */
     uint32_t warmup_growth_ppm;            /* more on each further day */

@@ -1,5 +1,6 @@
 #include "httpd/auth.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/digest.h"
@@ -126,4 +127,15 @@ bool auth_may_read_metrics(const struct auth *auth, struct slice header)
                          slice_of(auth->metrics[i], sizeof auth->metrics[i])))
             may = true;
     return may;
+}
+
+void auth_fingerprint(struct slice header, char text[AUTH_FINGERPRINT])
+{
+    uint8_t d[SHA256_BYTES];
+
+    if (read_credentials(header, d))
+        (void)snprintf(text, AUTH_FINGERPRINT, "sha256:%02x%02x%02x%02x...", d[0], d[1], d[2],
+                       d[3]);
+    else
+        (void)snprintf(text, AUTH_FINGERPRINT, "(none)");
 }

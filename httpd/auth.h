@@ -28,5 +28,9 @@ size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpos
 /* The figures of all domains: for the keys of all domains and for metrics.key, which may come as a
  * Bearer token, too. */
 bool auth_may_read_metrics(const struct auth *auth, struct slice header);
+/* How a log line names the key of this header: the beginning of what stands in proxy.conf for it, as
+ * `postern key` tells it; "(none)" when there is no key. */
+enum { AUTH_FINGERPRINT = 24 };
+void auth_fingerprint(struct slice header, char text[AUTH_FINGERPRINT]);
 
 #endif

@@ -187,8 +187,7 @@ void domains_handle(struct exchange *x)
     else if (slice_eq(about, SLICE("connection")))
         reply_text(x, "{\"require_tls\":false,\"skip_verification\":false}");
     else if (slice_eq(about, SLICE("sending_queues")))
-        reply_text(x,
-                   "{\"regular\":{\"is_disabled\":false},\"scheduled\":{\"is_disabled\":false}}");
+        sending_queues_handle(x);
     else
         reply_message(x, 404, SLICE("Not Found"));
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "httpd/reply.h"
+#include "mail/date.h"
 
 enum { WRITER_STALE_MS = 5000, WRITER_GAUGE = 0 };
 
@@ -42,20 +43,51 @@ static void put_alarms(struct buf *to, const struct gauge_events *e)
     buf_add_str(to, "}]");
 }
 
+/* What keeps it from accepting: JSON texts with commas between. */
+static bool find_reasons(const struct service *s, struct buf *reasons)
+{
+    bool ill = false;
+
+    if (s->store == NULL)
+        put_reason(reasons, &ill, "the store is not open yet");
+    else if (store_is_full(s->store))
+        put_reason(reasons, &ill, "the disk is full");
+    if (!writer_is_well(s->me->gauges))
+        put_reason(reasons, &ill, "the writer is not running");
+    if (s->leaving && !gauges_are_renewing(s->me->gauges, clock_mono_ms()))
+        put_reason(reasons, &ill, "this process is stopping");
+    return ill;
+}
+
+static void reply_health(struct exchange *x, bool ill, struct buf *body)
+{
+    if (ill)
+        evhttp_add_header(evhttp_request_get_output_headers(x->req), "Retry-After", "1");
+    reply_json(x, ill ? 503 : 200, body);
+}
+
+/* GET /healthcheck: the same in an older proxy's shape. SOURCE spec/typetale.md. */
+void healthcheck_handle(struct exchange *x)
+{
+    struct buf reasons = {0}, body = {0}, now = {0};
+    bool ill = find_reasons(x->service, &reasons);
+
+    date_put_iso8601(&now, clock_wall_us());
+    buf_add_byte(&body, '{');
+    json_put_str(&body, "timestamp", buf_slice(&now));
+    json_put_u64(&body, "status", ill ? 503 : 200);
+    buf_add_byte(&body, '}');
+    buf_fini(&now);
+    buf_fini(&reasons);
+    reply_health(x, ill, &body);
+}
+
 void health_handle(struct exchange *x)
 {
     struct service *s = x->service;
     struct buf reasons = {0}, body = {0};
-    bool ill = false;
+    bool ill = find_reasons(s, &reasons);
 
-    if (s->store == NULL)
-        put_reason(&reasons, &ill, "the store is not open yet");
-    else if (store_is_full(s->store))
-        put_reason(&reasons, &ill, "the disk is full");
-    if (!writer_is_well(s->me->gauges))
-        put_reason(&reasons, &ill, "the writer is not running");
-    if (s->leaving && !gauges_are_renewing(s->me->gauges, clock_mono_ms()))
-        put_reason(&reasons, &ill, "this process is stopping");
     buf_add_str(&body, "{");
     json_put_str(&body, "status", ill ? SLICE("unavailable") : SLICE("ok"));
     if (ill) {
@@ -67,7 +99,5 @@ void health_handle(struct exchange *x)
     put_alarms(&body, &s->me->gauges->events);
     buf_add_str(&body, "}");
     buf_fini(&reasons);
-    if (ill)
-        evhttp_add_header(evhttp_request_get_output_headers(x->req), "Retry-After", "1");
-    reply_json(x, ill ? 503 : 200, &body);
+    reply_health(x, ill, &body);
 }

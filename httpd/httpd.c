@@ -73,6 +73,17 @@ void service_refuse(struct exchange *x, enum ring_result why)
     reply_later(x, 503, 1, SLICE("The server is restarting, please try again"));
 }
 
+void service_expire_soon(struct service *s, unsigned ms)
+{
+    const struct timeval in = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    uint64_t at = clock_mono_ms() + ms;
+
+    if (event_pending(s->soon, EV_TIMEOUT, NULL) && s->soon_mono_ms <= at)
+        return; /* then, or at the next tick */
+    s->soon_mono_ms = at;
+    (void)event_add(s->soon, &in);
+}
+
 /* ---- requests ---- */
 
 static bool is_method_allowed(const struct exchange *x)
@@ -82,17 +93,22 @@ static bool is_method_allowed(const struct exchange *x)
     switch (x->route.kind) {
     case ROUTE_HEALTH:
     case ROUTE_METRICS:
+    case ROUTE_HEALTHCHECK:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
     case ROUTE_MESSAGES:
     case ROUTE_MESSAGES_MIME:
+    case ROUTE_SEND:
+    case ROUTE_USAGE:
         return method == EVHTTP_REQ_POST;
     case ROUTE_EVENTS:
     case ROUTE_STATS:
     case ROUTE_TAGS:
-    case ROUTE_TAG:
     case ROUTE_TAG_STATS:
-    case ROUTE_STORED_MESSAGE:
         return method == EVHTTP_REQ_GET;
+    case ROUTE_TAG:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_PUT || method == EVHTTP_REQ_DELETE;
+    case ROUTE_STORED_MESSAGE:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST;
     case ROUTE_ENVELOPES:
         return method == EVHTTP_REQ_DELETE;
     case ROUTE_LOGS:
@@ -124,8 +140,9 @@ static bool find_domain(struct exchange *x)
     bool is_about_domains = x->route.kind == ROUTE_DOMAINS || x->route.kind == ROUTE_WEBHOOKS ||
                             x->route.kind == ROUTE_STORED_MESSAGE;
 
-    bool is_of_all =
-        is_about_domains || x->route.kind == ROUTE_LOGS || x->route.kind == ROUTE_STATS;
+    bool is_of_all = is_about_domains || x->route.kind == ROUTE_LOGS ||
+                     x->route.kind == ROUTE_STATS || x->route.kind == ROUTE_SEND ||
+                     x->route.kind == ROUTE_USAGE;
 
     if (is_of_all && x->route.domain.len == 0)
         return true;
@@ -160,7 +177,8 @@ static void service_open_store(struct service *s)
 
 static bool is_sending(const struct exchange *x)
 {
-    return x->route.kind == ROUTE_MESSAGES || x->route.kind == ROUTE_MESSAGES_MIME;
+    return x->route.kind == ROUTE_MESSAGES || x->route.kind == ROUTE_MESSAGES_MIME ||
+           x->route.kind == ROUTE_SEND;
 }
 
 static void on_refusal(struct exchange *x, const struct record_answer *answer)
@@ -238,7 +256,7 @@ static void exchange_serve(struct exchange *x)
     } else if (server_is_for_metrics(s->server, x->req) && x->route.kind != ROUTE_HEALTH) {
         reply_message(x, 404, SLICE("Not Found"));
         return;
-    } else if (x->route.kind != ROUTE_HEALTH) {
+    } else if (x->route.kind != ROUTE_HEALTH && x->route.kind != ROUTE_HEALTHCHECK) {
         x->domain_count =
             auth_check(s->auth, exchange_header(x, "Authorization"),
                        is_sending(x) ? AUTH_SENDING : AUTH_ALL, &x->arena, &x->domains);
@@ -268,6 +286,15 @@ static void exchange_serve(struct exchange *x)
     case ROUTE_METRICS:
         metrics_handle(x);
         return;
+    case ROUTE_HEALTHCHECK:
+        healthcheck_handle(x);
+        return;
+    case ROUTE_SEND:
+        send_handle(x);
+        return;
+    case ROUTE_USAGE:
+        usage_handle(x);
+        return;
     case ROUTE_MESSAGES:
     case ROUTE_MESSAGES_MIME:
         messages_handle(x);
@@ -294,7 +321,7 @@ static void exchange_serve(struct exchange *x)
         tag_stats_handle(x);
         return;
     case ROUTE_STORED_MESSAGE:
-        stored_message_get(x);
+        stored_message_handle(x);
         return;
     case ROUTE_DOMAINS:
         domains_handle(x);
@@ -427,6 +454,15 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     inbox_expire(s->inbox, clock_mono_ms());
 }
 
+static void on_soon(evutil_socket_t fd, short what, void *arg)
+{
+    struct service *s = arg;
+
+    (void)fd, (void)what;
+    inbox_expire(s->inbox, clock_mono_ms());
+    service_work(s); /* they may have been the last to wait for */
+}
+
 static void on_master(evutil_socket_t fd, short what, void *arg)
 {
     char bytes[64];
@@ -496,10 +532,11 @@ static int service_open(struct service *s, struct err *err)
         return -1;
     s->doorbell = event_new(s->base, me->slot->bell.fd, EV_READ | EV_PERSIST, on_doorbell, s);
     s->tick = event_new(s->base, -1, EV_PERSIST, on_tick, s);
+    s->soon = event_new(s->base, -1, 0, on_soon, s);
     s->master = event_new(s->base, me->control_fd, EV_READ | EV_PERSIST, on_master, s);
     s->term = evsignal_new(s->base, SIGTERM, on_term, s);
-    if (s->doorbell == NULL || s->tick == NULL || s->master == NULL || s->term == NULL ||
-        event_add(s->doorbell, NULL) != 0 || event_add(s->tick, &tick) != 0 ||
+    if (s->doorbell == NULL || s->tick == NULL || s->soon == NULL || s->master == NULL ||
+        s->term == NULL || event_add(s->doorbell, NULL) != 0 || event_add(s->tick, &tick) != 0 ||
         event_add(s->master, NULL) != 0 || event_add(s->term, NULL) != 0)
         return err_set(err, ERR_SYSTEM, "no events");
     service_open_store(s);
@@ -522,6 +559,7 @@ static void service_close(struct service *s)
     proxies_destroy(s->proxies);
     event_end(s->doorbell);
     event_end(s->tick);
+    event_end(s->soon);
     event_end(s->master);
     event_end(s->term);
     if (s->base != NULL)

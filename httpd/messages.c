@@ -12,32 +12,27 @@
 #include "base/log.h"
 #include "base/pack.h"
 #include "httpd/body.h"
+#include "httpd/messages.h"
 #include "httpd/reply.h"
 #include "mail/address.h"
-#include "mail/form.h"
 
 _Static_assert((int)MESSAGE_SLICE == (int)LEASE_RECIPIENTS_MAX, "a slice is a lease's size");
 
-static void refuse(struct exchange *x, int status, struct slice message)
+void message_refuse(struct exchange *x, int status, struct slice message)
 {
     log_warn("a message for %s from %.*s was refused: %d %.*s", x->domain->name,
              SLICE_ARGS(x->client.address), status, SLICE_ARGS(message));
     reply_message(x, status, message);
 }
 
-/* What a message without email-id needs remembered, should its answer be lost. */
-struct pending {
-    struct slice digest, answer_id;
-};
-
 /* A full ring loses it: then a repeat is a second mail, as it is for Mailgun. The id is the one in
  * the answer, which may be that of an earlier POST; without an answer, the one asked for. */
 static void tell_unheard(struct exchange *x, const struct record_answer *answer)
 {
-    const struct pending *p = x->pending;
+    const struct message_pending *p = x->pending;
     struct service *s = x->service;
 
-    if (p == NULL)
+    if (p->digest.len == 0)
         return;
     struct record_unheard r = {.domain = x->route.domain,
                                .digest = p->digest,
@@ -48,38 +43,46 @@ static void tell_unheard(struct exchange *x, const struct record_answer *answer)
     (void)service_push(s);
 }
 
-static void on_answer(struct exchange *x, const struct record_answer *answer)
+bool message_is_kept(struct exchange *x, const struct record_answer *answer)
 {
-    struct buf body = {0};
-
     if (answer == NULL || (answer->verdict == ANSWER_OK && server_peer_is_gone(x->req)))
         tell_unheard(x, answer);
     if (answer == NULL) {
         log_warn("the writer has not answered for %d s: a message for %s stays unconfirmed",
                  WRITER_PATIENCE_MS / 1000, x->domain->name);
         reply_later(x, 503, 10, SLICE("The message could not be stored in time, please try again"));
-        return;
+        return false;
     }
     switch (answer->verdict) {
     case ANSWER_OK:
         exchange_note_latency(x, LATENCY_ACCEPT);
-        buf_add_str(&body, "{");
-        json_put_str(&body, "id", answer->text);
-        json_put_str(&body, "message", SLICE("Queued. Thank you."));
-        buf_add_str(&body, "}");
-        reply_json(x, 200, &body);
-        return;
+        return true;
     case ANSWER_FULL:
         log_warn("a message for %s was refused: the disk is full", x->domain->name);
         reply_later(x, 503, 60, SLICE("The server's disk is full, nothing was queued"));
-        return;
+        return false;
     default:
         log_error("the writer refused a message for %s: %.*s", x->domain->name,
                   SLICE_ARGS(answer->text));
         reply_message(x, 500, SLICE("Internal Server Error"));
-        return;
+        return false;
     }
 }
+
+static void on_answer(struct exchange *x, const struct record_answer *answer)
+{
+    struct buf body = {0};
+
+    if (!message_is_kept(x, answer))
+        return;
+    buf_add_str(&body, "{");
+    json_put_str(&body, "id", answer->text);
+    json_put_str(&body, "message", SLICE("Queued. Thank you."));
+    buf_add_str(&body, "}");
+    reply_json(x, 200, &body);
+}
+
+const struct message_way message_way_mailgun = {.answered = on_answer};
 
 static void pack_slices(struct buf *to, const struct submission *s)
 {
@@ -97,7 +100,7 @@ static void pack_slices(struct buf *to, const struct submission *s)
 }
 
 static void encode_accept(struct service *s, const struct submission *m, uint64_t request_id,
-                          struct slice digest)
+                          struct slice digest, const struct message_way *way)
 {
     struct buf head = {0}, content = {0}, slices = {0}, claims = {0};
 
@@ -119,6 +122,8 @@ static void encode_accept(struct service *s, const struct submission *m, uint64_
         .lane = m->head.lane,
         .testmode = m->head.testmode,
         .digest = digest,
+        .once = way->once,
+        .awaited = way->awaited,
     };
     buf_reset(&s->record);
     record_accept_encode(&s->record, &record);
@@ -151,9 +156,8 @@ static bool entry_allows(struct slice entry, struct slice address)
            slice_eq_nocase(slice_from(domain, domain.len - parent.len), parent);
 }
 
-/* May every address in From send for this domain? If not, the one that may not in *wrong. */
-static bool is_from_allowed(const struct config_domain *d, struct slice from, struct arena *a,
-                            struct slice *wrong)
+bool message_from_is_allowed(const struct config_domain *d, struct slice from, struct arena *a,
+                             struct slice *wrong)
 {
     struct mailbox m;
     bool any = d->allowed_from.count == 0;
@@ -172,11 +176,10 @@ static bool is_from_allowed(const struct config_domain *d, struct slice from, st
 }
 
 static void hand_over(struct exchange *x, const struct submission *m,
-                      const uint8_t digest[CLAIM_BYTES])
+                      const uint8_t digest[CLAIM_BYTES], const struct message_way *way)
 {
     struct service *s = x->service;
     struct arena kept = {0};
-    struct pending *pending = NULL;
 
     if (server_peer_is_gone(x->req)) {
         log_info("a client of %s left before its message was handed over: dropped",
@@ -184,17 +187,18 @@ static void hand_over(struct exchange *x, const struct submission *m,
         reply_later(x, 503, 1, SLICE("The connection was closed, nothing was queued"));
         return;
     }
-    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + WRITER_PATIENCE_MS, on_answer);
+    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + WRITER_PATIENCE_MS, way->answered);
     if (id == 0) {
         reply_later(x, 429, 1, SLICE("Too many requests are waiting, please try again"));
         return;
     }
-    if (m->head.email_id.len == 0) {
-        pending = arena_alloc(&kept, sizeof *pending);
-        *pending = (struct pending){arena_dup(&kept, slice_of(digest, CLAIM_BYTES)),
-                                    arena_dup(&kept, m->answer_id)};
+    struct message_pending *pending = arena_alloc(&kept, sizeof *pending);
+    pending->recipient_count = m->head.recipient_count;
+    if (m->head.email_id.len == 0 && way->once.len == 0) {
+        pending->digest = arena_dup(&kept, slice_of(digest, CLAIM_BYTES));
+        pending->answer_id = arena_dup(&kept, m->answer_id);
     }
-    encode_accept(s, m, id, pending == NULL ? slice_none() : pending->digest);
+    encode_accept(s, m, id, pending->digest, way);
     enum ring_result pushed = service_push(s);
     if (pushed != RING_OK) {
         inbox_forget(s->inbox, id);
@@ -211,6 +215,24 @@ static void hand_over(struct exchange *x, const struct submission *m,
         slice_none();
     struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
     evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+void message_submit(struct exchange *x, struct submission *m, const uint8_t digest[],
+                    const struct message_way *way)
+{
+    struct slice wrong;
+
+    if (!message_from_is_allowed(x->domain, m->head.from, &x->arena, &wrong)) {
+        message_refuse(x, 400,
+                       arena_printf(&x->arena, "'from' parameter: %.*s may not send for %s",
+                                    SLICE_ARGS(slice_head(wrong, ADDRESS_BYTES_MAX)),
+                                    x->domain->name));
+        return;
+    }
+    if (is_transactional(x->domain, &m->head))
+        m->head.lane = LANE_TRANSACTIONAL;
+    m->head.request_id = slice_str(x->request_id);
+    hand_over(x, m, digest, way);
 }
 
 void messages_handle(struct exchange *x)
@@ -233,20 +255,10 @@ void messages_handle(struct exchange *x)
     if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why) ||
         !(is_mime ? submission_from_mime : submission_from_form)(&form, &context, &x->arena,
                                                                  &submission, &why)) {
-        refuse(x, why.status, why.message);
+        message_refuse(x, why.status, why.message);
         return;
     }
-    struct slice wrong;
-    if (!is_from_allowed(x->domain, submission.head.from, &x->arena, &wrong)) {
-        refuse(x, 400,
-               arena_printf(&x->arena, "'from' parameter: %.*s may not send for %s",
-                            SLICE_ARGS(slice_head(wrong, ADDRESS_BYTES_MAX)), x->domain->name));
-        return;
-    }
-    if (is_transactional(x->domain, &submission.head))
-        submission.head.lane = LANE_TRANSACTIONAL;
-    submission.head.request_id = slice_str(x->request_id);
     if (submission.head.email_id.len == 0)
         form_digest(&form, context.domain, digest);
-    hand_over(x, &submission, digest);
+    message_submit(x, &submission, digest, &message_way_mailgun);
 }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "mail/date.h"
 #include "shm/last_words.h"
 
 enum { HOST_MAX = 255, DOMAIN_SHOWN = 64 };
@@ -104,11 +105,31 @@ void reply_json(struct exchange *x, int status, struct buf *body)
     reply_send(x, status, "application/json; charset=utf-8", body);
 }
 
+/* What /v1/send says beside the message. SOURCE spec/typetale.md. */
+static void put_failure(struct buf *to, int status)
+{
+    struct buf now = {0};
+
+    date_put_iso8601(&now, clock_wall_us());
+    json_put_bool(to, "success", false);
+    json_put_str(to, "error",
+                 status == 400   ? SLICE("Validation Error")
+                 : status == 405 ? SLICE("Method Not Allowed")
+                 : status == 413 ? SLICE("Payload Too Large")
+                 : status == 429 ? SLICE("Too Many Requests")
+                 : status == 503 ? SLICE("Service Unavailable")
+                                 : SLICE("Internal Server Error"));
+    json_put_str(to, "timestamp", buf_slice(&now));
+    buf_fini(&now);
+}
+
 void reply_message(struct exchange *x, int status, struct slice message)
 {
     struct buf body = {0};
 
     buf_add_str(&body, "{");
+    if (x->route.kind == ROUTE_SEND)
+        put_failure(&body, status);
     json_put_str(&body, "message", message);
     buf_add_str(&body, "}");
     reply_json(x, status, &body);
@@ -130,6 +151,11 @@ void reply_unauthorized(struct exchange *x)
     set_header(x, "WWW-Authenticate", "Basic realm=\"MG API\"");
     if (x->route.json_unauthorized) {
         reply_message(x, 401, SLICE("Invalid private key"));
+        return;
+    }
+    if (x->route.kind == ROUTE_SEND || x->route.kind == ROUTE_USAGE) {
+        buf_add_str(&body, "{\"error\":\"authentication failed\"}");
+        reply_json(x, 401, &body);
         return;
     }
     buf_add_str(&body, "Forbidden");

@@ -116,7 +116,7 @@ static void route_statistics(struct route *r, const struct slice *segments, size
     else
         return;
     r->leaf = tags ? leaf : slice_none();
-    r->allow = "GET";
+    r->allow = r->kind == ROUTE_TAG ? "GET, PUT, DELETE" : "GET";
 }
 
 static void route_domains(struct route *r, const struct slice *segments, size_t count,
@@ -127,7 +127,7 @@ static void route_domains(struct route *r, const struct slice *segments, size_t 
 
     if (about_message) {
         r->kind = ROUTE_STORED_MESSAGE;
-        r->allow = "GET";
+        r->allow = "GET, POST";
         if (!decode(segments[2], false, a, &r->domain) || !decode(segments[4], false, a, &r->leaf))
             r->kind = ROUTE_BAD_ESCAPE;
         return;
@@ -154,6 +154,24 @@ static void route_domains(struct route *r, const struct slice *segments, size_t 
     r->allow = "GET, POST, PUT, DELETE";
 }
 
+/* What an older proxy in front of SES has served, beside Mailgun's. */
+static bool route_of_proxy(struct route *r, const struct slice *segments, size_t count,
+                           struct arena *a)
+{
+    if (count == 1 && slice_eq(segments[0], SLICE("healthcheck"))) {
+        r->kind = ROUTE_HEALTHCHECK;
+        r->allow = "GET, HEAD";
+    } else if (count == 2 && slice_eq(segments[0], SLICE("v1")) &&
+               slice_eq(segments[1], SLICE("send"))) {
+        r->kind = ROUTE_SEND;
+        r->allow = "POST";
+    } else if (count == 2 && slice_eq(segments[0], SLICE("stats"))) {
+        r->kind = decode(segments[1], false, a, &r->leaf) ? ROUTE_USAGE : ROUTE_BAD_ESCAPE;
+        r->allow = "POST";
+    }
+    return r->kind != ROUTE_NOT_FOUND;
+}
+
 void route_parse(struct slice path, struct arena *a, struct route *route)
 {
     struct slice segments[SEGMENTS_MAX] = {0};
@@ -171,6 +189,8 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
         route->allow = "GET, HEAD";
         return;
     }
+    if (route_of_proxy(route, segments, count, a))
+        return;
     if (count == 3 && slice_eq(segments[0], SLICE("v1")) &&
         slice_eq(segments[1], SLICE("analytics")) && slice_eq(segments[2], SLICE("logs"))) {
         route->kind = ROUTE_LOGS;
@@ -247,6 +267,12 @@ const char *route_name(const struct route *route)
     case ROUTE_TAG:
     case ROUTE_TAG_STATS:
         return "tags";
+    case ROUTE_SEND:
+        return "send";
+    case ROUTE_USAGE:
+        return "newsletter usage";
+    case ROUTE_HEALTHCHECK:
+        return "healthcheck";
     }
     return "(unknown)";
 }

@@ -32,6 +32,9 @@ enum route_kind {
     ROUTE_WEBHOOKS,       /* of a domain; leaf: a kind, or empty for all of them */
     ROUTE_STORED_MESSAGE, /* leaf: its storage key */
     ROUTE_DOMAINS,        /* the domains themselves, or one, or something about one: leaf */
+    ROUTE_SEND,           /* one transactional mail, in JSON */
+    ROUTE_USAGE,          /* leaf: what is asked about newsletters */
+    ROUTE_HEALTHCHECK,
 };
 
 struct route {

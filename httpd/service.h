@@ -22,6 +22,8 @@ struct service {
     const struct child *me;
     struct event_base *base;
     struct event *doorbell, *tick, *master, *term;
+    struct event *soon; /* a look at deadlines before the next tick, at soon_mono_ms */
+    uint64_t soon_mono_ms;
     struct server *server;
     struct store *store; /* NULL: not there yet */
     struct auth *auth;
@@ -64,6 +66,9 @@ enum ring_result service_push(struct service *s);
 /* What to tell the client of a push that failed; ends the exchange. */
 void service_refuse(struct exchange *x, enum ring_result why);
 
+/* Deadlines of the inbox are looked at within so long, not at the next tick. */
+void service_expire_soon(struct service *s, unsigned ms);
+
 void service_stop(struct service *s, enum child_exit verdict);
 
 /* One per route; each ends its exchange, now or when the writer has answered. */
@@ -71,14 +76,20 @@ void health_handle(struct exchange *x);
 void metrics_handle(struct exchange *x);
 void messages_handle(struct exchange *x);
 void envelopes_handle(struct exchange *x);
+void sending_queues_handle(struct exchange *x);
 void events_handle(struct exchange *x);
 void logs_handle(struct exchange *x);
 void stats_handle(struct exchange *x);
 void tags_handle(struct exchange *x);
 void tag_handle(struct exchange *x);
+/* PUT and DELETE of a tag that there is, for tag_handle(). */
+void tag_change(struct exchange *x, struct slice tag);
 void tag_stats_handle(struct exchange *x);
 void domains_handle(struct exchange *x);
-void stored_message_get(struct exchange *x);
+void send_handle(struct exchange *x);
+void usage_handle(struct exchange *x);
+void healthcheck_handle(struct exchange *x);
+void stored_message_handle(struct exchange *x);
 void webhooks_handle(struct exchange *x);
 void suppressions_get(struct exchange *x);
 void suppressions_delete(struct exchange *x);

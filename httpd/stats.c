@@ -216,7 +216,7 @@ static void reply_steps(struct exchange *x, const struct asked *a, const struct 
     buf_add_byte(&body, '{');
     if (tag != NULL)
         json_put_str(&body, "tag", tag->tag);
-    json_put_str(&body, "description", slice_none());
+    json_put_str(&body, "description", tag != NULL ? tag->description : slice_none());
     put_date(&body, "start", count > 0 ? steps[0].start_us : a->start_us);
     put_date(&body, "end", count > 0 ? steps[count - 1].start_us : a->end_us);
     json_put_str(&body, "resolution", slice_str(resolutions[a->resolution]));
@@ -312,7 +312,7 @@ static void put_tag(struct buf *to, const struct tag_seen *seen)
 
     buf_add_byte(to, '{');
     json_put_str(to, "tag", seen->tag);
-    json_put_str(to, "description", slice_none());
+    json_put_str(to, "description", seen->description);
     date_put_iso8601(&date, seen->first_us);
     json_put_str(to, "first-seen", buf_slice(&date));
     buf_reset(&date);
@@ -349,20 +349,26 @@ static struct slice tag_of(struct exchange *x)
 
 void tag_handle(struct exchange *x)
 {
+    bool reads = evhttp_request_get_command(x->req) == EVHTTP_REQ_GET;
     struct buf body = {0};
     struct tag_seen seen;
+    struct slice tag = {0};
     struct store_txn *t = begin(x);
 
     if (t == NULL)
         return;
     bool found = find_tag(t, x, tag_of(x), &seen);
-    if (found)
+    if (found && reads)
         put_tag(&body, &seen);
+    else if (found)
+        tag = arena_dup(&x->arena, seen.tag);
     store_end_read(t);
-    if (found)
+    if (!found)
+        reply_message(x, 404, SLICE("tag not found"));
+    else if (reads)
         reply_json(x, 200, &body);
     else
-        reply_message(x, 404, SLICE("tag not found"));
+        tag_change(x, tag);
 }
 
 void tag_stats_handle(struct exchange *x)
@@ -386,6 +392,7 @@ void tag_stats_handle(struct exchange *x)
         return;
     }
     a.tag = seen.tag = arena_dup(&x->arena, seen.tag);
+    seen.description = arena_dup(&x->arena, seen.description);
     int count = add_domain(t, &a, x->domain->name, COUNTER_TAG, &steps, &err);
     store_end_read(t);
     if (count < 0)

@@ -42,8 +42,10 @@ enum record_kind {
     RECORD_WEBHOOK,
     RECORD_POSTED,
     RECORD_CANCEL,
+    RECORD_QUEUES,
+    RECORD_TAG,
 };
-enum { RECORD_KIND_LAST = RECORD_CANCEL };
+enum { RECORD_KIND_LAST = RECORD_TAG };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -60,7 +62,9 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
     F(10, u64, due_wall_ms, REQUIRED) /* 0 = now */                                                \
     F(11, u32, lane, REQUIRED)        /* enum lane */                                              \
     F(12, bool, testmode, REQUIRED)                                                                \
-    F(13, text, digest, OPTIONAL) /* CLAIM_BYTES of all fields, when there are no claims */
+    F(13, text, digest, OPTIONAL)  /* CLAIM_BYTES of all fields, when there are no claims */       \
+    F(14, text, once, OPTIONAL)    /* CLAIM_BYTES: whatever has come with these before is this */  \
+    F(15, bool, awaited, OPTIONAL) /* the client waits for SES's word: it is kept (store/taken.h) */
 
 /* httpd → writer: the client of this ACCEPT was gone before its answer, or heard that it failed: a
  * repeat of the same fields within UNHEARD_MS is the same message. SOURCE spec/ghost.md §6. */
@@ -107,7 +111,24 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
 #define CANCEL(F)                                                                                  \
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, text, by, OPTIONAL) /* who asks, for the log: a key's fingerprint, an address */
+
+/* httpd → writer: what keeps the domain's mail from being sent now, and what will. Answered by ANSWER,
+ * with a JSON object. */
+#define QUEUES(F)                                                                                  \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domain, REQUIRED)
+
+/* httpd → writer: what a tag of the domain is for, or that it is not to be listed. */
+#define TAG(F)                                                                                     \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, text, tag, REQUIRED) /* any case */                                                       \
+    F(5, text, description, OPTIONAL)                                                              \
+    F(6, bool, gone, OPTIONAL)
 
 /* courier → writer: what became of an attempt to tell an event. The first three name its row in the
  * store; one that is no longer there is passed over. */
@@ -188,7 +209,8 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
     F(3, text, domain, OPTIONAL)   /* as configured, any case */                                   \
     F(4, text, ids, OPTIONAL)      /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
                                      failures, WEBHOOK_FAILURE_BYTES each */     \
-    F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */
+    F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */  \
+    F(6, text, by, OPTIONAL)       /* who asks, for the log; empty = a person at this machine */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -291,6 +313,8 @@ RECORD_STRUCT(lifted, LIFTED)
 RECORD_STRUCT(webhook, WEBHOOK)
 RECORD_STRUCT(posted, POSTED)
 RECORD_STRUCT(cancel, CANCEL)
+RECORD_STRUCT(queues, QUEUES)
+RECORD_STRUCT(tag, TAG)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

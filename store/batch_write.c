@@ -2,6 +2,7 @@
 
 #include "base/digest.h"
 #include "base/pack.h"
+#include "mail/own_event.h"
 #include "store/internal.h"
 #include "store/key.h"
 #include "store/totals.h"
@@ -56,14 +57,60 @@ static int insert_slices(struct store_txn *t, const struct new_batch *b, struct 
     return unpack_done(&u) ? 1 : 0;
 }
 
+void message_key(struct slice domain, struct slice message_id, uint8_t key[MESSAGE_KEY_BYTES])
+{
+    struct slice parts[] = {domain, message_id};
+    uint8_t hash[SHA256_BYTES];
+
+    digest_sha256_parts(parts, 2, hash);
+    memcpy(key, hash, MESSAGE_KEY_BYTES);
+}
+
+const uint8_t *message_keys_of(const struct message_head *head, const struct recipient *list,
+                               size_t *count, struct arena *a)
+{
+    size_t most = head->message_id_per_recipient ? *count : 0;
+    uint8_t *keys = arena_array(a, most, MESSAGE_KEY_BYTES);
+
+    *count = 0;
+    for (size_t i = 0; i < most; i++) {
+        struct slice own = message_id_of(head, &list[i], a);
+        if (own.len > 0)
+            message_key(head->domain, own, keys + (*count)++ * MESSAGE_KEY_BYTES);
+    }
+    return keys;
+}
+
+int message_keys_put(struct store_txn *t, uint64_t batch_id, const uint8_t *keys, size_t count,
+                     struct err *err)
+{
+    for (size_t i = 0; i < count; i++)
+        if (put_u64(t, DB_MESSAGE_IDS, slice_of(keys + i * MESSAGE_KEY_BYTES, MESSAGE_KEY_BYTES),
+                    batch_id, err) != 0)
+            return -1;
+    return 0;
+}
+
+int message_keys_del(struct store_txn *t, uint64_t batch_id, const uint8_t *keys, size_t count,
+                     struct err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct slice key = slice_of(keys + i * MESSAGE_KEY_BYTES, MESSAGE_KEY_BYTES), row;
+        if (store_get(t, DB_MESSAGE_IDS, key, &row) && row.len == 8 &&
+            read_be(row.ptr, 8) == batch_id && store_del(t, DB_MESSAGE_IDS, key, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 int batch_insert(struct store_txn *t, const struct new_batch *b, struct err *err)
 {
     struct key id = key_of(b->id);
-    struct slice parts[] = {b->domain, b->message_id};
-    uint8_t hash[SHA256_BYTES];
+    uint8_t message[MESSAGE_KEY_BYTES];
     struct books books = {0};
     const struct books none = {0};
 
+    message_key(b->domain, b->message_id, message);
     int got = insert_slices(t, b, err);
     if (got <= 0)
         return got;
@@ -79,12 +126,11 @@ int batch_insert(struct store_txn *t, const struct new_batch *b, struct err *err
     }
     books.accepted = books.state[STATE_PENDING];
 
-    digest_sha256_parts(parts, 2, hash);
     struct key first_slice = {.len = 0};
     key_u32(&first_slice, 0);
     if (store_put(t, DB_BATCHES, key_slice(&id), b->head, err) != 0 ||
         store_put(t, DB_CONTENTS, key_slice(&id), b->content, err) != 0 ||
-        put_u64(t, DB_MESSAGE_IDS, slice_of(hash, 16), b->id, err) != 0 ||
+        message_keys_put(t, b->id, message, 1, err) != 0 ||
         due_put(t, b->due_wall_ms, b->id, b->lane, err) != 0 ||
         store_put(t, DB_EXPANDING, key_slice(&id), key_slice(&first_slice), err) != 0 ||
         books_put(t, b->id, &books, err) != 0 ||

@@ -47,6 +47,21 @@ struct new_batch {
  */
 int batch_insert(struct store_txn *t, const struct new_batch *b, struct err *err);
 
+/* How the store knows the message ids of these recipients, where each has his own: *count keys of
+ * MESSAGE_KEY_BYTES each, in the arena; none where they share one, which batch_insert() has written.
+ * To be read before anything is put: texts may lie in the map. */
+enum { MESSAGE_KEY_BYTES = 16 };
+const uint8_t *message_keys_of(const struct message_head *head, const struct recipient *list,
+                               size_t *count, struct arena *a);
+/* The batch under these keys. A message id names the batch that had it last. */
+int message_keys_put(struct store_txn *t, uint64_t batch_id, const uint8_t *keys, size_t count,
+                     struct err *err);
+/* Those that name this batch. */
+int message_keys_del(struct store_txn *t, uint64_t batch_id, const uint8_t *keys, size_t count,
+                     struct err *err);
+/* The key of one id. */
+void message_key(struct slice domain, struct slice message_id, uint8_t key[MESSAGE_KEY_BYTES]);
+
 uint64_t batch_last_id(struct store_txn *t); /* 0 = none */
 
 int books_put(struct store_txn *t, uint64_t batch_id, const struct books *books, struct err *err);

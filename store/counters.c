@@ -48,6 +48,7 @@ static const char *const kind_names[COUNT_KINDS] = {
     [COUNT_STORED] = "stored",
     [COUNT_REJECTED] = "rejected",
     [COUNT_TOO_OLD] = "too_old",
+    [COUNT_SENT_NEWSLETTER] = "sent_newsletter",
 };
 
 const char *count_kind_name(enum count_kind kind)
@@ -347,12 +348,12 @@ void counters_add(struct store_txn *t, uint32_t domain, const struct event *e, u
     add_to(c, &wanted, e->timestamp_us, kinds, kind_count, n);
 }
 
-void counters_add_too_old(struct store_txn *t, uint32_t domain, uint64_t now_us)
+void counters_add_one(struct store_txn *t, uint32_t domain, enum count_kind kind, uint64_t now_us)
 {
     struct entry wanted = {.scope = COUNTER_DOMAIN, .domain = domain};
 
-    totals_add(t, domain, TOTAL_NO_LANE, TOTAL_EVENT + COUNT_TOO_OLD, 1);
-    add_to(counters_of(t->store), &wanted, now_us, &(enum count_kind){COUNT_TOO_OLD}, 1, 1);
+    totals_add(t, domain, TOTAL_NO_LANE, TOTAL_EVENT + kind, 1);
+    add_to(counters_of(t->store), &wanted, now_us, &kind, 1, 1);
 }
 
 /* -------- rows -------- */
@@ -435,16 +436,34 @@ static bool seen_read(struct slice row, struct tag_seen *seen)
         return false;
     seen->last_us = read_be(row.ptr, 8);
     seen->first_us = read_be(row.ptr + 8, 8);
-    seen->tag = slice_from(row, TAG_SEEN_BYTES);
+    (void)slice_cut(slice_from(row, TAG_SEEN_BYTES), 0, &seen->tag, &seen->description);
     return true;
+}
+
+static int seen_put(struct store_txn *t, const struct key *k, const struct tag_seen *seen,
+                    struct err *err)
+{
+    struct key times = {.len = 0};
+    struct buf value = {0};
+
+    key_u64(&times, seen->last_us);
+    key_u64(&times, seen->first_us);
+    buf_add_slice(&value, key_slice(&times));
+    buf_add_slice(&value, seen->tag);
+    if (seen->description.len > 0) {
+        buf_add_byte(&value, 0);
+        buf_add_slice(&value, seen->description);
+    }
+    int rc = store_put(t, DB_TAGS, key_slice(k), buf_slice(&value), err);
+    buf_fini(&value);
+    return rc;
 }
 
 static int tag_note(struct store_txn *t, const struct entry *e, struct err *err)
 {
-    struct key k = tag_key(e->domain, e->tag), times = {.len = 0};
+    struct key k = tag_key(e->domain, e->tag);
     struct tag_seen seen = {.tag = e->tag, .first_us = e->first_us, .last_us = e->last_us};
     struct slice row;
-    struct buf value = {0};
 
     if (store_get(t, DB_TAGS, key_slice(&k), &row) && seen_read(row, &seen)) {
         if (seen.first_us <= e->first_us && seen.last_us >= e->last_us)
@@ -452,13 +471,7 @@ static int tag_note(struct store_txn *t, const struct entry *e, struct err *err)
         seen.first_us = seen.first_us < e->first_us ? seen.first_us : e->first_us;
         seen.last_us = seen.last_us > e->last_us ? seen.last_us : e->last_us;
     }
-    key_u64(&times, seen.last_us);
-    key_u64(&times, seen.first_us);
-    buf_add_slice(&value, key_slice(&times));
-    buf_add_slice(&value, seen.tag);
-    int rc = store_put(t, DB_TAGS, key_slice(&k), buf_slice(&value), err);
-    buf_fini(&value);
-    return rc;
+    return seen_put(t, &k, &seen, err);
 }
 
 static int entry_flush(struct store_txn *t, const struct entry *e, struct err *err)
@@ -610,6 +623,28 @@ bool tag_get(struct store_txn *t, struct slice domain, struct slice tag, struct 
     struct slice row;
 
     return store_get(t, DB_TAGS, key_slice(&k), &row) && seen_read(row, seen);
+}
+
+int tag_describe(struct store_txn *t, struct slice domain, struct slice tag,
+                 struct slice description, struct err *err)
+{
+    struct key k = tag_key(store_domain_find(t, domain), tag);
+    struct tag_seen seen;
+
+    if (!tag_get(t, domain, tag, &seen))
+        return 0;
+    seen.description = description;
+    return seen_put(t, &k, &seen, err) == 0 ? 1 : -1;
+}
+
+int tag_delete(struct store_txn *t, struct slice domain, struct slice tag, struct err *err)
+{
+    struct key k = tag_key(store_domain_find(t, domain), tag);
+    struct tag_seen seen;
+
+    if (!tag_get(t, domain, tag, &seen))
+        return 0;
+    return store_del(t, DB_TAGS, key_slice(&k), err) == 0 ? 1 : -1;
 }
 
 void tags_each(struct store_txn *t, struct slice domain, struct slice prefix, struct slice past,

@@ -5,7 +5,7 @@
  * SHAPE   counters: what is counted, 1, hour → the kinds that are not 0, and their numbers
  *                   what is counted, 0, day → the same, of hours that were added up
  *         tags:     domain, tag in lower case → µs of its last and first event, the tag as it was
- *                   first written
+ *                   first written; behind a NUL its description
  *         uniques:  0, batch id, kind, recipients / 512 → a bit each: has opened, has clicked
  *                   1, digest of (kind, domain, mail, recipient) → µs: mail without our SES tags
  * ENDS    Adding: event_put() and event_put_accepted(), in the writer's transaction. Reading:
@@ -47,7 +47,8 @@ enum count_kind {
     COUNT_COMPLAINED,
     COUNT_STORED,
     COUNT_REJECTED,
-    COUNT_TOO_OLD, /* came when it could no longer be told from a repeat: not stored */
+    COUNT_TOO_OLD,         /* came when it could no longer be told from a repeat: not stored */
+    COUNT_SENT_NEWSLETTER, /* no event: mails of that lane that SES has taken; of a domain only */
     COUNT_KINDS
 };
 
@@ -56,8 +57,8 @@ const char *count_kind_name(enum count_kind kind);
 
 /* n events like this one, which differ in the recipient at most. Opens and clicks: n = 1. */
 void counters_add(struct store_txn *t, uint32_t domain, const struct event *e, uint32_t n);
-/* An event that is not stored, at now_us. */
-void counters_add_too_old(struct store_txn *t, uint32_t domain, uint64_t now_us);
+/* One of what is no stored event: TOO_OLD, SENT_NEWSLETTER; of the domain, at now_us. */
+void counters_add_one(struct store_txn *t, uint32_t domain, enum count_kind kind, uint64_t now_us);
 
 /* All that was added since the last time: 0 or -1. Called by store_commit(). */
 int counters_flush(struct store_txn *t, struct err *err);
@@ -92,11 +93,18 @@ int counters_read(struct store_txn *t, const struct counter_query *q, struct cou
                   struct err *err);
 
 struct tag_seen {
-    struct slice tag; /* as first written; in the map */
+    struct slice tag;         /* as first written; in the map */
+    struct slice description; /* what a person says of it; in the map */
     uint64_t first_us, last_us;
 };
 /* False: no event had it, or they are forgotten. */
 bool tag_get(struct store_txn *t, struct slice domain, struct slice tag, struct tag_seen *seen);
+
+/* (Writer.) Says what a tag is for; takes it off the list, until an event has it again: its numbers
+ * stay. 1, or 0 when there is no such tag, or -1. */
+int tag_describe(struct store_txn *t, struct slice domain, struct slice tag,
+                 struct slice description, struct err *err);
+int tag_delete(struct store_txn *t, struct slice domain, struct slice tag, struct err *err);
 
 /* Calls visit for the domain's tags in alphabetical order (of their lower case), from behind `past`
  * on (empty = the start), backwards: from before it (empty = the end), until it answers false. Only

@@ -177,7 +177,7 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     if (domain == 0)
         return -1;
     if (e->ses_us < event_ids_begin(t)) {
-        counters_add_too_old(t, domain, now_us);
+        counters_add_one(t, domain, COUNT_TOO_OLD, now_us);
         return 0;
     }
     e->timestamp_us = timestamp_for(e->ses_us, watermark_of(t, domain), now_us);

@@ -46,6 +46,7 @@ enum store_db {
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
     DB_TOTALS, /* domain, lane → what it has had and has: store/totals.h */
+    DB_TAKEN, /* batch id → what SES said of it: store/taken.h */
     DB_COUNT,
 };
 

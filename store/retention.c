@@ -17,6 +17,7 @@
 #include "store/key.h"
 #include "store/reputation.h"
 #include "store/suppressions.h"
+#include "store/taken.h"
 #include "store/webhooks.h"
 
 enum {
@@ -87,7 +88,7 @@ static uint64_t before(uint64_t now_ms, uint64_t kept_ms)
 
 /* -------- batches -------- */
 
-/* Claims and slices, while the recipients are still there to tell them. */
+/* Claims, message ids and slices, while the recipients are still there to tell them. */
 static int drop_slices(struct retention *r, struct store_txn *t, uint64_t id,
                        const struct message_head *head, struct err *err)
 {
@@ -102,6 +103,9 @@ static int drop_slices(struct retention *r, struct store_txn *t, uint64_t id,
         if (batch_recipients(t, id, slice, &packed) &&
             recipients_unpack(packed, &r->arena, &part.recipients, &part.recipient_count))
             submission_claims(&part, &claims);
+        size_t key_count = part.recipient_count;
+        const uint8_t *keys = message_keys_of(head, part.recipients, &key_count, &r->arena);
+        rc = message_keys_del(t, id, keys, key_count, err);
         for (size_t at = 0; at + CLAIM_BYTES <= claims.len && rc == 0; at += CLAIM_BYTES)
             if (claim_get(t, claims.ptr + at, &owner) && owner == id)
                 rc = claim_del(t, claims.ptr + at, err);
@@ -115,34 +119,24 @@ static int drop_slices(struct retention *r, struct store_txn *t, uint64_t id,
     return 0;
 }
 
-/* A message id names the batch that had it last. */
-static int drop_message_id(struct store_txn *t, uint64_t id, const struct message_head *head,
-                           struct err *err)
-{
-    struct slice parts[] = {head->domain, head->message_id};
-    uint8_t hash[SHA256_BYTES];
-
-    if (batch_by_message_id(t, head->domain, head->message_id) != id)
-        return 0;
-    digest_sha256_parts(parts, 2, hash);
-    return store_del(t, DB_MESSAGE_IDS, slice_of(hash, 16), err);
-}
-
 static int drop_batch(struct retention *r, struct store_txn *t, uint64_t id, struct slice packed,
                       struct err *err)
 {
+    uint8_t key[MESSAGE_KEY_BYTES];
     struct message_head head;
     struct key k = {.len = 0};
 
     arena_reset(&r->arena);
     /* Deletions move what the texts point to. */
-    if (message_head_unpack(arena_dup(&r->arena, packed), &r->arena, &head) &&
-        (drop_slices(r, t, id, &head, err) != 0 || drop_message_id(t, id, &head, err) != 0))
-        return -1;
+    if (message_head_unpack(arena_dup(&r->arena, packed), &r->arena, &head)) {
+        message_key(head.domain, head.message_id, key);
+        if (drop_slices(r, t, id, &head, err) != 0 || message_keys_del(t, id, key, 1, err) != 0)
+            return -1;
+    }
     key_u64(&k, id);
     if (store_del(t, DB_CONTENTS, key_slice(&k), err) != 0 ||
         store_del(t, DB_BOOKS, key_slice(&k), err) != 0 ||
-        batch_mark_put(t, id, MARK_NONE, err) != 0)
+        batch_mark_put(t, id, MARK_NONE, err) != 0 || taken_del(t, id, err) != 0)
         return -1;
     return store_del(t, DB_BATCHES, key_slice(&k), err);
 }

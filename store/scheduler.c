@@ -10,10 +10,13 @@
 #include "base/pack.h"
 #include "mail/form.h"
 #include "mail/own_event.h"
+#include "store/counters.h"
 #include "store/events.h"
+#include "store/internal.h"
 #include "store/runs.h"
 #include "store/suppressions.h"
 #include "store/totals.h"
+#include "store/taken.h"
 
 enum {
     RUNS_KEPT = 2048, /* settled runs kept for the books of late events */
@@ -515,7 +518,8 @@ static int refuse(struct scheduler *s, struct store_txn *t, struct slice_work *w
 }
 
 /* SES has taken it. */
-static void note_sent(struct scheduler *s, struct slice_work *w, uint32_t bit, bool simulated)
+static int note_sent(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
+                     bool simulated, struct err *err)
 {
     change_state(s, w, bit, STATE_SENT);
     w->run->books.sent_wall_s = (uint32_t)(clock_wall_ms() / 1000);
@@ -523,6 +527,13 @@ static void note_sent(struct scheduler *s, struct slice_work *w, uint32_t bit, b
     if (!simulated)
         reputation_add(s->reputation, s->domains[w->run->domain].name, REPUTATION_SENT, 1,
                        clock_wall_ms());
+    if (w->run->lane != LANE_NEWSLETTER)
+        return 0;
+    uint32_t domain = store_domain_intern(t, s->domains[w->run->domain].name, err);
+    if (domain == 0)
+        return -1;
+    counters_add_one(t, domain, COUNT_SENT_NEWSLETTER, clock_wall_us());
+    return 0;
 }
 
 int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender,
@@ -555,15 +566,22 @@ int scheduler_outcomes(struct scheduler *s, struct store_txn *t, unsigned sender
         uint8_t state = w.states[bit];
         if (kind == OUTCOME_SENT) {
             bool simulated = current && (lease->simulated >> bit & 1) != 0;
-            if (state == STATE_LEASED || state == STATE_DOUBT || state == STATE_PENDING)
-                note_sent(s, &w, (uint32_t)bit, simulated);
+            if ((state == STATE_LEASED || state == STATE_DOUBT || state == STATE_PENDING) &&
+                note_sent(s, t, &w, (uint32_t)bit, simulated, err) != 0)
+                return -1;
             if (current && text.len > 0) /* a copy that went along has no answer of its own */
                 holds_note_taken(s, r->lease_id);
+            if (text.len > 0 && w.run->lane == LANE_TRANSACTIONAL &&
+                taken_note(t, r->batch_id, TAKEN_SENT, text, err) != 0)
+                return -1;
         } else if (current && (lease->row.mask >> bit & 1) != 0 && state == STATE_LEASED) {
             if (kind == OUTCOME_FAILED) {
                 if (!readable && !(readable = work_read(s, t, &w)))
                     change_state(s, &w, (uint32_t)bit, STATE_FAILED);
                 else if (refuse(s, t, &w, (uint32_t)bit, (uint32_t)code, text, err) != 0)
+                    return -1;
+                if (w.run->lane == LANE_TRANSACTIONAL &&
+                    taken_note(t, r->batch_id, TAKEN_REFUSED, text, err) != 0)
                     return -1;
             } else if (kind == OUTCOME_RETRY) {
                 if (change_to_unsent(s, t, &w, (uint32_t)bit, err) != 0)
@@ -614,7 +632,8 @@ int scheduler_settle(struct scheduler *s, struct store_txn *t, uint64_t batch_id
     uint8_t state = w.states[bit];
     if (state != STATE_LEASED && state != STATE_DOUBT && state != STATE_PENDING)
         return 0;
-    note_sent(s, &w, bit, false);
+    if (note_sent(s, t, &w, bit, false, err) != 0)
+        return -1;
     return states_put(t, batch_id, w.slice, w.states, w.state_count, err);
 }
 
@@ -869,7 +888,11 @@ static int expand_one(struct scheduler *s, struct store_txn *t, struct slice_wor
     if (!batch_head(t, w->run->id, &packed) || !message_head_unpack(packed, &s->arena, &w->head))
         return 0;
     const struct recipient *all = own_recipients(s, t, w, count);
-    return event_put_accepted(t, &w->head, w->run->id, first, all, *count, clock_wall_us(), err);
+    size_t key_count = *count;
+    const uint8_t *keys = message_keys_of(&w->head, all, &key_count, &s->arena);
+    if (event_put_accepted(t, &w->head, w->run->id, first, all, *count, clock_wall_us(), err) != 0)
+        return -1;
+    return message_keys_put(t, w->run->id, keys, key_count, err);
 }
 
 int scheduler_expand(struct scheduler *s, struct store_txn *t, size_t recipients, struct err *err)

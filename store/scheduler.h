@@ -72,6 +72,10 @@ int scheduler_control(struct scheduler *s, struct store_txn *t, const struct rec
 
 /* Tells the gauges how many recipients are due and held, and why. */
 void scheduler_tell_held(struct scheduler *s);
+/* What keeps the domain's mail from being sent, in Mailgun's shape (a JSON object): regular is
+ * disabled by whatever holds some of it now, scheduled by what will still do so later, until a person
+ * acts. */
+void scheduler_queues(const struct scheduler *s, struct slice domain, struct buf *to);
 
 /* The leases of this sender's dead lives. Call with its up ring read to the end. */
 int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_slot *sender,

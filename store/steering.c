@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "mail/date.h"
 #include "mail/form.h"
 #include "shm/notice.h"
 #include "store/deadletters.h"
@@ -19,6 +20,7 @@ enum {
     GATES_SHOWN = 64,
     BATCHES_SHOWN = 200, /* an answer is one packet */
     SUBJECT_BYTES = 120,
+    BY_BYTES = 400,
     FEEDS_SHOWN = 64,
     UNREAD_MOST = 20000, /* events counted for each domain: some ms */
 };
@@ -646,6 +648,59 @@ int scheduler_control(struct scheduler *s, struct store_txn *t, const struct rec
     int got = r->batch_id != 0 ? control_batch(s, t, r, verdict, count, words, err)
                                : control_domain(s, t, r, verdict, count, words, err);
     if (got == 0 && *verdict == ANSWER_OK)
-        log_info("asked for by a person: %.*s", SLICE_ARGS(buf_slice(words)));
+        log_info("asked for by %.*s: %.*s",
+                 SLICE_ARGS(r->by.len > 0 ? slice_head(r->by, BY_BYTES) : SLICE("a person")),
+                 SLICE_ARGS(buf_slice(words)));
     return got;
+}
+
+/* -------- queues, as Mailgun tells them -------- */
+
+static void put_queue(struct buf *to, const char *name, const struct gate *gate)
+{
+    struct buf until = {0};
+
+    json_put_name(to, name);
+    buf_add_byte(to, '{');
+    json_put_bool(to, "is_disabled", gate != NULL);
+    if (gate != NULL) {
+        if (gate->until_wall_ms != 0)
+            date_put_rfc1123(&until, gate->until_wall_ms * 1000, "UTC");
+        json_put_name(to, "disabled");
+        buf_add_byte(to, '{');
+        json_put_str(to, "until", buf_slice(&until));
+        json_put_name(to, "reason");
+        buf_add_str(to, "\"");
+        json_put_escaped(to, slice_str(gate_reason_name(gate->reason)));
+        if (gate->from.len > 0) {
+            buf_add_str(to, " (mail from ");
+            json_put_escaped(to, gate->from);
+            buf_add_byte(to, ')');
+        }
+        buf_add_str(to, ": ");
+        json_put_escaped(to, gate->words);
+        buf_add_str(to, "\"}");
+    }
+    buf_add_byte(to, '}');
+    buf_fini(&until);
+}
+
+void scheduler_queues(const struct scheduler *s, struct slice domain, struct buf *to)
+{
+    const struct config_domain *d = config_domain_find(s->me->config, domain);
+    struct gate holds[GATES_SHOWN], gate;
+    const struct gate *now = NULL, *later = NULL;
+    size_t count = holds_list(s, holds, GATES_SHOWN);
+
+    for (size_t i = 0; i < count && now == NULL; i++)
+        if (holds[i].domain.len == 0 || slice_eq(holds[i].domain, slice_str(d->name)))
+            now = &holds[i];
+    if (gates_closed(s->gates, slice_str(d->name), LANE_NEWSLETTER, &gate)) {
+        later = gate.until_wall_ms == 0 ? &gate : NULL;
+        now = now == NULL ? &gate : now;
+    }
+    buf_add_byte(to, '{');
+    put_queue(to, "regular", now);
+    put_queue(to, "scheduled", later);
+    buf_add_byte(to, '}');
 }

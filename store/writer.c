@@ -43,6 +43,7 @@
 #include "store/backup.h"
 #include "store/batch_write.h"
 #include "store/control.h"
+#include "store/counters.h"
 #include "store/deadletters.h"
 #include "store/events.h"
 #include "store/feed.h"
@@ -52,6 +53,7 @@
 #include "store/store.h"
 #include "store/suppressions.h"
 #include "store/totals.h"
+#include "store/taken.h"
 #include "store/webhooks.h"
 
 enum {
@@ -253,6 +255,15 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
         return 0;
     }
 
+    if (r->once.len == CLAIM_BYTES && claim_get(t, r->once.ptr, &first)) {
+        struct slice known = first_answer_id(t, first, &w->arena, &(struct slice){0});
+        if (known.len != 0) {
+            log_info("%.*s: a repeated POST, known from batch %016llx by its idempotency key",
+                     SLICE_ARGS(r->domain), (unsigned long long)first);
+            answer(w, l, r->request_id, r->generation, ANSWER_OK, known);
+            return 0;
+        }
+    }
     if (r->claims.len == 0 && r->digest.len == CLAIM_BYTES) {
         struct slice known;
         int got = unheard_take(t, r->digest.ptr, clock_wall_us(), &w->arena, &known, err);
@@ -303,7 +314,9 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
     if (got == 0)
         return err_set(err, ERR_INPUT, "httpd %u: slices do not hold %u recipients", l->slot->index,
                        r->recipient_count);
-    if (got < 0 || scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
+    if (got < 0 || (r->awaited && taken_put(t, b.id, r->once, err) != 0) ||
+        (r->once.len == CLAIM_BYTES && claim_put(t, r->once.ptr, b.id, err) != 0) ||
+        scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
         return -1;
     answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
     log_info("batch %016" PRIx64 " of %.*s: %" PRIu32 " recipients accepted", b.id,
@@ -579,7 +592,7 @@ static int apply_cancel(struct writer *w, struct store_txn *t, struct link *l,
                         const struct record_cancel *r, struct err *err)
 {
     const struct record_control asked = {
-        .verb = CONTROL_CANCEL, .domain = r->domain, .all_lanes = 1};
+        .verb = CONTROL_CANCEL, .domain = r->domain, .all_lanes = 1, .by = r->by};
     enum answer_verdict verdict;
     struct buf words = {0};
     uint32_t count;
@@ -589,6 +602,39 @@ static int apply_cancel(struct writer *w, struct store_txn *t, struct link *l,
         answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
     buf_fini(&words);
     return rc;
+}
+
+static void apply_queues(struct writer *w, struct link *l, const struct record_queues *r)
+{
+    struct buf json = {0};
+
+    if (config_domain_find(w->me->config, r->domain) != NULL)
+        scheduler_queues(w->scheduler, r->domain, &json);
+    answer(w, l, r->request_id, r->generation, json.len > 0 ? ANSWER_OK : ANSWER_NOT_FOUND,
+           buf_slice(&json));
+    buf_fini(&json);
+}
+
+static int apply_tag(struct writer *w, struct store_txn *t, struct link *l,
+                     const struct record_tag *r, struct err *err)
+{
+    enum { DESCRIPTION_BYTES_MAX = 1000 };
+    bool fits = config_domain_find(w->me->config, r->domain) != NULL &&
+                r->description.len <= DESCRIPTION_BYTES_MAX &&
+                slice_find_byte(r->description, 0) == SIZE_MAX;
+    int got = 0;
+
+    if (fits)
+        got = r->gone ? tag_delete(t, r->domain, r->tag, err)
+                      : tag_describe(t, r->domain, r->tag, r->description, err);
+    if (got < 0)
+        return -1;
+    answer(w, l, r->request_id, r->generation,
+           !fits     ? ANSWER_REFUSED
+           : got > 0 ? ANSWER_OK
+                     : ANSWER_NOT_FOUND,
+           slice_none());
+    return 0;
 }
 
 static int apply_posted(struct writer *w, struct store_txn *t, const struct record_posted *r,
@@ -626,7 +672,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
                kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK ||
-               kind == RECORD_CANCEL;
+               kind == RECORD_CANCEL || kind == RECORD_QUEUES || kind == RECORD_TAG;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
@@ -661,6 +707,8 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_webhook webhook;
         struct record_posted posted;
         struct record_cancel cancel;
+        struct record_queues queues;
+        struct record_tag tag;
     } r;
     int got = 0;
 
@@ -732,6 +780,16 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_cancel_decode(bytes, &r.cancel))
             return 0;
         got = apply_cancel(w, t, l, &r.cancel, err);
+        break;
+    case RECORD_QUEUES:
+        if (!record_queues_decode(bytes, &r.queues))
+            return 0;
+        apply_queues(w, l, &r.queues);
+        break;
+    case RECORD_TAG:
+        if (!record_tag_decode(bytes, &r.tag))
+            return 0;
+        got = apply_tag(w, t, l, &r.tag, err);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:

@@ -2,6 +2,7 @@
 // bounces. Whatever is done, the books balance and nobody gets a mail twice.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { after, describe, it } from 'node:test';
 import { Postern, audit, binary, domain, isSettled, jsonLines, key, newsletterForm, readers, stopAll, waitFor } from './harness.mjs';
 
@@ -128,6 +129,37 @@ describe('a domain', () => {
     assert.equal((await checked(p, form, readers(100))).missing, 0);
     assert.equal(say(p, 'domains', 'resume', domain).text, `nothing holds the newsletters of ${domain}`);
     assert.equal(say(p, 'domains', 'pause', 'nobody.example').status, 1);
+    await p.stop();
+  });
+
+  it('tells by the API what holds its queues, and who has cleared them', async () => {
+    const p = await Postern.start({ domains: both });
+    await p.sandbox.set(quiet);
+    const queues = async (name = domain) => (await p.request('GET', `/v3/domains/${name}/sending_queues`)).json();
+    const open = { regular: { is_disabled: false }, scheduled: { is_disabled: false } };
+    assert.deepEqual(await queues(), open);
+    say(p, 'domains', 'pause', domain);
+    const disabled = { is_disabled: true, disabled: { until: '', reason: 'paused: paused by postern domains pause' } };
+    assert.deepEqual(await queues(), { regular: disabled, scheduled: disabled });
+    assert.deepEqual(await queues(other), open);
+    const id = await accept(p, newsletterForm(readers(7)));
+    assert.equal((await p.request('DELETE', `/v3/${domain}/envelopes`)).status, 200);
+    assert.equal(bookOf(p, id).cancelled, 7);
+    const digest = createHash('sha256').update(key).digest('hex').slice(0, 8);
+    assert.ok(p.log().includes(`asked for by DELETE /v3/${domain}/envelopes from 127.0.0.1 with the key sha256:${digest}...: cancelled for 7 recipients of ${domain}`));
+    assert.doesNotMatch(p.log(), /a person: cancelled/);
+    say(p, 'domains', 'resume', domain);
+    assert.deepEqual(await queues(), open);
+    await p.sandbox.set({ sending_enabled: 0 });
+    await sendSingle(p, 'held@readers.example.net');
+    const held = await waitFor('the hold', async () => {
+      const now = await queues();
+      return now.regular.is_disabled && now;
+    });
+    assert.match(held.regular.disabled.reason, /^account: /);
+    assert.ok(new Date(held.regular.disabled.until) > Date.now() - 60000, held.regular.disabled.until);
+    assert.deepEqual(held.scheduled, { is_disabled: false });
+    assert.equal((await queues(other)).regular.is_disabled, true);
     await p.stop();
   });
 

@@ -30,7 +30,7 @@ const notServed = [
   ['.*', /^\/v5\//, 404, 'no subaccounts'],
   ['.*', /^\/v4\/address\//, 404, 'no validation of addresses'],
   ['.*', /^\/v1\/analytics\/(metrics|usage)/, null, 'metrics are not served yet'],
-  ['.*', /^\/v1\/analytics\/tags/, null, 'tags cannot be changed; the older endpoints show them'],
+  ['.*', /^\/v1\/analytics\/tags/, null, 'the older endpoints show and change them'],
   ['get', /^\/v3\/[^/]+\/stats\?/, 404, "Mailgun's own endpoint of that name is gone; stats/total is served"],
   ['get', /^\/v3\?/, 404, 'a page of a list without its path: it cannot be told which'],
 ];

@@ -112,6 +112,9 @@ describe('the OpenAPI file', () => {
     const stored = await call('getStoredMessage', 200, { key: mimeKey }, { headers: { Accept: 'message/rfc2822' } });
     assert.match(stored['body-mime'], /Hi there/);
     assert.deepEqual([stored.subject, stored.recipients], ['whole', 'b@readers.example.net']);
+    await call('resendStoredMessage', 200, { key }, form({ to: 'b@readers.example.net' }));
+    await call('resendStoredMessage', 400, { key }, form({ to: 'nobody' }));
+    await call('resendStoredMessage', 404, { key: 'bm90aGluZw' }, form({ to: 'b@readers.example.net' }));
   });
 
   it('what is queued, cancelled', async () => {
@@ -163,6 +166,28 @@ describe('the OpenAPI file', () => {
     await call('getTagByQuery', 200, {}, { query: { tag } });
     await call('getTag', 404, { tag: 'none' });
     await call('getTagByQuery', 404, {}, { query: { tag: 'none' } });
+  });
+
+  it('tags, described and deleted', async () => {
+    const mail = { from: `a@${domain}`, to: 'b@readers.example.net', subject: 'x', text: 'y', 'o:tag': 'My Tag' };
+    await call('sendMessage', 200, {}, form(mail));
+    await waitFor('the tag', async () => (await postern.request('GET', target('getTag', { tag: 'my tag' }))).status === 200);
+    for (const [suffix, params, options] of [['Tag', { tag: 'MY TAG' }, {}], ['TagByQuery', {}, { query: { tag: 'my tag' } }]]) {
+      const text = `what ${suffix} “is” for`;
+      await call(`update${suffix}`, 200, params, { ...form({ description: text }), ...options });
+      const told = await call(`get${suffix}`, 200, params, options);
+      assert.deepEqual([told.tag, told.description], ['My Tag', text]);
+      const { items } = await call('getTags', 200, {}, { query: { prefix: 'my' } });
+      assert.deepEqual(items.map((t) => [t.tag, t.description]), [['My Tag', text]]);
+      await call(`update${suffix}`, 400, params, { ...form({ description: 'x'.repeat(1001) }), ...options });
+      await call(`delete${suffix}`, 200, params, options);
+      await call(`get${suffix}`, 404, params, options);
+      await call(`update${suffix}`, 404, params, { ...form({ description: 'x' }), ...options });
+      await call(`delete${suffix}`, 404, params, options);
+      await call('sendMessage', 200, {}, form(mail)); // and it is there again, as new
+      await waitFor('the tag', async () => (await postern.request('GET', target('getTag', { tag: 'my tag' }))).status === 200);
+      assert.equal((await call(`get${suffix}`, 200, params, options)).description, '');
+    }
   });
 
   it('suppression lists', async () => {
@@ -229,6 +254,20 @@ describe('the OpenAPI file', () => {
   it('health', async () => {
     await call('getHealth', 200);
     await call('headHealth', 200);
+    await call('getHealthcheck', 200);
+    await call('headHealthcheck', 200);
+  });
+
+  it("an older proxy's paths", async () => {
+    const mail = { from: `a@${domain}`, to: ['b@readers.example.net'], subject: 'x', html: 'y' };
+    await call('sendOne', 200, {}, json(mail));
+    await call('sendOne', 400, {}, json({ ...mail, to: [] }));
+    await call('sendOne', 500, {}, json({ ...mail, from: undefined }));
+    const action = 'getNewsletterUsage';
+    const range = { from: Date.now() - 3600000, to: Date.now(), siteId: domain };
+    await call('getNewsletterUsage', 200, { action }, json(range));
+    await call('getNewsletterUsage', 400, { action: 'other' }, json(range));
+    await call('getNewsletterUsage', 404, { action }, json({ ...range, siteId: 'not-there.example' }));
   });
 
   it('metrics', async () => {
@@ -251,7 +290,7 @@ describe('the OpenAPI file', () => {
   });
 
   it('without a key, with a domain that is none, and with every method that is not served', async () => {
-    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA' };
+    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA', action: 'getNewsletterUsage' };
     for (const [id, operation] of operations) {
       const method = operation.method.toUpperCase();
       if (operation.security?.length === 0) continue;

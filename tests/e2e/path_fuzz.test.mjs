@@ -19,6 +19,7 @@ const resources = [
   '/v1/analytics/logs',
   '/v1/analytics/metrics',
   '/v1/send',
+  '/stats/getNewsletterUsage',
   '/v3/lists',
   '/v3/routes',
   '/v4/address/validate?address=x',
@@ -108,13 +109,13 @@ describe('without a key', () => {
   });
   after(() => postern?.stop());
 
-  /** A 401 with one of its two bodies, or an error that says nothing but its name. */
+  /** A 401 with one of its three bodies, or an error that says nothing but its name. */
   const check = (request, answer, isHead) => {
     const [head, ...rest] = answer.split('\r\n\r\n');
     const status = Number(/^HTTP\/1\.[01] (\d{3}) /.exec(head)?.[1]);
     const body = rest.join('\r\n\r\n');
     const bodies = {
-      401: ['Forbidden', '{"message":"Invalid private key"}\n'],
+      401: ['Forbidden', '{"message":"Invalid private key"}\n', '{"error":"authentication failed"}\n'],
       400: ['{"message":"Bad Request"}\n'],
       404: ['{"message":"Not Found"}\n'],
       405: ['{"message":"Method Not Allowed"}\n'],
@@ -128,7 +129,7 @@ describe('without a key', () => {
     const body = bodied.has(method.toUpperCase()) ? `from=a%40${domain}&to=b%40example.net&text=x&address=b%40example.net` : '';
     return `${method} ${target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n${authorization}${body ? `Content-Type: application/x-www-form-urlencoded\r\nContent-Length: ${body.length}\r\n` : ''}\r\n${body}`;
   };
-  const isHealth = (target) => /^(https?:\/\/[^/?#]*)?\/health\/?([?#]|$)/i.test(target.replace(/^http:\/\/\[::1\]:80/, ''));
+  const isHealth = (target) => /^(https?:\/\/[^/?#]*)?\/health(check)?\/?([?#]|$)/i.test(target.replace(/^http:\/\/\[::1\]:80/, ''));
   const all = async (pairs) => {
     const counts = {};
     const queue = [...pairs];

@@ -191,6 +191,8 @@ static void each_mistake_is_named_with_its_line(void **unused)
          "queues.newsletter_events = \"arn:aws:sqs\" is no http:// or https:// URL"},
         {GOOD_REST "domain \"b.example\" { api_keys = {k} system_events = \"q\" }\n",
          "domain \"b.example\".system_events = \"q\" is no http:// or https:// URL"},
+        {GOOD_REST "domain \"b.example\" { api_keys = {k} system_from = \"Desk\" }\n",
+         "domain \"b.example\": system_from = \"Desk\" is no address"},
         {"queues { sns_topics = {\"ses-events\"} }\n" GOOD_REST,
          "queues.sns_topics: \"ses-events\" is no ARN"},
     };

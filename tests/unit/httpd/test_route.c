@@ -20,6 +20,14 @@ static void each_resource_is_found_under_three_versions(void **unused)
         enum route_kind kind;
     } cases[] = {
         {"/health", ROUTE_HEALTH},
+        {"/healthcheck", ROUTE_HEALTHCHECK},
+        {"/v1/send", ROUTE_SEND},
+        {"/v1/send/x", ROUTE_NOT_FOUND},
+        {"/v3/send", ROUTE_NOT_FOUND},
+        {"/stats/getNewsletterUsage", ROUTE_USAGE},
+        {"/stats/other/", ROUTE_USAGE},
+        {"/stats/%zz", ROUTE_BAD_ESCAPE},
+        {"/stats", ROUTE_NOT_FOUND},
         {"/v3/example.com/messages", ROUTE_MESSAGES},
         {"/v2/example.com/messages", ROUTE_MESSAGES},
         {"/v4/example.com/messages/", ROUTE_MESSAGES},
