@@ -93,6 +93,7 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_ENVELOPES:
         return method == EVHTTP_REQ_DELETE;
     case ROUTE_LOGS:
+    case ROUTE_METRICS:
         return method == EVHTTP_REQ_POST;
     case ROUTE_SUPPRESSION:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE;
@@ -121,8 +122,8 @@ static bool find_domain(struct exchange *x)
     bool is_about_domains = x->route.kind == ROUTE_DOMAINS || x->route.kind == ROUTE_WEBHOOKS ||
                             x->route.kind == ROUTE_STORED_MESSAGE;
 
-    bool is_of_all =
-        is_about_domains || x->route.kind == ROUTE_LOGS || x->route.kind == ROUTE_STATS;
+    bool is_of_all = is_about_domains || x->route.kind == ROUTE_LOGS ||
+                     x->route.kind == ROUTE_METRICS || x->route.kind == ROUTE_STATS;
 
     if (is_of_all && x->route.domain.len == 0)
         return true;
@@ -249,6 +250,9 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_LOGS:
         logs_handle(x);
+        return;
+    case ROUTE_METRICS:
+        metrics_handle(x);
         return;
     case ROUTE_STATS:
         stats_handle(x);

@@ -167,8 +167,9 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
         return;
     }
     if (count == 3 && slice_eq(segments[0], SLICE("v1")) &&
-        slice_eq(segments[1], SLICE("analytics")) && slice_eq(segments[2], SLICE("logs"))) {
-        route->kind = ROUTE_LOGS;
+        slice_eq(segments[1], SLICE("analytics")) &&
+        (slice_eq(segments[2], SLICE("logs")) || slice_eq(segments[2], SLICE("metrics")))) {
+        route->kind = slice_eq(segments[2], SLICE("logs")) ? ROUTE_LOGS : ROUTE_METRICS;
         route->allow = "POST";
         route->json_unauthorized = true;
         return;
@@ -234,6 +235,8 @@ const char *route_name(const struct route *route)
         return "domains";
     case ROUTE_LOGS:
         return "logs";
+    case ROUTE_METRICS:
+        return "metrics";
     case ROUTE_STATS:
         return "stats";
     case ROUTE_TAGS:

@@ -24,6 +24,7 @@ enum route_kind {
     ROUTE_SUPPRESSIONS,        /* a list */
     ROUTE_SUPPRESSIONS_IMPORT, /* a list, as a file */
     ROUTE_LOGS,                /* the Logs API, of all domains */
+    ROUTE_METRICS,             /* the Metrics API, of all domains */
     ROUTE_STATS,               /* of a domain, or of all */
     ROUTE_TAGS,
     ROUTE_TAG, /* leaf, or in the query */

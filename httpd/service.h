@@ -69,6 +69,7 @@ void messages_handle(struct exchange *x);
 void envelopes_handle(struct exchange *x);
 void events_handle(struct exchange *x);
 void logs_handle(struct exchange *x);
+void metrics_handle(struct exchange *x);
 void stats_handle(struct exchange *x);
 void tags_handle(struct exchange *x);
 void tag_handle(struct exchange *x);

@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "httpd/analytics.h"
 #include "httpd/reply.h"
 #include "mail/date.h"
 #include "mail/event.h"
@@ -48,31 +49,6 @@ static bool read_resolution(struct slice value, enum counter_resolution *resolut
     return true;
 }
 
-/* "12h", "7d", "1m". */
-static bool read_duration(struct slice value, uint64_t *us)
-{
-    uint64_t number, unit;
-
-    if (value.len < 2 || !slice_to_u64(slice_head(value, value.len - 1), &number) || number == 0 ||
-        number > 100000)
-        return false;
-    switch (value.ptr[value.len - 1]) {
-    case 'h':
-        unit = US_PER_HOUR;
-        break;
-    case 'd':
-        unit = US_PER_DAY;
-        break;
-    case 'm':
-        unit = 30 * US_PER_DAY;
-        break;
-    default:
-        return false;
-    }
-    *us = number * unit;
-    return true;
-}
-
 static bool read_one(struct asked *a, uint64_t *duration_us, struct slice name, struct slice value,
                      struct slice *wrong)
 {
@@ -97,7 +73,7 @@ static bool read_one(struct asked *a, uint64_t *duration_us, struct slice name, 
     }
     if (slice_eq(name, SLICE("duration"))) {
         *wrong = SLICE("'duration' is a number and h, d or m, as 7d");
-        return read_duration(value, duration_us);
+        return analytics_read_duration(value, duration_us);
     }
     if (slice_eq(name, SLICE("tag")))
         a->tag = value;
@@ -241,18 +217,7 @@ static int add_domain(struct store_txn *t, const struct asked *a, const char *do
                                     .from_us = a->start_us,
                                     .until_us = a->end_us,
                                     .resolution = a->resolution};
-    struct counter_step *steps;
-    int count = counters_read(t, &q, &steps, err);
-
-    if (count < 0 || *sum == NULL) {
-        *sum = count < 0 ? *sum : steps;
-        return count;
-    }
-    for (int i = 0; i < count; i++)
-        for (int kind = 0; kind < COUNT_KINDS; kind++)
-            (*sum)[i].count[kind] += steps[i].count[kind];
-    free(steps);
-    return count;
+    return counters_add_steps(t, &q, sum, err);
 }
 
 static void refuse(struct exchange *x, const struct err *err)

@@ -141,6 +141,10 @@ describe('the OpenAPI file', () => {
     const page = await call('getLogs', 200, {}, json({ ...range, pagination: { limit: 2 } }));
     await call('getLogs', 200, {}, json({ ...range, pagination: { limit: 2, token: page.pagination.next } }));
     await call('getLogs', 400, {}, json({ start: 'x' }));
+    await call('getMetrics', 200, {}, json({ duration: '1d' }));
+    const metrics = await call('getMetrics', 200, {}, json({ ...range, dimensions: ['time', 'domain', 'tag'], include_aggregates: true, pagination: { sort: 'accepted_count:desc', limit: 2 } }));
+    assert.ok(metrics.items.length > 0 && metrics.aggregates.metrics.accepted_count > 0);
+    await call('getMetrics', 400, {}, json({ metrics: ['x'] }));
   });
 
   it('statistics and tags', async () => {
