@@ -22,7 +22,7 @@ describe('logs and statistics', () => {
   before(async () => {
     postern = await Postern.start({ domains: { [domain]: [key], [other]: [key], 'theirs.example': ['another'] }, sections: { guard: 'bounce_pause = "0%" complaint_pause = "0%"' } });
     await postern.sandbox.set({ bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 8000, click_rate: 3000, delivery_delay_ms_max: 100 });
-    await postern.post(newsletterForm([...readers(150), ...readers(10, 'bounce'), ...readers(5, 'complaint')], { emailId: 'e1'.repeat(12), tags: ['bulk-email', 'Weekly'] }));
+    await postern.post(newsletterForm([...readers(150), ...readers(10, 'bounce'), ...readers(5, 'complaint')], { emailId: 'e1'.repeat(12), tags: ['bulk-email', 'Weekly'], html: '<p>Hi</p><a href="https://example.com/x">x</a>', extra: [['o:tracking-clicks', 'yes']] }));
     await postern.post(newsletterForm(readers(40, 'second-'), { emailId: 'e2'.repeat(12), tags: ['bulk-email'], subject: 'Another "subject"' }));
     await postern.post(newsletterForm(readers(20, 'other-'), { domain: other }), { domain: other });
     await waitFor('the books', () => isSettled(postern.batches()));
