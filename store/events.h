@@ -82,7 +82,7 @@ struct event_query {
     uint32_t look_max; /* rows to look at in one call; 0 = as many as it takes */
     bool as_logs;      /* items of the Logs API */
     bool count_only;   /* no items, only page->count */
-    struct slice storage_base;
+    struct slice storage_base; /* for event_to_json(); as_logs: the origin, for event_to_log() */
 };
 
 /* A page, while it is made and afterwards. {0} before the first call. */

@@ -74,6 +74,7 @@ describe('logs and statistics', () => {
       assert.equal(item.recipient, all[i].recipient);
       assert.deepEqual(item.tags, all[i].tags);
       assert.deepEqual(JSON.parse(item['user-variables']), all[i]['user-variables']);
+      assert.deepEqual(item.storage, { url: [all[i].storage.url], key: all[i].storage.key });
     }
     const page = await logs({ duration: '1h', filter: { AND: [ofDomain] }, pagination: { limit: 10 }, include_totals: true });
     assert.equal(page.pagination.total, all.length);
@@ -82,6 +83,15 @@ describe('logs and statistics', () => {
     const second = await logs({ duration: '1h', filter: { AND: [ofDomain] }, pagination: { token: page.pagination.next } });
     const back = await logs({ duration: '1h', filter: { AND: [ofDomain] }, pagination: { token: second.pagination.previous } });
     assert.deepEqual(ids(back.items), ids(page.items));
+  });
+
+  it('say where a message is stored, each in its own domain', async () => {
+    const page = await logs({ duration: '1h', events: ['accepted'], filter: { AND: [predicate('domain', '=', other)] }, pagination: { limit: 1 } });
+    const { pathname } = new URL(page.items[0].storage.url[0]);
+    assert.ok(pathname.startsWith(`/v3/domains/${other}/messages/`));
+    const res = await postern.request('GET', pathname);
+    assert.equal(res.status, 200);
+    assert.ok((await res.json()).sender.includes(`@${other}`));
   });
 
   it('filter as the events API does', async () => {
