@@ -15,7 +15,7 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
 shm_SRC := bell child gauges last_words notice record ring started
-mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
+mail_SRC := address client_info csv date event event_json filter form handlebars message mime mime_clean mime_read multipart \
             own_event page_token render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables webhook
