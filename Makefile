@@ -22,7 +22,7 @@ mail_SRC := address client_info csv date event event_json filter form handlebars
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
-store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions webhooks
+store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions templates webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := analytics auth body client domains envelopes event_pages events health httpd inbox logs logs_request messages metrics metrics_request reply route server stats stored_messages strangers \
              suppressions suppressions_add suppressions_adding suppressions_list webhooks

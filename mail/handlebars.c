@@ -286,6 +286,8 @@ static bool take_operands(struct parser *p, struct tag *t)
             return true;
         if (p->at >= p->text.len)
             return wrong(p, t->start, "a tag is not closed");
+        if (looks_at(p, "as |"))
+            return wrong(p, t->start, "block parameters are not supported");
         if (t->operand_count == 2)
             return wrong(p, t->start, "a tag has too many arguments");
         if (!take_operand(p, &t->operands[t->operand_count++]))

@@ -11,6 +11,7 @@
 #include "store/check_events.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/templates.h"
 #include "store/webhooks.h"
 
 /* A lease or a doubt that is still to be met at its batch's slice. */
@@ -216,7 +217,7 @@ static bool check_batch(void *arg, uint64_t batch_id, struct slice packed,
     return true;
 }
 
-static void webhook_problem(void *arg, const char *words)
+static void row_problem(void *arg, const char *words)
 {
     check_found(arg, "%s", words);
 }
@@ -250,7 +251,8 @@ int store_check(struct store_txn *t, struct check *c, struct err *err)
             check_found(c, "batch %016" PRIx64 ": a lease or doubt of a batch that does not exist",
                         k.claimed[i].batch_id);
     }
-    webhook_check(t, webhook_problem, c);
+    webhook_check(t, row_problem, c);
+    template_check(t, row_problem, c);
     free(k.claimed);
     free(k.due);
     arena_fini(&k.arena);

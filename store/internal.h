@@ -45,6 +45,8 @@ enum store_db {
     DB_WEBHOOK_TARGETS,
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
+    DB_TEMPLATES, /* stored templates: store/templates.h */
+    DB_TEMPLATE_VERSIONS,
     DB_COUNT,
 };
 

@@ -51,6 +51,7 @@
 #include "store/scheduler.h"
 #include "store/store.h"
 #include "store/suppressions.h"
+#include "store/templates.h"
 #include "store/webhooks.h"
 
 enum {
@@ -572,6 +573,29 @@ static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
     return rc;
 }
 
+/* -------- templates -------- */
+
+static int apply_template(struct writer *w, struct store_txn *t, struct link *l,
+                          const struct record_template *r, struct err *err)
+{
+    enum answer_verdict verdict;
+    struct buf words = {0};
+
+    if (config_domain_find(w->me->config, r->domain) == NULL) {
+        answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such domain"));
+        return 0;
+    }
+    if (store_is_full(w->store)) {
+        answer(w, l, r->request_id, r->generation, ANSWER_FULL, SLICE("disk full"));
+        return 0;
+    }
+    int rc = template_change(t, r, clock_wall_us(), &verdict, &words, err);
+    if (rc == 0)
+        answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
+    buf_fini(&words);
+    return rc;
+}
+
 static int apply_cancel(struct writer *w, struct store_txn *t, struct link *l,
                         const struct record_cancel *r, struct err *err)
 {
@@ -623,7 +647,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
                kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK ||
-               kind == RECORD_CANCEL;
+               kind == RECORD_CANCEL || kind == RECORD_TEMPLATE;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
@@ -658,6 +682,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_webhook webhook;
         struct record_posted posted;
         struct record_cancel cancel;
+        struct record_template template;
     } r;
     int got = 0;
 
@@ -729,6 +754,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_cancel_decode(bytes, &r.cancel))
             return 0;
         got = apply_cancel(w, t, l, &r.cancel, err);
+        break;
+    case RECORD_TEMPLATE:
+        if (!record_template_decode(bytes, &r.template))
+            return 0;
+        got = apply_template(w, t, l, &r.template, err);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:
