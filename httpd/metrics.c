@@ -367,14 +367,11 @@ static void reply_table(struct exchange *x, struct table *t)
 
 static void answer(struct exchange *x, struct table *t)
 {
-    struct service *s = x->service;
+    struct store_txn *txn = exchange_begin_read(x);
     struct err err = {0};
-    struct store_txn *txn = s->store == NULL ? NULL : store_begin_read(s->store, &err);
 
-    if (txn == NULL) {
-        reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
+    if (txn == NULL)
         return;
-    }
     int rc = read_total(t, txn, &err);
     if (rc == 0)
         rc = make_rows(t, txn, &err);

@@ -31,18 +31,24 @@ enum route_kind {
     ROUTE_TAG_STATS,
     ROUTE_WEBHOOKS,       /* of a domain; leaf: a kind, or empty for all of them */
     ROUTE_STORED_MESSAGE, /* leaf: its storage key */
-    ROUTE_DOMAINS,        /* the domains themselves, or one, or something about one: leaf */
+    ROUTE_TEMPLATES,
+    ROUTE_TEMPLATE,          /* leaf: its name */
+    ROUTE_TEMPLATE_VERSIONS, /* leaf */
+    ROUTE_TEMPLATE_VERSION,  /* leaf, tag */
+    ROUTE_TEMPLATE_COPY,     /* leaf, tag to new_tag */
+    ROUTE_DOMAINS,           /* the domains themselves, or one, or something about one: leaf */
 };
 
 struct route {
     enum route_kind kind;
-    const char *allow;       /* methods, as an Allow header names them */
-    bool json_unauthorized;  /* a 401 here has a JSON body */
-    struct slice version;    /* "v3", as written */
-    struct slice raw_domain; /* as written */
-    struct slice domain;     /* decoded */
-    struct slice resource;   /* as written: "bounces" */
-    struct slice leaf;       /* decoded: page token (maybe empty), address, … */
+    const char *allow;         /* methods, as an Allow header names them */
+    bool json_unauthorized;    /* a 401 here has a JSON body */
+    struct slice version;      /* "v3", as written */
+    struct slice raw_domain;   /* as written */
+    struct slice domain;       /* decoded */
+    struct slice resource;     /* as written: "bounces" */
+    struct slice leaf;         /* decoded: page token (maybe empty), address, … */
+    struct slice tag, new_tag; /* decoded: versions of a template */
     enum suppression list;
     bool ends_in_slash;
 };

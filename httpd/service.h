@@ -76,6 +76,7 @@ void tag_handle(struct exchange *x);
 void tag_stats_handle(struct exchange *x);
 void domains_handle(struct exchange *x);
 void stored_message_get(struct exchange *x);
+void templates_handle(struct exchange *x);
 void webhooks_handle(struct exchange *x);
 void suppressions_get(struct exchange *x);
 void suppressions_delete(struct exchange *x);

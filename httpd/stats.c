@@ -230,17 +230,6 @@ static void refuse(struct exchange *x, const struct err *err)
     reply_message(x, 500, SLICE("Internal Server Error"));
 }
 
-static struct store_txn *begin(struct exchange *x)
-{
-    struct service *s = x->service;
-    struct err err = {0};
-    struct store_txn *t = s->store == NULL ? NULL : store_begin_read(s->store, &err);
-
-    if (t == NULL)
-        reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
-    return t;
-}
-
 /* ---- totals ---- */
 
 void stats_handle(struct exchange *x)
@@ -255,7 +244,7 @@ void stats_handle(struct exchange *x)
         reply_message(x, 400, wrong);
         return;
     }
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
     for (size_t i = 0; i < x->domain_count && count >= 0; i++)
@@ -316,7 +305,7 @@ void tag_handle(struct exchange *x)
 {
     struct buf body = {0};
     struct tag_seen seen;
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
 
     if (t == NULL)
         return;
@@ -342,7 +331,7 @@ void tag_stats_handle(struct exchange *x)
         reply_message(x, 400, wrong);
         return;
     }
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
     if (!find_tag(t, x, tag_of(x), &seen)) {
@@ -433,7 +422,7 @@ void tags_handle(struct exchange *x)
         return;
     }
     l.tags = arena_array(&x->arena, l.limit, sizeof *l.tags);
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
     bool backwards = l.page == PAGE_PREVIOUS || l.page == PAGE_LAST;

@@ -52,18 +52,6 @@ static void put_all(struct buf *to, struct store_txn *t, struct slice domain)
     buf_add_byte(to, '}');
 }
 
-/* NULL: the exchange has been answered. */
-static struct store_txn *begin(struct exchange *x)
-{
-    struct err err = {0};
-    struct store_txn *t =
-        x->service->store == NULL ? NULL : store_begin_read(x->service->store, &err);
-
-    if (t == NULL)
-        reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
-    return t;
-}
-
 static void reply_not_found(struct exchange *x)
 {
     reply_message(x, 404, SLICE("Webhook not found"));
@@ -71,7 +59,7 @@ static void reply_not_found(struct exchange *x)
 
 static void reply_all(struct exchange *x)
 {
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     struct buf body = {0};
 
     if (t == NULL)
@@ -86,7 +74,7 @@ static void reply_all(struct exchange *x)
 static void reply_one(struct exchange *x, enum webhook_kind kind)
 {
     struct slice urls[WEBHOOK_URLS_MAX];
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     struct buf body = {0};
 
     if (t == NULL)
@@ -126,7 +114,7 @@ static void reply_changed(struct exchange *x)
         unsigned kind = WEBHOOK_NONE + 1;
         while ((asked->kinds >> kind & 1) == 0)
             kind++;
-        t = begin(x);
+        t = exchange_begin_read(x);
         if (t == NULL) {
             buf_fini(&body);
             return;
@@ -303,7 +291,7 @@ static void ask(struct exchange *x, enum webhook_change change, const char *mess
         .change = change, .kinds = said->kinds, .by_url = by_url, .message = message};
     x->pending = asked;
     if (change == WEBHOOK_CLEAR) { /* to be told in the answer */
-        struct store_txn *t = begin(x);
+        struct store_txn *t = exchange_begin_read(x);
         if (t == NULL)
             return;
         asked->shown_count = webhook_urls(t, slice_str(x->domain->name),

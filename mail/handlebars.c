@@ -6,9 +6,11 @@
 
 enum start { START_THIS, START_ROOT, START_INDEX, START_KEY, START_FIRST, START_LAST };
 
+enum operand_kind { OPERAND_PATH, OPERAND_TEXT, OPERAND_FALSE, OPERAND_TRUE, OPERAND_NULL };
+
 /* A literal, or a path: `ups` contexts up, then from there segment by segment. */
 struct operand {
-    enum { OPERAND_PATH, OPERAND_TEXT, OPERAND_FALSE, OPERAND_TRUE, OPERAND_NULL } kind;
+    enum operand_kind kind;
     struct slice text;
     enum start start;
     unsigned ups;
@@ -137,7 +139,7 @@ static bool is_literal(struct slice word, struct operand *o)
 {
     static const struct {
         const char *word;
-        int kind;
+        enum operand_kind kind;
     } words[] = {{"true", OPERAND_TRUE},
                  {"false", OPERAND_FALSE},
                  {"null", OPERAND_NULL},

@@ -110,6 +110,15 @@ static int version_put(struct store_txn *t, uint32_t domain, struct slice name,
 
 /* -------- look-ups -------- */
 
+struct slice template_name_fold(struct slice name, struct arena *a)
+{
+    uint8_t *text = arena_alloc(a, name.len + 1);
+
+    for (size_t i = 0; i < name.len; i++)
+        text[i] = name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? name.ptr[i] | 0x20 : name.ptr[i];
+    return slice_of(text, name.len);
+}
+
 bool template_name_is_fine(struct slice name)
 {
     if (name.len == 0 || name.len > TEMPLATE_NAME_BYTES || !slice_is_utf8(name))

@@ -13,6 +13,7 @@
 #ifndef STORE_TEMPLATES_H
 #define STORE_TEMPLATES_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "shm/record.h"
 #include "store/store.h"
@@ -36,6 +37,8 @@ struct template_version {
     uint64_t created_us;
 };
 
+/* As names and tags are kept: ASCII letters lower case. */
+struct slice template_name_fold(struct slice name, struct arena *a);
 /* May this be a template's name, or a version's tag? */
 bool template_name_is_fine(struct slice name);
 
