@@ -7,6 +7,7 @@ struct text {
     size_t start;        /* of what is ours in it */
     unsigned line_feeds; /* at the end of it; at the start: as many as it takes */
     bool blank;          /* one is due before the next word */
+    bool is_fresh;       /* behind a list's mark: blanks count for nothing */
     unsigned pre;
     struct slice link; /* of the open <a> */
     size_t link_start;
@@ -25,7 +26,7 @@ static void add(struct text *t, struct slice s)
 {
     if (t->blank && t->to->len > t->start && t->line_feeds == 0)
         buf_add_byte(t->to, ' ');
-    t->blank = false;
+    t->blank = t->is_fresh = false;
     t->line_feeds = 0;
     buf_add_slice(t->to, s);
 }
@@ -116,7 +117,7 @@ static bool named(struct slice name, uint32_t *code)
 /* At '&': how many bytes it took. */
 static size_t take_entity(struct text *t, struct slice rest)
 {
-    size_t end = slice_find_byte(slice_head(rest, 12), ';');
+    size_t end = slice_find_byte(slice_head(rest, 16), ';');
     uint32_t code;
 
     if (end != SIZE_MAX) {
@@ -227,6 +228,12 @@ static void end_link(struct text *t)
     add(t, SLICE(")"));
 }
 
+static void add_mark(struct text *t)
+{
+    add(t, SLICE("* "));
+    t->is_fresh = true;
+}
+
 static void take_tag(struct text *t, const struct tag *tag)
 {
     static const char *const paragraphs[] = {"p",  "ul", "ol", "h1",  "h2",    "h3",         "h4",
@@ -244,7 +251,7 @@ static void take_tag(struct text *t, const struct tag *tag)
     else if (slice_eq_nocase(tag->name, SLICE("td")) || slice_eq_nocase(tag->name, SLICE("th")))
         t->blank = true;
     if (slice_eq_nocase(tag->name, SLICE("li")) && !tag->closes)
-        add(t, SLICE("* "));
+        add_mark(t);
     if (slice_eq_nocase(tag->name, SLICE("pre")))
         t->pre = tag->closes ? (t->pre > 0 ? t->pre - 1 : 0) : t->pre + 1;
     if (!slice_eq_nocase(tag->name, SLICE("a")))
@@ -271,7 +278,7 @@ static void add_text(struct text *t, struct slice s)
                 t->line_feeds++;
             } else if (t->pre > 0 && s.ptr[i] != '\r') {
                 add(t, slice_head(slice_from(s, i), 1));
-            } else if (t->line_feeds == 0) {
+            } else if (t->line_feeds == 0 && !t->is_fresh) {
                 t->blank = true;
             }
             i++;
