@@ -667,8 +667,8 @@ static bool member_of(struct rendering *r, struct value *v, struct slice name)
     return spend(r, 1 + size / 16);
 }
 
-static const struct frame *start_of(struct rendering *r, const struct frame *f,
-                                    const struct operand *o, struct value *v)
+static void start_of(struct rendering *r, const struct frame *f, const struct operand *o,
+                     struct value *v)
 {
     const struct frame *loop = f->loop;
 
@@ -676,7 +676,8 @@ static const struct frame *start_of(struct rendering *r, const struct frame *f,
     case START_THIS:
         for (unsigned i = 0; i < o->ups && f != NULL; i++)
             f = f->up;
-        *v = f == NULL ? (struct value){0} : f->here;
+        if (f != NULL)
+            *v = f->here;
         break;
     case START_ROOT:
         *v = (struct value){.json = r->root};
@@ -694,7 +695,6 @@ static const struct frame *start_of(struct rendering *r, const struct frame *f,
         v->text = loop == NULL ? slice_none() : loop->is_last ? SLICE("true") : SLICE("false");
         break;
     }
-    return f;
 }
 
 /* False: the budget is used up. */
@@ -717,7 +717,7 @@ static bool evaluate(struct rendering *r, const struct frame *f, const struct op
     case OPERAND_PATH:
         break;
     }
-    (void)start_of(r, f, o, v);
+    start_of(r, f, o, v);
     for (size_t i = 0; i < o->count; i++)
         if (!member_of(r, v, o->segments[i]))
             return false;

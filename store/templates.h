@@ -22,7 +22,7 @@ enum {
     TEMPLATE_NAME_BYTES = 200,
     TEMPLATE_CONTENT_BYTES = 1 << 20,
     TEMPLATE_WORDS_BYTES = 4096, /* description, comment, createdBy, headers: each */
-    TEMPLATES_MAX = 1000,        /* of a domain */
+    TEMPLATES_MAX = 200,         /* of a domain */
     TEMPLATE_VERSIONS_MAX = 100, /* of a template */
 };
 

@@ -265,8 +265,8 @@ describe('the OpenAPI file', () => {
     await call('deleteTemplateVersion', 404, params);
     await call('deleteTemplate', 200, params);
     await call('deleteTemplate', 404, params);
-    await call('createTemplate', 200, {}, form({ name: 'one' })); // two of a thousand
-    const names = Array.from({ length: 998 }, (_, n) => `t${n}`);
+    await call('createTemplate', 200, {}, form({ name: 'one' })); // two of 200
+    const names = Array.from({ length: 198 }, (_, n) => `t${n}`);
     while (names.length > 0) await Promise.all(names.splice(0, 50).map((name) => call('createTemplate', 200, {}, form({ name }))));
     await call('createTemplate', 409, {}, form({ name: 'one-more' }));
     await call('deleteTemplates', 200);

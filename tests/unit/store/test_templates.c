@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "store/internal.h"
 #include "store/templates.h"
 
 #define DOMAIN SLICE("mg.example.com")
@@ -266,6 +267,29 @@ static void there_are_no_more_than_there_may_be(void **unused)
     store_close(s);
 }
 
+/* As one that was made before there were templates. */
+static void a_store_without_their_databases_gets_them(void **unused)
+{
+    struct store *s = open_store(STORE_WRITE);
+    struct err err = {0};
+
+    (void)unused;
+    struct store_txn *t = store_begin_write(s, &err);
+    assert_int_equal(create(t, "kept", "x"), ANSWER_OK);
+    assert_int_equal(mdb_drop(t->mdb, s->dbi[DB_TEMPLATES], 1), MDB_SUCCESS);
+    assert_int_equal(mdb_drop(t->mdb, s->dbi[DB_TEMPLATE_VERSIONS], 1), MDB_SUCCESS);
+    assert_int_equal(mdb_txn_commit(t->mdb), MDB_SUCCESS);
+    t->mdb = NULL;
+    store_close(s);
+    assert_null(store_open(folder, STORE_READ, &err)); /* nobody has made them yet */
+    s = open_store(STORE_WRITE);
+    t = store_begin_write(s, &err);
+    assert_int_equal(create(t, "a", "one"), ANSWER_OK);
+    has_content(t, "v1", "one");
+    store_abort(t);
+    store_close(s);
+}
+
 int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
@@ -274,6 +298,7 @@ int main(void)
         EACH(templates_are_listed_both_ways_and_deleted_with_their_versions),
         EACH(what_an_httpd_may_not_say_is_refused),
         EACH(there_are_no_more_than_there_may_be),
+        EACH(a_store_without_their_databases_gets_them),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
