@@ -24,7 +24,7 @@ setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing polic
 doctor_SRC := doctor finding judge live patient probe redrive
 store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions templates webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
-httpd_SRC := analytics auth body client domains envelopes event_pages events health httpd inbox logs logs_request messages metrics metrics_request reply route server stats stored_messages strangers \
+httpd_SRC := analytics auth body change client domains envelopes event_pages events health httpd inbox logs logs_request messages metrics metrics_request reply route server stats stored_messages strangers \
              suppressions suppressions_add suppressions_adding suppressions_list templates webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue signatures

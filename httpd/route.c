@@ -301,3 +301,13 @@ bool query_is_absent(struct slice value)
     return slice_is_empty(value) || slice_eq(value, SLICE("undefined")) ||
            slice_eq(value, SLICE("null"));
 }
+
+bool query_limit(struct slice value, uint32_t most, uint32_t *limit)
+{
+    uint64_t number;
+
+    if (!slice_to_u64(value, &number) || number == 0)
+        return false;
+    *limit = number > most ? most : (uint32_t)number;
+    return true;
+}

@@ -61,5 +61,7 @@ const char *route_name(const struct route *route); /* for the log */
 bool query_next(struct slice *query, struct arena *a, struct slice *name, struct slice *value);
 /* Empty, or what mailgun.js writes for an option that is not set: "undefined", "null". */
 bool query_is_absent(struct slice value);
+/* A page's size, at most `most`; false: no positive number. */
+bool query_limit(struct slice value, uint32_t most, uint32_t *limit);
 
 #endif

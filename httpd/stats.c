@@ -362,16 +362,14 @@ struct tags_listing {
 static bool read_tags_query(struct exchange *x, struct tags_listing *l)
 {
     struct slice query = x->query, name, value;
-    uint64_t number;
 
     *l = (struct tags_listing){.limit = TAGS_LIMIT_DEFAULT};
     while (query_next(&query, &x->arena, &name, &value)) {
         if (query_is_absent(value))
             continue;
         if (slice_eq(name, SLICE("limit"))) {
-            if (!slice_to_u64(value, &number) || number == 0)
+            if (!query_limit(value, TAGS_LIMIT_MAX, &l->limit))
                 return false;
-            l->limit = number > TAGS_LIMIT_MAX ? TAGS_LIMIT_MAX : (uint32_t)number;
         } else if (slice_eq(name, SLICE("prefix"))) {
             l->prefix = value;
         } else if (slice_eq(name, SLICE("tag"))) {

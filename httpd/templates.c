@@ -6,11 +6,10 @@
  */
 #include "store/templates.h"
 
-#include "base/clock.h"
 #include "base/digest.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "httpd/body.h"
+#include "httpd/change.h"
 #include "httpd/reply.h"
 #include "mail/date.h"
 #include "mail/form.h"
@@ -146,16 +145,14 @@ struct listing {
 static bool read_query(struct exchange *x, struct listing *l)
 {
     struct slice query = x->query, name, value;
-    uint64_t number;
 
     *l = (struct listing){.arena = &x->arena, .limit = LIMIT_DEFAULT};
     while (query_next(&query, &x->arena, &name, &value)) {
         if (query_is_absent(value))
             continue;
         if (slice_eq(name, SLICE("limit"))) {
-            if (!slice_to_u64(value, &number) || number == 0)
+            if (!query_limit(value, LIMIT_MAX, &l->limit))
                 return false;
-            l->limit = number > LIMIT_MAX ? LIMIT_MAX : (uint32_t)number;
         } else if (slice_eq(name, SLICE("page"))) {
             l->page = slice_eq(value, SLICE("next"))       ? PAGE_NEXT
                       : slice_starts(value, SLICE("prev")) ? PAGE_PREVIOUS
@@ -168,6 +165,21 @@ static bool read_query(struct exchange *x, struct listing *l)
     l->items = arena_array(&x->arena, l->limit, sizeof *l->items);
     l->names = arena_array(&x->arena, l->limit, sizeof *l->names);
     return true;
+}
+
+/* NULL: the exchange has been answered. */
+static struct store_txn *begin_list(struct exchange *x, struct listing *l)
+{
+    if (read_query(x, l))
+        return exchange_begin_read(x);
+    reply_message(x, 400, SLICE("'limit' parameter is not a positive number"));
+    return NULL;
+}
+
+/* Before the first page there is nothing. */
+static bool is_before_all(const struct listing *l)
+{
+    return l->page == PAGE_PREVIOUS && l->pivot.len == 0;
 }
 
 static bool is_backwards(const struct listing *l)
@@ -257,15 +269,11 @@ static void list_templates(struct exchange *x)
 {
     struct buf body = {0};
     struct listing l;
+    struct store_txn *t = begin_list(x, &l);
 
-    if (!read_query(x, &l)) {
-        reply_message(x, 400, SLICE("'limit' parameter is not a positive number"));
-        return;
-    }
-    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
-    if (l.page != PAGE_PREVIOUS || l.pivot.len > 0)
+    if (!is_before_all(&l))
         template_each(t, slice_str(x->domain->name), place_of(&l), is_backwards(&l), list_template,
                       &l);
     store_end_read(t);
@@ -280,18 +288,14 @@ static void list_versions(struct exchange *x)
     struct template_row row;
     struct buf body = {0};
     struct listing l;
+    struct store_txn *t = begin_list(x, &l);
 
-    if (!read_query(x, &l)) {
-        reply_message(x, 400, SLICE("'limit' parameter is not a positive number"));
-        return;
-    }
-    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
     bool found = template_get(t, domain, x->route.leaf, &row);
     if (found) {
         l.active = row.active;
-        if (l.page != PAGE_PREVIOUS || l.pivot.len > 0)
+        if (!is_before_all(&l))
             template_version_each(t, domain, x->route.leaf, place_of(&l), is_backwards(&l),
                                   list_version, &l);
         buf_add_str(&body, "{\"template\":");
@@ -381,43 +385,18 @@ static void reply_changed(struct exchange *x, const struct asked *a)
 
 static void on_answer(struct exchange *x, const struct record_answer *answer)
 {
-    if (answer == NULL) {
-        reply_later(x, 503, 10, SLICE("It could not be stored in time, please try again"));
-        return;
-    }
-    switch (answer->verdict) {
-    case ANSWER_OK:
+    if (change_is_done(x, answer, "template", slice_none()))
         reply_changed(x, x->pending);
-        return;
-    case ANSWER_NOT_FOUND:
-        reply_message(x, 404, answer->text);
-        return;
-    case ANSWER_REFUSED:
-        reply_message(x, 400, answer->text);
-        return;
-    case ANSWER_LIMIT:
-        reply_message(x, 409, answer->text);
-        return;
-    case ANSWER_FULL:
-        reply_later(x, 503, 60, SLICE("The server's disk is full, nothing was changed"));
-        return;
-    default:
-        log_error("the writer's answer about a template of %s is not understood", x->domain->name);
-        reply_message(x, 500, SLICE("Internal Server Error"));
-        return;
-    }
 }
 
 static void push(struct exchange *x, struct asked *a, enum template_change change,
                  const char *message)
 {
     struct service *s = x->service;
-    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + WRITER_PATIENCE_MS, on_answer);
+    uint64_t id = change_begin(x, on_answer);
 
-    if (id == 0) {
-        reply_later(x, 429, 1, SLICE("Too many requests are waiting, please try again"));
+    if (id == 0)
         return;
-    }
     a->message = message;
     a->record.request_id = id;
     a->record.generation = s->me->generation;
@@ -426,11 +405,7 @@ static void push(struct exchange *x, struct asked *a, enum template_change chang
     x->pending = a;
     buf_reset(&s->record);
     record_template_encode(&s->record, &a->record);
-    enum ring_result pushed = service_push(s);
-    if (pushed != RING_OK) {
-        inbox_forget(s->inbox, id);
-        service_refuse(x, pushed);
-    }
+    change_push(x, id);
 }
 
 /* ---- what a request says ---- */

@@ -11,8 +11,11 @@
 #include "base/log.h"
 #include "base/pack.h"
 #include "httpd/body.h"
+#include "httpd/change.h"
 #include "httpd/reply.h"
 #include "mail/form.h"
+
+#define NOT_FOUND SLICE("Webhook not found")
 
 /* What a client asks for, while the writer works on it. */
 struct asked {
@@ -54,7 +57,7 @@ static void put_all(struct buf *to, struct store_txn *t, struct slice domain)
 
 static void reply_not_found(struct exchange *x)
 {
-    reply_message(x, 404, SLICE("Webhook not found"));
+    reply_message(x, 404, NOT_FOUND);
 }
 
 static void reply_all(struct exchange *x)
@@ -129,43 +132,18 @@ static void reply_changed(struct exchange *x)
 
 static void on_answer(struct exchange *x, const struct record_answer *answer)
 {
-    if (answer == NULL) {
-        reply_later(x, 503, 10, SLICE("It could not be stored in time, please try again"));
-        return;
-    }
-    switch (answer->verdict) {
-    case ANSWER_OK:
+    if (change_is_done(x, answer, "webhook", NOT_FOUND))
         reply_changed(x);
-        return;
-    case ANSWER_NOT_FOUND:
-        reply_not_found(x);
-        return;
-    case ANSWER_REFUSED:
-        reply_message(x, 400, answer->text);
-        return;
-    case ANSWER_LIMIT:
-        reply_message(x, 409, answer->text);
-        return;
-    case ANSWER_FULL:
-        reply_later(x, 503, 60, SLICE("The server's disk is full, nothing was changed"));
-        return;
-    default:
-        log_error("the writer's answer about a webhook of %s is not understood", x->domain->name);
-        reply_message(x, 500, SLICE("Internal Server Error"));
-        return;
-    }
 }
 
 static void push(struct exchange *x, struct slice urls)
 {
     const struct asked *asked = x->pending;
     struct service *s = x->service;
-    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + WRITER_PATIENCE_MS, on_answer);
+    uint64_t id = change_begin(x, on_answer);
 
-    if (id == 0) {
-        reply_later(x, 429, 1, SLICE("Too many requests are waiting, please try again"));
+    if (id == 0)
         return;
-    }
     const struct record_webhook record = {
         .request_id = id,
         .generation = s->me->generation,
@@ -176,11 +154,7 @@ static void push(struct exchange *x, struct slice urls)
     };
     buf_reset(&s->record);
     record_webhook_encode(&s->record, &record);
-    enum ring_result pushed = service_push(s);
-    if (pushed != RING_OK) {
-        inbox_forget(s->inbox, id);
-        service_refuse(x, pushed);
-    }
+    change_push(x, id);
 }
 
 /* ---- what a request says ---- */

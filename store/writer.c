@@ -550,7 +550,20 @@ static int apply_replayed(struct store_txn *t, const struct record_replayed *r, 
     return deadletter_delete(t, r->id.ptr, err) < 0 ? -1 : 0;
 }
 
-/* -------- webhooks -------- */
+/* -------- what a client configures -------- */
+
+/* Of a domain that there is, on a disk that has room; else the answer has been given. */
+static bool is_refused(struct writer *w, struct link *l, struct slice domain, uint64_t request_id,
+                       uint64_t generation)
+{
+    if (config_domain_find(w->me->config, domain) == NULL)
+        answer(w, l, request_id, generation, ANSWER_REFUSED, SLICE("no such domain"));
+    else if (store_is_full(w->store))
+        answer(w, l, request_id, generation, ANSWER_FULL, SLICE("disk full"));
+    else
+        return false;
+    return true;
+}
 
 static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
                          const struct record_webhook *r, struct err *err)
@@ -558,14 +571,8 @@ static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
     enum answer_verdict verdict;
     struct buf words = {0};
 
-    if (config_domain_find(w->me->config, r->domain) == NULL) {
-        answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such domain"));
+    if (is_refused(w, l, r->domain, r->request_id, r->generation))
         return 0;
-    }
-    if (store_is_full(w->store)) {
-        answer(w, l, r->request_id, r->generation, ANSWER_FULL, SLICE("disk full"));
-        return 0;
-    }
     int rc = webhook_change(t, r, &verdict, &words, err);
     if (rc == 0)
         answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
@@ -573,22 +580,14 @@ static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
     return rc;
 }
 
-/* -------- templates -------- */
-
 static int apply_template(struct writer *w, struct store_txn *t, struct link *l,
                           const struct record_template *r, struct err *err)
 {
     enum answer_verdict verdict;
     struct buf words = {0};
 
-    if (config_domain_find(w->me->config, r->domain) == NULL) {
-        answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such domain"));
+    if (is_refused(w, l, r->domain, r->request_id, r->generation))
         return 0;
-    }
-    if (store_is_full(w->store)) {
-        answer(w, l, r->request_id, r->generation, ANSWER_FULL, SLICE("disk full"));
-        return 0;
-    }
     int rc = template_change(t, r, clock_wall_us(), &verdict, &words, err);
     if (rc == 0)
         answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
