@@ -176,7 +176,7 @@ static bool is_one_of(struct slice name, const char *const *names)
 /* The bytes of what is not shown, with its end; 0 = it is shown. */
 static size_t hidden(struct slice rest, const struct tag *tag)
 {
-    static const char *const names[] = {"head", "style", "script", "title", "template", NULL};
+    static const char *const names[] = {"style", "script", "title", "template", NULL};
     struct slice behind = slice_from(rest, tag->bytes);
     size_t at = 0;
 

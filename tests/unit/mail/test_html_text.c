@@ -14,6 +14,7 @@ static const struct {
     {"plain words", "plain words\n"},
     {"<p>One</p><p>two\n  three</p>", "One\n\ntwo three\n"},
     {"<html><head><title>T</title><style>a{b:c}</style></head><body>Hi</body></html>", "Hi\n"},
+    {"<head><meta charset=utf-8><title>T</title><body>Hi", "Hi\n"}, /* no </head> is needed */
     {"a<script>if (a < b && '</' > c) {}</script>b", "ab\n"},
     {"<!DOCTYPE html><!-- a > b --><?xml x?>c", "c\n"},
     {"a<br>b<br/>c<br><br>d<br><br><br><br>e", "a\nb\nc\n\nd\n\ne\n"},
