@@ -366,7 +366,8 @@ static bool take_tag(struct parser *p, struct tag *t)
     }
     if (take(p, "/")) {
         t->kind = TAG_CLOSE;
-        return take_block_name(p, t) && take_operands(p, t);
+        return take_block_name(p, t) && take_operands(p, t) &&
+               (t->operand_count == 0 || wrong(p, t->start, "a tag has too many arguments"));
     }
     t->kind = take(p, "{") || take(p, "&") ? TAG_RAW : TAG_VALUE;
     if (!take_operands(p, t))

@@ -144,6 +144,7 @@ static void what_is_wrong_is_said_with_its_line(void **unused)
     refuse("{{#if}}{{/if}}", 1, "a block has too few or too many arguments");
     refuse("{{#equal a}}{{/equal}}", 1, "a block has too few or too many arguments");
     refuse("{{#if a b c}}{{/if}}", 1, "a tag has too many arguments");
+    refuse("{{#if a}}{{/if a}}", 1, "a tag has too many arguments");
     refuse("{{#list}}{{/list}}", 1, "blocks are #if, #unless, #each, #with and #equal");
     refuse("{{upper name}}", 1, "helpers are #if, #unless, #each, #with and #equal");
     refuse("x\n{{> footer}}", 2, "partials are not supported");
