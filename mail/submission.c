@@ -586,7 +586,6 @@ static bool gather_variables(struct builder *b, cJSON *variables)
            refuse(b, SLICE("'t:variables' parameter is not a valid JSON"));
 }
 
-/* Before the rest: it may say who the message is from. */
 static bool read_template(struct builder *b)
 {
     struct slice name, tag, why;
@@ -678,9 +677,15 @@ static bool read_all(struct builder *b)
     struct submission *s = b->s;
     struct slice variables = variables_field(b);
 
-    if (!read_template(b) || !read_addresses(b) || !read_bodies(b) ||
-        !read_variables(b, variables) || !options_are_short(b) || !read_headers(b) ||
-        !read_options(b))
+    /* The template may say who it is from; what is wrong with it is said after what Mailgun says
+     * first. */
+    bool is_rendered = read_template(b);
+    struct refusal late = *b->why;
+    if (!read_addresses(b) || !read_bodies(b))
+        return false;
+    *b->why = late;
+    if (!is_rendered || !read_variables(b, variables) || !options_are_short(b) ||
+        !read_headers(b) || !read_options(b))
         return false;
     read_tags(b);
     read_files(b);
