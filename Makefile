@@ -15,18 +15,19 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
 shm_SRC := bell child gauges histogram last_words notice record ring started
-mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
-            own_event page_token render resend send_request \
-            ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
+mail_SRC := address client_info csv date event event_json filter form handlebars html_text message mime mime_clean mime_read multipart own_event \
+             page_token render resend send_request ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
+             ses_size stored_template
             submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
 store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key migrate \
-             reputation store suppressions taken totals webhooks
+             reputation store suppressions taken templates totals webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
-httpd_SRC := auth body client domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics reply route send \
-             server stats stored_messages strangers suppressions suppressions_add suppressions_adding suppressions_list tags_change usage webhooks
+httpd_SRC := analytics auth body change client domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics \
+             metrics_request reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding \
+             suppressions_list tags_change templates usage webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue signatures
 keeper_SRC := keeper

@@ -112,6 +112,7 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_ENVELOPES:
         return method == EVHTTP_REQ_DELETE;
     case ROUTE_LOGS:
+    case ROUTE_ANALYTICS_METRICS:
         return method == EVHTTP_REQ_POST;
     case ROUTE_SUPPRESSION:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE;
@@ -125,11 +126,26 @@ static bool is_method_allowed(const struct exchange *x)
     case ROUTE_WEBHOOKS:
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE ||
                method == EVHTTP_REQ_PUT || (method == EVHTTP_REQ_POST && x->route.leaf.len == 0);
+    case ROUTE_TEMPLATES:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_DELETE;
+    case ROUTE_TEMPLATE:
+    case ROUTE_TEMPLATE_VERSION:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_PUT || method == EVHTTP_REQ_DELETE;
+    case ROUTE_TEMPLATE_VERSIONS:
+        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST;
+    case ROUTE_TEMPLATE_COPY:
+        return method == EVHTTP_REQ_PUT;
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:
         break;
     }
     return false;
+}
+
+static bool is_about_templates(enum route_kind kind)
+{
+    return kind == ROUTE_TEMPLATES || kind == ROUTE_TEMPLATE || kind == ROUTE_TEMPLATE_VERSIONS ||
+           kind == ROUTE_TEMPLATE_VERSION || kind == ROUTE_TEMPLATE_COPY;
 }
 
 /* The domain of the path, if the key opens it. False: the exchange has been answered. */
@@ -142,10 +158,14 @@ static bool find_domain(struct exchange *x)
 
     bool is_of_all = is_about_domains || x->route.kind == ROUTE_LOGS ||
                      x->route.kind == ROUTE_STATS || x->route.kind == ROUTE_SEND ||
-                     x->route.kind == ROUTE_USAGE;
+                     x->route.kind == ROUTE_USAGE || x->route.kind == ROUTE_ANALYTICS_METRICS;
 
     if (is_of_all && x->route.domain.len == 0)
         return true;
+    if (domain == NULL && is_about_templates(x->route.kind)) {
+        reply_message(x, 404, SLICE("domain not found"));
+        return false;
+    }
     if (domain == NULL && !is_about_domains) {
         struct slice shown = slice_head(x->route.domain, DOMAIN_SHOWN);
         reply_message(x, 404, arena_printf(&x->arena, "Domain not found: %.*s", SLICE_ARGS(shown)));
@@ -308,6 +328,9 @@ static void exchange_serve(struct exchange *x)
     case ROUTE_LOGS:
         logs_handle(x);
         return;
+    case ROUTE_ANALYTICS_METRICS:
+        analytics_metrics_handle(x);
+        return;
     case ROUTE_STATS:
         stats_handle(x);
         return;
@@ -328,6 +351,13 @@ static void exchange_serve(struct exchange *x)
         return;
     case ROUTE_WEBHOOKS:
         webhooks_handle(x);
+        return;
+    case ROUTE_TEMPLATES:
+    case ROUTE_TEMPLATE:
+    case ROUTE_TEMPLATE_VERSIONS:
+    case ROUTE_TEMPLATE_VERSION:
+    case ROUTE_TEMPLATE_COPY:
+        templates_handle(x);
         return;
     case ROUTE_SUPPRESSION:
     case ROUTE_SUPPRESSIONS:

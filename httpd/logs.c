@@ -67,6 +67,16 @@ static void reply_logs(struct exchange *x, struct event_pages *p)
     reply_json(x, 200, &body);
 }
 
+static struct slice origin_of(struct exchange *x)
+{
+    struct buf origin = {0};
+
+    exchange_base_url(x, &origin);
+    struct slice kept = arena_dup(&x->arena, buf_slice(&origin));
+    buf_fini(&origin);
+    return kept;
+}
+
 static void start(struct exchange *x, struct logs_answer *a, uint64_t now_us)
 {
     struct event_pages *p = &a->pages;
@@ -74,6 +84,7 @@ static void start(struct exchange *x, struct logs_answer *a, uint64_t now_us)
     p->query.domains = a->request.domains;
     p->query.domain_count = a->request.domain_count;
     p->query.as_logs = true;
+    p->query.storage_base = origin_of(x);
     events_query_of(&a->request.events, &p->query);
     p->covered_us = events_covered_us(&a->request.events.token, now_us);
     p->ends_now = a->request.events.ends_now;

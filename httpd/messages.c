@@ -15,6 +15,8 @@
 #include "httpd/messages.h"
 #include "httpd/reply.h"
 #include "mail/address.h"
+#include "mail/form.h"
+#include "store/templates.h"
 
 _Static_assert((int)MESSAGE_SLICE == (int)LEASE_RECIPIENTS_MAX, "a slice is a lease's size");
 
@@ -235,6 +237,33 @@ void message_submit(struct exchange *x, struct submission *m, const uint8_t dige
     hand_over(x, m, digest, way);
 }
 
+/* The stored template that the form names, if there is one. False: the exchange has been answered. */
+static bool find_template(struct exchange *x, const struct form *form,
+                          struct submission_context *context)
+{
+    struct stored_template *stored = arena_alloc(&x->arena, sizeof *stored);
+    struct slice name, tag;
+    struct template_row row;
+    struct template_version version;
+
+    if (!submission_template(form, &name, &tag))
+        return true;
+    struct store_txn *t = exchange_begin_read(x);
+    if (t == NULL)
+        return false;
+    name = template_name_fold(name, &x->arena);
+    if (template_get(t, context->domain, name, &row) &&
+        template_version_get(t, context->domain, name,
+                             tag.len > 0 ? template_name_fold(tag, &x->arena) : row.active,
+                             &version)) {
+        stored->content = arena_dup(&x->arena, version.content);
+        stored->headers = arena_dup(&x->arena, version.headers);
+        context->template = stored;
+    }
+    store_end_read(t);
+    return true;
+}
+
 void messages_handle(struct exchange *x)
 {
     struct submission_context context = {
@@ -252,9 +281,11 @@ void messages_handle(struct exchange *x)
         return;
     digest_random(&context.random, sizeof context.random);
     bool is_mime = x->route.kind == ROUTE_MESSAGES_MIME;
-    if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why) ||
-        !(is_mime ? submission_from_mime : submission_from_form)(&form, &context, &x->arena,
-                                                                 &submission, &why)) {
+    bool is_form = form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why);
+    if (is_form && !find_template(x, &form, &context))
+        return;
+    if (!is_form || !(is_mime ? submission_from_mime : submission_from_form)(
+                        &form, &context, &x->arena, &submission, &why)) {
         message_refuse(x, why.status, why.message);
         return;
     }

@@ -40,6 +40,17 @@ static const char *method_name(const struct exchange *x)
     }
 }
 
+struct store_txn *exchange_begin_read(struct exchange *x)
+{
+    struct err err = {0};
+    struct store_txn *t =
+        x->service->store == NULL ? NULL : store_begin_read(x->service->store, &err);
+
+    if (t == NULL)
+        reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
+    return t;
+}
+
 struct slice exchange_header(const struct exchange *x, const char *name)
 {
     return slice_str(evhttp_find_header(evhttp_request_get_input_headers(x->req), name));

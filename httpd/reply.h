@@ -31,6 +31,9 @@ void reply_base_url(struct buf *to, struct slice public_url, bool tls, struct sl
 /* The same for this exchange: as public_url says, else as the client or its proxy does. */
 void exchange_base_url(const struct exchange *x, struct buf *to);
 
+/* A read transaction. NULL: the exchange has been answered with a 503. */
+struct store_txn *exchange_begin_read(struct exchange *x);
+
 struct slice exchange_header(const struct exchange *x, const char *name);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include "base/digest.h"
 
-enum { SEGMENTS_MAX = 5 };
+enum { SEGMENTS_MAX = 8 };
 
 static const struct list {
     const char *name;
@@ -119,6 +119,32 @@ static void route_statistics(struct route *r, const struct slice *segments, size
     r->allow = r->kind == ROUTE_TAG ? "GET, PUT, DELETE" : "GET";
 }
 
+/* templates, templates/NAME, templates/NAME/versions, …/versions/TAG, …/versions/TAG/copy/NEW. */
+static void route_templates(struct route *r, const struct slice *segments, size_t count,
+                            struct arena *a)
+{
+    static const struct {
+        enum route_kind kind;
+        const char *allow;
+    } depths[] = {{ROUTE_TEMPLATES, "GET, POST, DELETE"},
+                  {ROUTE_TEMPLATE, "GET, PUT, DELETE"},
+                  {ROUTE_TEMPLATE_VERSIONS, "GET, POST"},
+                  {ROUTE_TEMPLATE_VERSION, "GET, PUT, DELETE"},
+                  {ROUTE_NOT_FOUND, ""},
+                  {ROUTE_TEMPLATE_COPY, "PUT"}};
+
+    if (!slice_eq(segments[0], SLICE("templates")) ||
+        (count > 2 && !slice_eq(segments[2], SLICE("versions"))) ||
+        (count > 4 && !slice_eq(segments[4], SLICE("copy"))))
+        return;
+    r->kind = depths[count - 1].kind;
+    r->allow = depths[count - 1].allow;
+    if ((count > 1 && !decode(segments[1], false, a, &r->leaf)) ||
+        (count > 3 && !decode(segments[3], false, a, &r->tag)) ||
+        (count > 5 && !decode(segments[5], false, a, &r->new_tag)))
+        r->kind = ROUTE_BAD_ESCAPE;
+}
+
 static void route_domains(struct route *r, const struct slice *segments, size_t count,
                           struct arena *a)
 {
@@ -192,8 +218,9 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
     if (route_of_proxy(route, segments, count, a))
         return;
     if (count == 3 && slice_eq(segments[0], SLICE("v1")) &&
-        slice_eq(segments[1], SLICE("analytics")) && slice_eq(segments[2], SLICE("logs"))) {
-        route->kind = ROUTE_LOGS;
+        slice_eq(segments[1], SLICE("analytics")) &&
+        (slice_eq(segments[2], SLICE("logs")) || slice_eq(segments[2], SLICE("metrics")))) {
+        route->kind = slice_eq(segments[2], SLICE("logs")) ? ROUTE_LOGS : ROUTE_ANALYTICS_METRICS;
         route->allow = "POST";
         route->json_unauthorized = true;
         return;
@@ -224,7 +251,9 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
         route->kind = ROUTE_BAD_ESCAPE;
         return;
     }
-    route_statistics(route, segments + 2, count - 2, leaf);
+    route_templates(route, segments + 2, count - 2, a);
+    if (route->kind == ROUTE_NOT_FOUND)
+        route_statistics(route, segments + 2, count - 2, leaf);
     if (route->kind == ROUTE_NOT_FOUND && count <= 4)
         route_resource(route, segments + 2, count - 2, leaf);
 }
@@ -257,10 +286,18 @@ const char *route_name(const struct route *route)
         return "webhooks";
     case ROUTE_STORED_MESSAGE:
         return "stored message";
+    case ROUTE_TEMPLATES:
+    case ROUTE_TEMPLATE:
+    case ROUTE_TEMPLATE_VERSIONS:
+    case ROUTE_TEMPLATE_VERSION:
+    case ROUTE_TEMPLATE_COPY:
+        return "templates";
     case ROUTE_DOMAINS:
         return "domains";
     case ROUTE_LOGS:
         return "logs";
+    case ROUTE_ANALYTICS_METRICS:
+        return "analytics metrics";
     case ROUTE_STATS:
         return "stats";
     case ROUTE_TAGS:
@@ -296,4 +333,14 @@ bool query_is_absent(struct slice value)
 {
     return slice_is_empty(value) || slice_eq(value, SLICE("undefined")) ||
            slice_eq(value, SLICE("null"));
+}
+
+bool query_limit(struct slice value, uint32_t most, uint32_t *limit)
+{
+    uint64_t number;
+
+    if (!slice_to_u64(value, &number) || number == 0)
+        return false;
+    *limit = number > most ? most : (uint32_t)number;
+    return true;
 }

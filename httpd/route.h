@@ -25,6 +25,7 @@ enum route_kind {
     ROUTE_SUPPRESSIONS,        /* a list */
     ROUTE_SUPPRESSIONS_IMPORT, /* a list, as a file */
     ROUTE_LOGS,                /* the Logs API, of all domains */
+    ROUTE_ANALYTICS_METRICS,   /* the Metrics API, of all domains */
     ROUTE_STATS,               /* of a domain, or of all */
     ROUTE_TAGS,
     ROUTE_TAG, /* leaf, or in the query */
@@ -35,17 +36,23 @@ enum route_kind {
     ROUTE_SEND,           /* one transactional mail, in JSON */
     ROUTE_USAGE,          /* leaf: what is asked about newsletters */
     ROUTE_HEALTHCHECK,
+    ROUTE_TEMPLATES,
+    ROUTE_TEMPLATE,          /* leaf: its name */
+    ROUTE_TEMPLATE_VERSIONS, /* leaf */
+    ROUTE_TEMPLATE_VERSION,  /* leaf, tag */
+    ROUTE_TEMPLATE_COPY,     /* leaf, tag to new_tag */
 };
 
 struct route {
     enum route_kind kind;
-    const char *allow;       /* methods, as an Allow header names them */
-    bool json_unauthorized;  /* a 401 here has a JSON body */
-    struct slice version;    /* "v3", as written */
-    struct slice raw_domain; /* as written */
-    struct slice domain;     /* decoded */
-    struct slice resource;   /* as written: "bounces" */
-    struct slice leaf;       /* decoded: page token (maybe empty), address, … */
+    const char *allow;         /* methods, as an Allow header names them */
+    bool json_unauthorized;    /* a 401 here has a JSON body */
+    struct slice version;      /* "v3", as written */
+    struct slice raw_domain;   /* as written */
+    struct slice domain;       /* decoded */
+    struct slice resource;     /* as written: "bounces" */
+    struct slice leaf;         /* decoded: page token (maybe empty), address, … */
+    struct slice tag, new_tag; /* decoded: versions of a template */
     enum suppression list;
     bool ends_in_slash;
 };
@@ -58,5 +65,7 @@ const char *route_name(const struct route *route); /* for the log */
 bool query_next(struct slice *query, struct arena *a, struct slice *name, struct slice *value);
 /* Empty, or what mailgun.js writes for an option that is not set: "undefined", "null". */
 bool query_is_absent(struct slice value);
+/* A page's size, at most `most`; false: no positive number. */
+bool query_limit(struct slice value, uint32_t most, uint32_t *limit);
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "httpd/analytics.h"
 #include "httpd/reply.h"
 #include "mail/date.h"
 #include "mail/event.h"
@@ -48,31 +49,6 @@ static bool read_resolution(struct slice value, enum counter_resolution *resolut
     return true;
 }
 
-/* "12h", "7d", "1m". */
-static bool read_duration(struct slice value, uint64_t *us)
-{
-    uint64_t number, unit;
-
-    if (value.len < 2 || !slice_to_u64(slice_head(value, value.len - 1), &number) || number == 0 ||
-        number > 100000)
-        return false;
-    switch (value.ptr[value.len - 1]) {
-    case 'h':
-        unit = US_PER_HOUR;
-        break;
-    case 'd':
-        unit = US_PER_DAY;
-        break;
-    case 'm':
-        unit = 30 * US_PER_DAY;
-        break;
-    default:
-        return false;
-    }
-    *us = number * unit;
-    return true;
-}
-
 static bool read_one(struct asked *a, uint64_t *duration_us, struct slice name, struct slice value,
                      struct slice *wrong)
 {
@@ -97,7 +73,7 @@ static bool read_one(struct asked *a, uint64_t *duration_us, struct slice name, 
     }
     if (slice_eq(name, SLICE("duration"))) {
         *wrong = SLICE("'duration' is a number and h, d or m, as 7d");
-        return read_duration(value, duration_us);
+        return analytics_read_duration(value, duration_us);
     }
     if (slice_eq(name, SLICE("tag")))
         a->tag = value;
@@ -241,18 +217,7 @@ static int add_domain(struct store_txn *t, const struct asked *a, const char *do
                                     .from_us = a->start_us,
                                     .until_us = a->end_us,
                                     .resolution = a->resolution};
-    struct counter_step *steps;
-    int count = counters_read(t, &q, &steps, err);
-
-    if (count < 0 || *sum == NULL) {
-        *sum = count < 0 ? *sum : steps;
-        return count;
-    }
-    for (int i = 0; i < count; i++)
-        for (int kind = 0; kind < COUNT_KINDS; kind++)
-            (*sum)[i].count[kind] += steps[i].count[kind];
-    free(steps);
-    return count;
+    return counters_add_steps(t, &q, sum, err);
 }
 
 static void refuse(struct exchange *x, const struct err *err)
@@ -263,17 +228,6 @@ static void refuse(struct exchange *x, const struct err *err)
     }
     log_err(err, "statistics cannot be read");
     reply_message(x, 500, SLICE("Internal Server Error"));
-}
-
-static struct store_txn *begin(struct exchange *x)
-{
-    struct service *s = x->service;
-    struct err err = {0};
-    struct store_txn *t = s->store == NULL ? NULL : store_begin_read(s->store, &err);
-
-    if (t == NULL)
-        reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
-    return t;
 }
 
 /* ---- totals ---- */
@@ -290,7 +244,7 @@ void stats_handle(struct exchange *x)
         reply_message(x, 400, wrong);
         return;
     }
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
     for (size_t i = 0; i < x->domain_count && count >= 0; i++)
@@ -352,8 +306,7 @@ void tag_handle(struct exchange *x)
     bool reads = evhttp_request_get_command(x->req) == EVHTTP_REQ_GET;
     struct buf body = {0};
     struct tag_seen seen;
-    struct slice tag = {0};
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
 
     if (t == NULL)
         return;
@@ -383,7 +336,7 @@ void tag_stats_handle(struct exchange *x)
         reply_message(x, 400, wrong);
         return;
     }
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
     if (!find_tag(t, x, tag_of(x), &seen)) {
@@ -415,16 +368,14 @@ struct tags_listing {
 static bool read_tags_query(struct exchange *x, struct tags_listing *l)
 {
     struct slice query = x->query, name, value;
-    uint64_t number;
 
     *l = (struct tags_listing){.limit = TAGS_LIMIT_DEFAULT};
     while (query_next(&query, &x->arena, &name, &value)) {
         if (query_is_absent(value))
             continue;
         if (slice_eq(name, SLICE("limit"))) {
-            if (!slice_to_u64(value, &number) || number == 0)
+            if (!query_limit(value, TAGS_LIMIT_MAX, &l->limit))
                 return false;
-            l->limit = number > TAGS_LIMIT_MAX ? TAGS_LIMIT_MAX : (uint32_t)number;
         } else if (slice_eq(name, SLICE("prefix"))) {
             l->prefix = value;
         } else if (slice_eq(name, SLICE("tag"))) {
@@ -475,7 +426,7 @@ void tags_handle(struct exchange *x)
         return;
     }
     l.tags = arena_array(&x->arena, l.limit, sizeof *l.tags);
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     if (t == NULL)
         return;
     bool backwards = l.page == PAGE_PREVIOUS || l.page == PAGE_LAST;

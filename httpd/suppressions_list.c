@@ -32,16 +32,14 @@ static enum page page_from(struct slice name)
 static bool read_query(struct exchange *x, struct listing *l)
 {
     struct slice query = x->query, name, value;
-    uint64_t number;
 
     *l = (struct listing){.limit = LIMIT_DEFAULT};
     while (query_next(&query, &x->arena, &name, &value)) {
         if (query_is_absent(value))
             continue;
         if (slice_eq(name, SLICE("limit"))) {
-            if (!slice_to_u64(value, &number) || number == 0)
+            if (!query_limit(value, LIMIT_MAX, &l->limit))
                 return false;
-            l->limit = number > LIMIT_MAX ? LIMIT_MAX : (uint32_t)number;
         } else if (slice_eq(name, SLICE("page"))) {
             l->page = page_from(value);
         } else if (slice_eq(name, SLICE("address"))) {

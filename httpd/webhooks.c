@@ -11,8 +11,11 @@
 #include "base/log.h"
 #include "base/pack.h"
 #include "httpd/body.h"
+#include "httpd/change.h"
 #include "httpd/reply.h"
 #include "mail/form.h"
+
+#define NOT_FOUND SLICE("Webhook not found")
 
 /* What a client asks for, while the writer works on it. */
 struct asked {
@@ -52,26 +55,14 @@ static void put_all(struct buf *to, struct store_txn *t, struct slice domain)
     buf_add_byte(to, '}');
 }
 
-/* NULL: the exchange has been answered. */
-static struct store_txn *begin(struct exchange *x)
-{
-    struct err err = {0};
-    struct store_txn *t =
-        x->service->store == NULL ? NULL : store_begin_read(x->service->store, &err);
-
-    if (t == NULL)
-        reply_later(x, 503, 1, SLICE("The store is not ready, please try again"));
-    return t;
-}
-
 static void reply_not_found(struct exchange *x)
 {
-    reply_message(x, 404, SLICE("Webhook not found"));
+    reply_message(x, 404, NOT_FOUND);
 }
 
 static void reply_all(struct exchange *x)
 {
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     struct buf body = {0};
 
     if (t == NULL)
@@ -86,7 +77,7 @@ static void reply_all(struct exchange *x)
 static void reply_one(struct exchange *x, enum webhook_kind kind)
 {
     struct slice urls[WEBHOOK_URLS_MAX];
-    struct store_txn *t = begin(x);
+    struct store_txn *t = exchange_begin_read(x);
     struct buf body = {0};
 
     if (t == NULL)
@@ -126,7 +117,7 @@ static void reply_changed(struct exchange *x)
         unsigned kind = WEBHOOK_NONE + 1;
         while ((asked->kinds >> kind & 1) == 0)
             kind++;
-        t = begin(x);
+        t = exchange_begin_read(x);
         if (t == NULL) {
             buf_fini(&body);
             return;
@@ -141,43 +132,18 @@ static void reply_changed(struct exchange *x)
 
 static void on_answer(struct exchange *x, const struct record_answer *answer)
 {
-    if (answer == NULL) {
-        reply_later(x, 503, 10, SLICE("It could not be stored in time, please try again"));
-        return;
-    }
-    switch (answer->verdict) {
-    case ANSWER_OK:
+    if (change_is_done(x, answer, "webhook", NOT_FOUND))
         reply_changed(x);
-        return;
-    case ANSWER_NOT_FOUND:
-        reply_not_found(x);
-        return;
-    case ANSWER_REFUSED:
-        reply_message(x, 400, answer->text);
-        return;
-    case ANSWER_LIMIT:
-        reply_message(x, 409, answer->text);
-        return;
-    case ANSWER_FULL:
-        reply_later(x, 503, 60, SLICE("The server's disk is full, nothing was changed"));
-        return;
-    default:
-        log_error("the writer's answer about a webhook of %s is not understood", x->domain->name);
-        reply_message(x, 500, SLICE("Internal Server Error"));
-        return;
-    }
 }
 
 static void push(struct exchange *x, struct slice urls)
 {
     const struct asked *asked = x->pending;
     struct service *s = x->service;
-    uint64_t id = inbox_wait(s->inbox, x, clock_mono_ms() + WRITER_PATIENCE_MS, on_answer);
+    uint64_t id = change_begin(x, on_answer);
 
-    if (id == 0) {
-        reply_later(x, 429, 1, SLICE("Too many requests are waiting, please try again"));
+    if (id == 0)
         return;
-    }
     const struct record_webhook record = {
         .request_id = id,
         .generation = s->me->generation,
@@ -188,11 +154,7 @@ static void push(struct exchange *x, struct slice urls)
     };
     buf_reset(&s->record);
     record_webhook_encode(&s->record, &record);
-    enum ring_result pushed = service_push(s);
-    if (pushed != RING_OK) {
-        inbox_forget(s->inbox, id);
-        service_refuse(x, pushed);
-    }
+    change_push(x, id);
 }
 
 /* ---- what a request says ---- */
@@ -303,7 +265,7 @@ static void ask(struct exchange *x, enum webhook_change change, const char *mess
         .change = change, .kinds = said->kinds, .by_url = by_url, .message = message};
     x->pending = asked;
     if (change == WEBHOOK_CLEAR) { /* to be told in the answer */
-        struct store_txn *t = begin(x);
+        struct store_txn *t = exchange_begin_read(x);
         if (t == NULL)
             return;
         asked->shown_count = webhook_urls(t, slice_str(x->domain->name),

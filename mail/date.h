@@ -15,7 +15,7 @@
  * sign is east: a '+' that nobody escaped arrives as a blank. */
 bool date_parse(struct slice text, uint64_t *us);
 
-/* "Thu, 26 Mar 2026 12:59:15 UTC"; zone: "UTC" or "GMT". */
+/* "Thu, 26 Mar 2026 12:59:15 UTC"; zone: "UTC", "GMT" or "+0000". */
 void date_put_rfc1123(struct buf *to, uint64_t us, const char *zone);
 /* "2026-03-26T12:59:15.418Z" */
 void date_put_iso8601(struct buf *to, uint64_t us);

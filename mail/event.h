@@ -109,8 +109,9 @@ void event_storage_base(struct buf *to, struct slice origin, struct slice domain
  * never integral; ses-timestamp stands beside it when the two differ. */
 void event_to_json(struct buf *to, const struct event *e, struct slice storage_base);
 /* The same as an item of the Logs API (spec/mailgun.md §4.9): "@timestamp" as ISO 8601, the
- * domain, and user-variables as the text of a JSON object. */
-void event_to_log(struct buf *to, const struct event *e, struct slice storage_base);
+ * domain, storage.url a list, and user-variables as the text of a JSON object. Events of several
+ * domains stand side by side there: origin as event_storage_base() takes it, empty = no storage. */
+void event_to_log(struct buf *to, const struct event *e, struct slice origin);
 void event_vars_to_json(struct buf *to, const struct event *e); /* {"name":"value"} */
 
 const char *event_type_name(enum event_type type);  /* "delivered" */

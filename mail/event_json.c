@@ -299,7 +299,12 @@ void event_to_json(struct buf *to, const struct event *e, struct slice storage_b
     put_event(to, e, storage_base, false);
 }
 
-void event_to_log(struct buf *to, const struct event *e, struct slice storage_base)
+void event_to_log(struct buf *to, const struct event *e, struct slice origin)
 {
-    put_event(to, e, storage_base, true);
+    struct buf base = {0};
+
+    if (origin.len > 0)
+        event_storage_base(&base, origin, e->domain);
+    put_event(to, e, buf_slice(&base), true);
+    buf_fini(&base);
 }

@@ -12,6 +12,7 @@
 #define MAIL_FORM_H
 
 #include "mail/message.h"
+#include "mail/stored_template.h"
 
 struct refusal {
     int status;           /* 400, 413, … */
@@ -47,8 +48,12 @@ struct submission_context {
     struct slice domain;      /* as configured, lower case */
     struct slice path_domain; /* as the URL wrote it: for the generated id */
     uint64_t now_us;
-    uint64_t random; /* 64 bits, for the generated id */
+    uint64_t random;                        /* 64 bits, for the generated id */
+    const struct stored_template *template; /* that the form names; NULL = there is no such */
 };
+
+/* The template that a form names, and (t:version; else empty) its version. False: none. */
+bool submission_template(const struct form *form, struct slice *name, struct slice *tag);
 
 /* POST /v3/{domain}/messages. Fills head entirely (due_wall_ms, lane and recipient_count too). */
 bool submission_from_form(const struct form *form, const struct submission_context *context,

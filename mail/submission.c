@@ -10,6 +10,7 @@
 #include "mail/address.h"
 #include "mail/date.h"
 #include "mail/form.h"
+#include "mail/html_text.h"
 #include "mail/mime_clean.h"
 #include "mail/variables.h"
 
@@ -31,6 +32,7 @@ struct builder {
     uint16_t table[TABLE_SIZE];
     struct variable_set set;
     bool has_message_id; /* h:Message-Id */
+    struct rendered_template rendered;
 };
 
 static bool refuse(struct builder *b, struct slice message)
@@ -92,6 +94,26 @@ static struct slice option(const struct builder *b, const char *name)
             return f->value;
     }
     return (struct slice){0};
+}
+
+/* The last value of a field whose name stands behind this prefix, in any case. */
+static struct slice prefixed(const struct builder *b, const char *prefix, const char *name)
+{
+    for (size_t i = b->form->count; i > 0; i--) {
+        const struct form_field *f = &b->form->fields[i - 1];
+        if (f->value.len > 0 && slice_eq_nocase(behind_prefix(f, prefix), slice_str(name)))
+            return f->value;
+    }
+    return (struct slice){0};
+}
+
+bool submission_template(const struct form *form, struct slice *name, struct slice *tag)
+{
+    const struct builder b = {.form = form};
+
+    *name = field(&b, "template");
+    *tag = prefixed(&b, "t:", "version");
+    return name->len > 0;
 }
 
 static bool is_word(struct slice s, const char *const *words)
@@ -226,6 +248,10 @@ static bool read_addresses(struct builder *b)
     struct slice from = joined(b, "from");
     bool full = false;
 
+    if (from.len == 0 && field(b, "template").len > 0)
+        from = b->rendered.from.len > 0
+                   ? b->rendered.from
+                   : arena_printf(b->arena, "postmaster@%.*s", SLICE_ARGS(b->context->domain));
     if (from.len == 0)
         return refuse(b, SLICE("from parameter is missing"));
     if (field(b, "to").len == 0)
@@ -338,13 +364,23 @@ static void read_message_id(struct builder *b, struct slice given)
     s->head.message_id = slice_of(s->answer_id.ptr + 1, s->answer_id.len - 2);
 }
 
+/* The template's, unless the message has its own. */
+static void add_reply_to(struct builder *b)
+{
+    struct message_content *c = &b->s->content;
+
+    if (b->rendered.reply_to.len > 0 && prefixed(b, "h:", "Reply-To").len == 0)
+        c->headers[c->header_count++] =
+            (struct name_value){SLICE("Reply-To"), b->rendered.reply_to};
+}
+
 /* h: and v: fields. */
 static bool read_headers(struct builder *b)
 {
     struct submission *s = b->s;
     struct slice message_id = {0};
 
-    s->content.headers = arena_array(b->arena, b->form->count, sizeof *s->content.headers);
+    s->content.headers = arena_array(b->arena, b->form->count + 1, sizeof *s->content.headers);
     for (size_t i = 0; i < b->form->count; i++) {
         const struct form_field *f = &b->form->fields[i];
         struct slice header = behind_prefix(f, "h:");
@@ -367,9 +403,12 @@ static bool read_headers(struct builder *b)
         else if (slice_eq_nocase(header, SLICE("X-Mailgun-Variables")))
             (void)variable_set_read(&b->set, f->value,
                                     b->arena); /* v: fields in one; else no use */
+        else if (slice_eq_nocase(header, SLICE("X-Mailgun-Template-Variables")))
+            continue; /* read_template() has them */
         else if (option_of(f).len == 0)
             s->content.headers[s->content.header_count++] = (struct name_value){header, f->value};
     }
+    add_reply_to(b);
     s->head.vars = variable_set_take(&b->set, b->arena, &s->head.var_count);
     s->content.vars = s->head.vars;
     s->content.var_count = s->head.var_count;
@@ -505,6 +544,74 @@ static struct slice type_by_name(struct slice filename)
     return SLICE("application/octet-stream");
 }
 
+/* -------- stored templates -------- */
+
+static void set_variable(cJSON *variables, const char *name, cJSON *value)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(variables, name);
+    (void)cJSON_AddItemToObject(variables, name, value);
+}
+
+/* All members of an object, over what is there. */
+static bool set_variables(cJSON *variables, struct slice object)
+{
+    cJSON *tree = json_parse(object);
+    bool fine = cJSON_IsObject(tree);
+
+    while (fine && json_first(tree) != NULL) {
+        cJSON *member = cJSON_DetachItemFromArray(tree, 0);
+        char *name = mem_strdup(member->string);
+        set_variable(variables, name, member);
+        free(name);
+    }
+    json_free(tree);
+    return fine;
+}
+
+/* v:, then h:X-Mailgun-Variables, then h:X-Mailgun-Template-Variables and t:variables. */
+static bool gather_variables(struct builder *b, cJSON *variables)
+{
+    for (size_t i = 0; i < b->form->count; i++) {
+        const struct form_field *f = &b->form->fields[i];
+        if (!f->is_file && slice_starts(f->name, SLICE("v:")) && f->name.len > 2)
+            set_variable(variables, arena_cstr(b->arena, slice_from(f->name, 2)),
+                         cJSON_CreateString(arena_cstr(b->arena, f->value)));
+    }
+    (void)set_variables(variables, prefixed(b, "h:", "X-Mailgun-Variables"));
+    struct slice header = prefixed(b, "h:", "X-Mailgun-Template-Variables");
+    struct slice given = prefixed(b, "t:", "variables");
+    if (header.len > 0 && !set_variables(variables, header))
+        return refuse(b, SLICE("'h:X-Mailgun-Template-Variables' parameter is not a valid JSON"));
+    return given.len == 0 || set_variables(variables, given) ||
+           refuse(b, SLICE("'t:variables' parameter is not a valid JSON"));
+}
+
+static bool read_template(struct builder *b)
+{
+    struct slice name, tag, why;
+
+    if (!submission_template(b->form, &name, &tag))
+        return true;
+    if (b->context->template == NULL)
+        return refuse(b, arena_printf(b->arena, "template '%.*s' or its version is not there",
+                                      SLICE_ARGS(slice_head(name, 200))));
+    if (!options_are_short(b)) /* a bound for what follows */
+        return false;
+    cJSON *variables = cJSON_CreateObject();
+    bool fine = gather_variables(b, variables);
+    if (fine &&
+        !stored_template_render(b->context->template, variables, b->arena, &b->rendered, &why))
+        fine = refuse(b, arena_printf(b->arena, "template '%.*s' %.*s",
+                                      SLICE_ARGS(slice_head(name, 200)), SLICE_ARGS(why)));
+    json_free(variables);
+    if (fine && has_line_break(b->rendered.reply_to))
+        fine = refuse(b, SLICE("the template's Reply-To holds a line break"));
+    if (fine && b->rendered.html.len == 0)
+        fine = refuse(b, arena_printf(b->arena, "template '%.*s' renders to nothing",
+                                      SLICE_ARGS(slice_head(name, 200))));
+    return fine;
+}
+
 static void read_files(struct builder *b)
 {
     struct message_content *c = &b->s->content;
@@ -527,6 +634,22 @@ static void read_files(struct builder *b)
     }
 }
 
+/* What the message says itself goes before what its template does. */
+static void take_rendered(struct builder *b)
+{
+    struct message_content *c = &b->s->content;
+    struct buf text = {0};
+
+    c->html = b->rendered.html;
+    if (c->text.len == 0 && switch_of(prefixed(b, "t:", "text")) == TRACKING_ON) {
+        html_to_text(&text, c->html);
+        c->text = arena_dup(b->arena, buf_slice(&text));
+        buf_fini(&text);
+    }
+    if (c->subject.len == 0)
+        c->subject = b->s->head.subject = b->rendered.subject;
+}
+
 static bool read_bodies(struct builder *b)
 {
     struct submission *s = b->s;
@@ -542,7 +665,7 @@ static bool read_bodies(struct builder *b)
     if (template && s->content.html.len > 0)
         return refuse(b, SLICE("Only one parameters 'html' or 'template' is allowed"));
     if (template)
-        return refuse(b, SLICE("template parameter is not supported: send html or text"));
+        take_rendered(b);
     if (has_line_break(s->content.subject))
         return refuse(b, SLICE("subject parameter holds a line break"));
     s->head.size_bytes = s->content.text.len + s->content.html.len;
@@ -554,8 +677,15 @@ static bool read_all(struct builder *b)
     struct submission *s = b->s;
     struct slice variables = variables_field(b);
 
-    if (!read_addresses(b) || !read_bodies(b) || !read_variables(b, variables) ||
-        !options_are_short(b) || !read_headers(b) || !read_options(b))
+    /* The template may say who it is from; what is wrong with it is said after what Mailgun says
+     * first. */
+    bool is_rendered = read_template(b);
+    struct refusal late = *b->why;
+    if (!read_addresses(b) || !read_bodies(b))
+        return false;
+    *b->why = late;
+    if (!is_rendered || !read_variables(b, variables) || !options_are_short(b) ||
+        !read_headers(b) || !read_options(b))
         return false;
     read_tags(b);
     read_files(b);

@@ -44,8 +44,9 @@ enum record_kind {
     RECORD_CANCEL,
     RECORD_QUEUES,
     RECORD_TAG,
+    RECORD_TEMPLATE,
 };
-enum { RECORD_KIND_LAST = RECORD_TAG };
+enum { RECORD_KIND_LAST = RECORD_TEMPLATE };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -106,6 +107,23 @@ enum { RECORD_KIND_LAST = RECORD_TAG };
     F(4, u32, change, REQUIRED) /* enum webhook_change */                                          \
     F(5, u32, kinds, REQUIRED)  /* bit i: enum webhook_kind i */                                   \
     F(6, text, urls, REQUIRED)
+
+/* httpd → writer: change a stored template, or a version of it. */
+#define TEMPLATE(F)                                                                                \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, u32, change, REQUIRED) /* enum template_change */                                         \
+    F(5, text, name, OPTIONAL)  /* lower case */                                                   \
+    F(6, text, tag, OPTIONAL)   /* of the version; lower case */                                   \
+    F(7, text, new_tag, OPTIONAL)                                                                  \
+    F(8, u32, given, REQUIRED) /* enum template_part of those below that are meant */              \
+    F(9, text, description, OPTIONAL)                                                              \
+    F(10, text, created_by, OPTIONAL)                                                              \
+    F(11, text, content, OPTIONAL)                                                                 \
+    F(12, text, comment, OPTIONAL)                                                                 \
+    F(13, text, headers, OPTIONAL) /* a JSON object, or empty */                                   \
+    F(14, text, mjml, OPTIONAL)
 
 /* httpd → writer: what of the domain SES does not have yet is not to be sent. */
 #define CANCEL(F)                                                                                  \
@@ -247,6 +265,26 @@ enum answer_verdict {
     ANSWER_LIMIT,   /* there are as many as there may be: nothing was kept */
 };
 
+enum template_change {
+    TEMPLATE_CREATE = 1, /* with its first version, where TEMPLATE_CONTENT is given */
+    TEMPLATE_UPDATE,
+    TEMPLATE_DELETE,
+    TEMPLATE_CLEAR, /* all of the domain */
+    TEMPLATE_VERSION_CREATE,
+    TEMPLATE_VERSION_UPDATE,
+    TEMPLATE_VERSION_DELETE,
+    TEMPLATE_VERSION_COPY, /* tag to new_tag, over what is there */
+};
+
+enum template_part {
+    TEMPLATE_DESCRIPTION = 1,
+    TEMPLATE_CONTENT = 2,
+    TEMPLATE_COMMENT = 4,
+    TEMPLATE_HEADERS = 8,
+    TEMPLATE_MJML = 16,
+    TEMPLATE_ACTIVE = 32, /* the version becomes the active one */
+};
+
 enum webhook_change {
     WEBHOOK_ADD = 1, /* the URLs, to each of the kinds */
     WEBHOOK_REPLACE, /* the kinds' URLs, by these; where there are none yet: NOT_FOUND */
@@ -315,6 +353,7 @@ RECORD_STRUCT(posted, POSTED)
 RECORD_STRUCT(cancel, CANCEL)
 RECORD_STRUCT(queues, QUEUES)
 RECORD_STRUCT(tag, TAG)
+RECORD_STRUCT(template, TEMPLATE)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

@@ -12,6 +12,7 @@
 #include "store/internal.h"
 #include "store/key.h"
 #include "store/totals.h"
+#include "store/templates.h"
 #include "store/webhooks.h"
 
 /* A lease or a doubt that is still to be met at its batch's slice. */
@@ -219,7 +220,7 @@ static bool check_batch(void *arg, uint64_t batch_id, struct slice packed,
     return true;
 }
 
-static void problem_of(void *arg, const char *words)
+static void row_problem(void *arg, const char *words)
 {
     check_found(arg, "%s", words);
 }
@@ -257,6 +258,8 @@ int store_check(struct store_txn *t, struct check *c, struct err *err)
     webhook_check(t, problem_of, c);
     totals_recount_compare(k.totals, problem_of, c);
     totals_recount_destroy(k.totals);
+    webhook_check(t, row_problem, c);
+    template_check(t, row_problem, c);
     free(k.claimed);
     free(k.due);
     arena_fini(&k.arena);

@@ -617,6 +617,23 @@ int counters_read(struct store_txn *t, const struct counter_query *q, struct cou
     return (int)count;
 }
 
+int counters_add_steps(struct store_txn *t, const struct counter_query *q,
+                       struct counter_step **sum, struct err *err)
+{
+    struct counter_step *steps;
+    int count = counters_read(t, q, &steps, err);
+
+    if (count < 0 || *sum == NULL) {
+        *sum = count < 0 ? *sum : steps;
+        return count;
+    }
+    for (int i = 0; i < count; i++)
+        for (int kind = 0; kind < COUNT_KINDS; kind++)
+            (*sum)[i].count[kind] += steps[i].count[kind];
+    free(steps);
+    return count;
+}
+
 bool tag_get(struct store_txn *t, struct slice domain, struct slice tag, struct tag_seen *seen)
 {
     struct key k = tag_key(store_domain_find(t, domain), tag);

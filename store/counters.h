@@ -92,6 +92,11 @@ enum { COUNTER_STEPS_MAX = 100 * 1000 };
 int counters_read(struct store_txn *t, const struct counter_query *q, struct counter_step **steps,
                   struct err *err);
 
+/* The same, added to *steps where that is not NULL: those of another domain or tag over the same
+ * range. On failure *steps stays as it is. */
+int counters_add_steps(struct store_txn *t, const struct counter_query *q,
+                       struct counter_step **steps, struct err *err);
+
 struct tag_seen {
     struct slice tag;         /* as first written; in the map */
     struct slice description; /* what a person says of it; in the map */

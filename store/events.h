@@ -79,10 +79,10 @@ struct event_query {
     bool backwards; /* the page before the position instead; items still come in reading order */
     bool last_page; /* the range's final page */
     uint32_t limit;
-    uint32_t look_max; /* rows to look at in one call; 0 = as many as it takes */
-    bool as_logs;      /* items of the Logs API */
-    bool count_only;   /* no items, only page->count */
-    struct slice storage_base;
+    uint32_t look_max;         /* rows to look at in one call; 0 = as many as it takes */
+    bool as_logs;              /* items of the Logs API */
+    bool count_only;           /* no items, only page->count */
+    struct slice storage_base; /* for event_to_json(); as_logs: the origin, for event_to_log() */
 };
 
 /* A page, while it is made and afterwards. {0} before the first call. */

@@ -47,6 +47,8 @@ enum store_db {
     DB_WEBHOOK_FAILED,
     DB_TOTALS, /* domain, lane → what it has had and has: store/totals.h */
     DB_TAKEN, /* batch id → what SES said of it: store/taken.h */
+    DB_TEMPLATES, /* stored templates: store/templates.h */
+    DB_TEMPLATE_VERSIONS,
     DB_COUNT,
 };
 

@@ -62,6 +62,8 @@ static const char *const db_names[DB_COUNT] = {
     [DB_WEBHOOK_FAILED] = "webhook_failed",
     [DB_TOTALS] = "totals",
     [DB_TAKEN] = "taken",
+    [DB_TEMPLATES] = "templates",
+    [DB_TEMPLATE_VERSIONS] = "template_versions",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

@@ -54,6 +54,7 @@
 #include "store/suppressions.h"
 #include "store/totals.h"
 #include "store/taken.h"
+#include "store/templates.h"
 #include "store/webhooks.h"
 
 enum {
@@ -565,7 +566,20 @@ static int apply_replayed(struct store_txn *t, const struct record_replayed *r, 
     return deadletter_delete(t, r->id.ptr, err) < 0 ? -1 : 0;
 }
 
-/* -------- webhooks -------- */
+/* -------- what a client configures -------- */
+
+/* Of a domain that there is, on a disk that has room; else the answer has been given. */
+static bool is_refused(struct writer *w, struct link *l, struct slice domain, uint64_t request_id,
+                       uint64_t generation)
+{
+    if (config_domain_find(w->me->config, domain) == NULL)
+        answer(w, l, request_id, generation, ANSWER_REFUSED, SLICE("no such domain"));
+    else if (store_is_full(w->store))
+        answer(w, l, request_id, generation, ANSWER_FULL, SLICE("disk full"));
+    else
+        return false;
+    return true;
+}
 
 static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
                          const struct record_webhook *r, struct err *err)
@@ -573,15 +587,24 @@ static int apply_webhook(struct writer *w, struct store_txn *t, struct link *l,
     enum answer_verdict verdict;
     struct buf words = {0};
 
-    if (config_domain_find(w->me->config, r->domain) == NULL) {
-        answer(w, l, r->request_id, r->generation, ANSWER_REFUSED, SLICE("no such domain"));
+    if (is_refused(w, l, r->domain, r->request_id, r->generation))
         return 0;
-    }
-    if (store_is_full(w->store)) {
-        answer(w, l, r->request_id, r->generation, ANSWER_FULL, SLICE("disk full"));
-        return 0;
-    }
     int rc = webhook_change(t, r, &verdict, &words, err);
+    if (rc == 0)
+        answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
+    buf_fini(&words);
+    return rc;
+}
+
+static int apply_template(struct writer *w, struct store_txn *t, struct link *l,
+                          const struct record_template *r, struct err *err)
+{
+    enum answer_verdict verdict;
+    struct buf words = {0};
+
+    if (is_refused(w, l, r->domain, r->request_id, r->generation))
+        return 0;
+    int rc = template_change(t, r, clock_wall_us(), &verdict, &words, err);
     if (rc == 0)
         answer(w, l, r->request_id, r->generation, verdict, buf_slice(&words));
     buf_fini(&words);
@@ -672,7 +695,8 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_HTTPD:
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
                kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK ||
-               kind == RECORD_CANCEL || kind == RECORD_QUEUES || kind == RECORD_TAG;
+               kind == RECORD_CANCEL || kind == RECORD_QUEUES || kind == RECORD_TAG ||
+               kind == RECORD_TEMPLATE;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
@@ -709,6 +733,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_cancel cancel;
         struct record_queues queues;
         struct record_tag tag;
+        struct record_template template;
     } r;
     int got = 0;
 
@@ -790,6 +815,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_tag_decode(bytes, &r.tag))
             return 0;
         got = apply_tag(w, t, l, &r.tag, err);
+        break;
+    case RECORD_TEMPLATE:
+        if (!record_template_decode(bytes, &r.template))
+            return 0;
+        got = apply_template(w, t, l, &r.template, err);
         break;
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:

@@ -22,7 +22,7 @@ describe('logs and statistics', () => {
   before(async () => {
     postern = await Postern.start({ domains: { [domain]: [key], [other]: [key], 'theirs.example': ['another'] }, sections: { guard: 'bounce_pause = "0%" complaint_pause = "0%"' } });
     await postern.sandbox.set({ bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 8000, click_rate: 3000, delivery_delay_ms_max: 100 });
-    await postern.post(newsletterForm([...readers(150), ...readers(10, 'bounce'), ...readers(5, 'complaint')], { emailId: 'e1'.repeat(12), tags: ['bulk-email', 'Weekly'] }));
+    await postern.post(newsletterForm([...readers(150), ...readers(10, 'bounce'), ...readers(5, 'complaint')], { emailId: 'e1'.repeat(12), tags: ['bulk-email', 'Weekly'], html: '<p>Hi</p><a href="https://example.com/x">x</a>', extra: [['o:tracking-clicks', 'yes']] }));
     await postern.post(newsletterForm(readers(40, 'second-'), { emailId: 'e2'.repeat(12), tags: ['bulk-email'], subject: 'Another "subject"' }));
     await postern.post(newsletterForm(readers(20, 'other-'), { domain: other }), { domain: other });
     await waitFor('the books', () => isSettled(postern.batches()));
@@ -74,6 +74,7 @@ describe('logs and statistics', () => {
       assert.equal(item.recipient, all[i].recipient);
       assert.deepEqual(item.tags, all[i].tags);
       assert.deepEqual(JSON.parse(item['user-variables']), all[i]['user-variables']);
+      assert.deepEqual(item.storage, { url: [all[i].storage.url], key: all[i].storage.key });
     }
     const page = await logs({ duration: '1h', filter: { AND: [ofDomain] }, pagination: { limit: 10 }, include_totals: true });
     assert.equal(page.pagination.total, all.length);
@@ -82,6 +83,15 @@ describe('logs and statistics', () => {
     const second = await logs({ duration: '1h', filter: { AND: [ofDomain] }, pagination: { token: page.pagination.next } });
     const back = await logs({ duration: '1h', filter: { AND: [ofDomain] }, pagination: { token: second.pagination.previous } });
     assert.deepEqual(ids(back.items), ids(page.items));
+  });
+
+  it('say where a message is stored, each in its own domain', async () => {
+    const page = await logs({ duration: '1h', events: ['accepted'], filter: { AND: [predicate('domain', '=', other)] }, pagination: { limit: 1 } });
+    const { pathname } = new URL(page.items[0].storage.url[0]);
+    assert.ok(pathname.startsWith(`/v3/domains/${other}/messages/`));
+    const res = await postern.request('GET', pathname);
+    assert.equal(res.status, 200);
+    assert.ok((await res.json()).sender.includes(`@${other}`));
   });
 
   it('filter as the events API does', async () => {
@@ -194,6 +204,140 @@ describe('logs and statistics', () => {
     assert.deepEqual(back.items.map((i) => i.tag), ['bulk-email']);
     assert.deepEqual((await stats(`/v3/${domain}/tags?prefix=we`)).items.map((i) => i.tag), ['Weekly']);
   });
+
+  // ---- metrics ----
+
+  const metrics = async (body, { status = 200, secret = key } = {}) => {
+    const res = await postern.request('POST', '/v1/analytics/metrics', { auth: `api:${secret}`, body: JSON.stringify(body), headers: { 'Content-Type': 'application/json' } });
+    const answer = await res.json();
+    assert.equal(res.status, status, JSON.stringify(answer));
+    return answer;
+  };
+  const counted = ['accepted_count', 'delivered_count', 'opened_count', 'unique_opened_count', 'clicked_count', 'unique_clicked_count', 'failed_count', 'permanent_failed_count', 'temporary_failed_count', 'complained_count', 'unsubscribed_count', 'hard_bounces_count', 'processed_count', 'sent_count', 'suppressed_bounces_count'];
+  /** The same numbers from the events themselves. */
+  const recount = (events) => {
+    const of = (event) => events.filter((e) => e.event === event);
+    const unique = (event) => new Set(of(event).map((e) => `${e.recipient} ${e['user-variables']['email-id']}`)).size;
+    const permanent = of('failed').filter((e) => e.severity === 'permanent');
+    const suppressed = permanent.filter((e) => e.reason.startsWith('suppress-')).length;
+    return {
+      accepted_count: of('accepted').length,
+      delivered_count: of('delivered').length,
+      opened_count: of('opened').length,
+      unique_opened_count: unique('opened'),
+      clicked_count: of('clicked').length,
+      unique_clicked_count: unique('clicked'),
+      failed_count: of('failed').length,
+      permanent_failed_count: permanent.length,
+      temporary_failed_count: of('failed').length - permanent.length,
+      complained_count: of('complained').length,
+      unsubscribed_count: of('unsubscribed').length,
+      hard_bounces_count: permanent.filter((e) => e.reason === 'bounce').length,
+      processed_count: of('delivered').length + permanent.length,
+      sent_count: of('delivered').length + permanent.length - suppressed,
+      suppressed_bounces_count: permanent.filter((e) => e.reason === 'suppress-bounce').length,
+    };
+  };
+  const only = (answer, name) => answer.items.map((i) => i.dimensions.find((d) => d.dimension === name).value);
+  const rate = (part, whole) => (Math.round((part * 10000) / whole) / 10000).toFixed(4);
+
+  it('are told by the Metrics API, equal to a recount', async () => {
+    const want = recount(all);
+    assert.ok(want.delivered_count > 150 && want.opened_count > want.unique_opened_count - 1 && want.clicked_count > 0 && want.hard_bounces_count === 10);
+    const mine = { filter: { AND: [ofDomain] }, metrics: counted };
+    const whole = await metrics({ ...mine, include_aggregates: true });
+    assert.deepEqual(whole.items, [{ dimensions: [], metrics: want }]);
+    assert.deepEqual(whole.aggregates, { metrics: want });
+    for (const [resolution, duration] of [['hour', '3h'], ['day', '7d'], ['month', '1m']]) {
+      const answer = await metrics({ ...mine, resolution, duration, dimensions: ['time'], include_aggregates: true });
+      assert.deepEqual(answer.aggregates.metrics, want, resolution);
+      const steps = await stats(`/v3/${domain}/stats/total?${every}&resolution=${resolution}&duration=${duration}`);
+      assert.deepEqual(only(answer, 'time').map((t) => Date.parse(t)), steps.stats.map((s) => Date.parse(s.time)));
+      for (const [i, { metrics: m }] of answer.items.entries()) {
+        const s = steps.stats[i];
+        assert.deepEqual([m.accepted_count, m.delivered_count, m.opened_count, m.unique_opened_count, m.permanent_failed_count, m.temporary_failed_count], [s.accepted.total, s.delivered.total, s.opened.total, s.opened.unique, s.failed.permanent.total, s.failed.temporary.total]);
+      }
+      assert.equal(answer.pagination.total, answer.items.length);
+      assert.deepEqual([answer.resolution, answer.duration, answer.dimensions], [resolution, duration, ['time']]);
+    }
+    const rates = await metrics({ ...mine, metrics: ['delivered_rate', 'opened_rate', 'unique_opened_rate', 'bounce_rate', 'complained_rate', 'fail_rate'] });
+    assert.deepEqual(rates.items[0].metrics, {
+      delivered_rate: rate(want.delivered_count, want.sent_count),
+      opened_rate: rate(want.opened_count, want.delivered_count),
+      unique_opened_rate: rate(want.unique_opened_count, want.delivered_count),
+      bounce_rate: rate(want.permanent_failed_count, want.processed_count),
+      complained_rate: rate(want.complained_count, want.delivered_count),
+      fail_rate: rate(want.failed_count, want.processed_count),
+    });
+    assert.ok((await metrics({ filter: mine.filter })).items[0].metrics.delivered_smtp_count === want.delivered_count);
+  });
+
+  it('are told by domain and by tag, sorted and in pages', async () => {
+    const weekly = all.filter((e) => e.tags.includes('Weekly'));
+    const byTag = await metrics({ dimensions: ['tag'], metrics: counted, filter: { AND: [ofDomain] }, include_aggregates: true });
+    assert.deepEqual(only(byTag, 'tag'), ['bulk-email', 'Weekly']);
+    assert.deepEqual(byTag.items[1].metrics, recount(weekly));
+    assert.deepEqual(byTag.aggregates.metrics, recount(all));
+    const one = await metrics({ metrics: counted, filter: { AND: [ofDomain, predicate('tag', '=', 'weekly')] }, include_aggregates: true });
+    assert.deepEqual([one.items[0].metrics, one.aggregates.metrics], [recount(weekly), recount(weekly)]);
+    const byDomain = await metrics({ dimensions: ['domain'], metrics: ['accepted_count'], pagination: { sort: 'accepted_count:desc' } });
+    assert.deepEqual(only(byDomain, 'domain'), [domain, other]);
+    assert.deepEqual(byDomain.items.map((i) => i.metrics.accepted_count), [recount(all).accepted_count, 20]);
+    assert.deepEqual(only(await metrics({ dimensions: ['domain'], pagination: { sort: 'accepted_count:asc' } }), 'domain'), [other, domain]);
+    assert.deepEqual(only(await metrics({ dimensions: ['domain'], filter: { AND: [predicate('domain', 'not contains', other)] } }), 'domain'), [domain]);
+    const joined = await metrics({ dimensions: ['tag'], metrics: ['accepted_count'] }); // of both domains
+    assert.equal(joined.items[0].metrics.accepted_count, recount(all).accepted_count + 20);
+    const both = await metrics({ dimensions: ['domain', 'tag', 'time'], resolution: 'month', metrics: ['accepted_count'] });
+    assert.equal(both.items[0].dimensions.length, 3);
+    assert.ok(both.items.every((i) => i.metrics.accepted_count > 0));
+    const second = await metrics({ dimensions: ['tag'], metrics: ['accepted_count'], filter: { AND: [ofDomain] }, pagination: { sort: 'tag:asc', skip: 1, limit: 1 } });
+    assert.deepEqual(only(second, 'tag'), ['Weekly']);
+    assert.deepEqual(second.pagination, { sort: 'tag:asc', skip: 1, limit: 1, total: 2 });
+    assert.deepEqual(only(await metrics({ dimensions: ['tag'], filter: { AND: [ofDomain, predicate('tag', 'contains', 'EEK', 'nothing')] } }), 'tag'), ['Weekly']);
+    assert.deepEqual(only(await metrics({ dimensions: ['tag'], filter: { AND: [ofDomain, predicate('tag', '!=', 'weekly')] } }), 'tag'), ['bulk-email']);
+  });
+
+  it('show of metrics no more than a key opens', async () => {
+    assert.deepEqual((await metrics({ dimensions: ['domain'] }, { secret: 'another' })).items, []);
+    assert.equal((await metrics({ metrics: ['accepted_count'], filter: { AND: [ofDomain] } }, { secret: 'another' })).items[0].metrics.accepted_count, 0);
+    assert.deepEqual((await metrics({ dimensions: ['domain'], filter: { AND: [predicate('domain', '=', 'theirs.example')] } })).items, []);
+    await metrics({}, { status: 401, secret: 'wrong' });
+  });
+
+  it('say what is wrong with a request for metrics', async () => {
+    for (const [body, words] of [
+      [[], /^Invalid JSON$/],
+      [{ metrics: ['moon_count'] }, /'moon_count' is no metric/],
+      [{ metrics: 'opened_count' }, /'metrics' is no list/],
+      [{ dimensions: ['country'] }, /'country' is no dimension/],
+      [{ dimensions: [7] }, /'' is no dimension/],
+      [{ resolution: 'year' }, /'resolution'/],
+      [{ duration: '3' }, /'duration'/],
+      [{ start: 'x' }, /'start'/],
+      [{ start: 'Mon, 08 Jul 2024 00:00:00 -0000', end: 'Mon, 01 Jul 2024 00:00:00 -0000' }, /'start' is after 'end'/],
+      [{ resolution: 'hour', start: 'Thu, 01 Jan 1970 00:00:00 GMT' }, /range/],
+      [{ filter: { AND: [predicate('country', '=', 'US')] } }, /'country' is no attribute/],
+      [{ filter: { AND: [predicate('domain', '<', 'x')] } }, /'domain' is compared/],
+      [{ filter: { AND: [predicate('tag', '!=', 'x')] } }, /dimension 'tag'/],
+      [{ dimensions: ['tag'], include_aggregates: true, filter: { AND: [predicate('tag', '=', 'x', 'y')] } }, /aggregates/],
+      [{ pagination: { limit: 0 } }, /'limit'/],
+      [{ pagination: { skip: -1 } }, /'skip'/],
+      [{ pagination: { sort: 'time:asc' } }, /'sort'/],
+      [{ dimensions: ['time'], pagination: { sort: 'time:up' } }, /'sort'/],
+    ])
+      assert.match((await metrics(body, { status: 400 })).message, words, JSON.stringify(body));
+  });
+
+  for (const version of ['10', '14'])
+    it(`give metrics to mailgun.js ${version}`, async () => {
+      const mg = client(version, postern.url);
+      const got = await mg.metrics.getAccount({ start: new Date(Date.now() - 86400000), end: new Date(), resolution: 'hour', dimensions: ['time', 'domain'], metrics: ['delivered_count', 'delivered_rate'], filter: { AND: [ofDomain] }, include_aggregates: true });
+      assert.equal(got.aggregates.metrics.delivered_count, recount(all).delivered_count);
+      assert.equal(got.items.reduce((sum, i) => sum + i.metrics.delivered_count, 0), recount(all).delivered_count);
+      assert.ok(got.start instanceof Date && got.end instanceof Date);
+      assert.equal((await mg.metrics.getAccount({ duration: '1d', metrics: ['accepted_count'] })).items[0].metrics.accepted_count, recount(all).accepted_count + 20);
+      await assert.rejects(mg.metrics.getAccount({ metrics: ['moon_count'] }), (e) => e.status === 400 && /moon_count/.test(e.details));
+    });
 
   it('refuse what they do not understand', async () => {
     for (const [query, words] of [['', /event/], ['event=nonsense', /'event'/], ['event=opened&resolution=year', /'resolution'/], ['event=opened&duration=3', /'duration'/], ['event=opened&start=x', /'start'/], ['event=opened&resolution=hour&start=1', /range/]])

@@ -145,6 +145,10 @@ describe('the OpenAPI file', () => {
     const page = await call('getLogs', 200, {}, json({ ...range, pagination: { limit: 2 } }));
     await call('getLogs', 200, {}, json({ ...range, pagination: { limit: 2, token: page.pagination.next } }));
     await call('getLogs', 400, {}, json({ start: 'x' }));
+    await call('getMetrics', 200, {}, json({ duration: '1d' }));
+    const metrics = await call('getMetrics', 200, {}, json({ ...range, dimensions: ['time', 'domain', 'tag'], include_aggregates: true, pagination: { sort: 'accepted_count:desc', limit: 2 } }));
+    assert.ok(metrics.items.length > 0 && metrics.aggregates.metrics.accepted_count > 0);
+    await call('getMetrics', 400, {}, json({ metrics: ['x'] }));
   });
 
   it('statistics and tags', async () => {
@@ -251,6 +255,49 @@ describe('the OpenAPI file', () => {
     await call('deleteWebhook', 404, { kind });
   });
 
+  it('stored templates', async () => {
+    const params = { template: 'one', version: 'v2', newVersion: 'v3' };
+    const version = (tag) => form({ tag, template: 'Hi {{name}}', headers: '{"Subject":"x"}' });
+    await call('createTemplate', 200, {}, form({ name: 'one', description: 'd', template: 'x', tag: 'v1' }));
+    await call('createTemplate', 400, {}, form({ name: 'one' }));
+    await call('createTemplate', 200, {}, form({ name: 'two' }));
+    await call('getTemplates', 200, {}, { query: { limit: 1 } });
+    await call('getTemplates', 400, {}, { query: { limit: 0 } });
+    await call('getTemplate', 200, params);
+    await call('getTemplate', 200, params, { query: { active: 'yes' } });
+    await call('getTemplate', 404, { template: 'none' });
+    await call('updateTemplate', 200, params, form({ description: 'e' }));
+    await call('updateTemplate', 400, params, form({ template: '{{' }));
+    await call('updateTemplate', 404, { template: 'none' }, form({ description: 'e' }));
+    await call('createTemplateVersion', 200, params, version('v2'));
+    await call('createTemplateVersion', 400, params, version('v2'));
+    await call('createTemplateVersion', 404, { template: 'none' }, version('v2'));
+    await call('getTemplateVersions', 200, params);
+    await call('getTemplateVersions', 400, params, { query: { limit: 'x' } });
+    await call('getTemplateVersions', 404, { template: 'none' });
+    await call('getTemplateVersion', 200, params);
+    await call('getTemplateVersion', 404, { ...params, version: 'none' });
+    await call('updateTemplateVersion', 200, params, form({ comment: 'c', active: 'yes' }));
+    await call('updateTemplateVersion', 400, params, form({ engine: 'go' }));
+    await call('updateTemplateVersion', 404, { ...params, version: 'none' }, form({ comment: 'c' }));
+    await call('copyTemplateVersion', 200, params, { query: { comment: 'copied' } });
+    await call('copyTemplateVersion', 400, { ...params, newVersion: 'x'.repeat(201) });
+    await call('copyTemplateVersion', 404, { ...params, version: 'none' });
+    for (let i = 0; i < 97; i++) await call('createTemplateVersion', 200, params, version(`w${i}`));
+    await call('createTemplateVersion', 409, params, version('one-more'));
+    await call('copyTemplateVersion', 409, { ...params, newVersion: 'one-more' });
+    await call('sendMessage', 200, {}, form({ template: 'one', to: 'b@readers.example.net' }));
+    await call('deleteTemplateVersion', 200, params);
+    await call('deleteTemplateVersion', 404, params);
+    await call('deleteTemplate', 200, params);
+    await call('deleteTemplate', 404, params);
+    await call('createTemplate', 200, {}, form({ name: 'one' })); // two of 200
+    const names = Array.from({ length: 198 }, (_, n) => `t${n}`);
+    while (names.length > 0) await Promise.all(names.splice(0, 50).map((name) => call('createTemplate', 200, {}, form({ name }))));
+    await call('createTemplate', 409, {}, form({ name: 'one-more' }));
+    await call('deleteTemplates', 200);
+  });
+
   it('health', async () => {
     await call('getHealth', 200);
     await call('headHealth', 200);
@@ -291,6 +338,7 @@ describe('the OpenAPI file', () => {
 
   it('without a key, with a domain that is none, and with every method that is not served', async () => {
     const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA', action: 'getNewsletterUsage' };
+    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA', template: 'x', version: 'x', newVersion: 'y' };
     for (const [id, operation] of operations) {
       const method = operation.method.toUpperCase();
       if (operation.security?.length === 0) continue;

@@ -304,8 +304,9 @@ static void each_refusal_has_mailguns_words(void **unused)
             "Need at least one of 'text', 'html', 'amp-html' or 'template' parameters specified");
     refused("from=x@y.z\1to=a@b.c\1html=h\1template=t",
             "Only one parameters 'html' or 'template' is allowed");
-    refused("from=x@y.z\1to=a@b.c\1template=t",
-            "template parameter is not supported: send html or text");
+    refused("from=x@y.z\1to=a@b.c\1template=t", "template 't' or its version is not there");
+    refused("from=x@y.z\1template=t", "to parameter is missing");
+    refused("to=a@\1template=t", "to parameter is not a valid address. please check documentation");
     refused(GOOD "subject=a\nb", "subject parameter holds a line break");
     refused(GOOD "recipient-variables={\"a@b.c\":[]}",
             "'recipient-variables' parameter is not a valid JSON");
