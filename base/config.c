@@ -239,7 +239,7 @@ static bool read_units(const char *text, const char *const *units, const uint64_
     return false;
 }
 
-static bool read_duration(const char *text, uint64_t *ms)
+bool config_read_duration(const char *text, uint64_t *ms)
 {
     static const char *const units[] = {"ms", "s", "m", "h", "d", NULL};
     static const uint64_t factors[] = {1, 1000, 60000, 3600000, MS_PER_DAY};
@@ -407,7 +407,8 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         break;
     case TYPE_BYTES:
     case TYPE_DURATION:
-        if (!(s->type == TYPE_BYTES ? read_bytes(text, &number) : read_duration(text, &number)))
+        if (!(s->type == TYPE_BYTES ? read_bytes(text, &number)
+                                    : config_read_duration(text, &number)))
             want = s->type == TYPE_BYTES ? "a size with its unit, as \"32M\" (K, M, G)"
                                          : "a time with its unit, as \"10m\" (ms, s, m, h, d)";
         else if (number < s->least || number > s->most)
@@ -417,7 +418,7 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         break;
     case TYPE_DURATIONS: {
         struct config_durations *list = slot;
-        if (!read_duration(text, &number))
+        if (!config_read_duration(text, &number))
             want = "times with their unit, as \"10m\" (ms, s, m, h, d)";
         else if (number < s->least || number > s->most)
             out_of_range(r, line, s, text);
@@ -1195,4 +1196,14 @@ const struct config_domain *config_domain_find(const struct config *c, struct sl
         if (slice_eq_nocase(slice_str(c->domains[i].name), name))
             return &c->domains[i];
     return NULL;
+}
+
+const struct config_domain *config_domain_above(const struct config *c, struct slice name)
+{
+    const struct config_domain *d = NULL;
+
+    for (struct slice rest = name, label; d == NULL && rest.len > 0;
+         (void)slice_cut(rest, '.', &label, &rest))
+        d = config_domain_find(c, rest);
+    return d;
 }

@@ -35,6 +35,9 @@ static const struct {
     {"doctor", NULL, cli_doctor,
      "what is wrong on the way to SES and back, and what mends it; --help\n"
      "                           --live, --ghost URL, --json"},
+    {"import", cli_import, NULL,
+     "FILE: suppressions, events and message ids of a Node proxy; --dry-run\n"
+     "                           --domain NAME where FILE does not tell; --late TIME"},
     {"key", cli_key, NULL, "new: a fresh API key, and its digest for proxy.conf"},
 };
 

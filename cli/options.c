@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIMIT_ABSENT = 20, LIMIT_MAX = 1000000 };
+enum { LIMIT_ABSENT = 20, LIMIT_MAX = 1000000, LATE_ABSENT_MS = 3 * 24 * 3600 * 1000 };
 
 /* The value of an option that takes one; NULL and a complaint when there is none. */
 static const char *value_of(int argc, char **argv, int *at)
@@ -18,7 +18,8 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
 {
     size_t words = 0;
 
-    *o = (struct cli_options){.config_path = "proxy.conf", .limit = LIMIT_ABSENT};
+    *o = (struct cli_options){
+        .config_path = "proxy.conf", .limit = LIMIT_ABSENT, .late_ms = LATE_ABSENT_MS};
     for (int i = 1; i < argc; i++) {
         const char *value = "";
         uint64_t number;
@@ -29,6 +30,15 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
             value = o->domain = value_of(argc, argv, &i);
         } else if (strcmp(argv[i], "--search") == 0) {
             value = o->search = value_of(argc, argv, &i);
+        } else if (strcmp(argv[i], "--late") == 0) {
+            value = value_of(argc, argv, &i);
+            if (value != NULL && !config_read_duration(value, &o->late_ms)) {
+                (void)fprintf(stderr, "postern %s: --late is a time with its unit, as 12h or 3d\n",
+                              argv[0]);
+                return false;
+            }
+        } else if (strcmp(argv[i], "--dry-run") == 0) {
+            o->dry_run = true;
         } else if (strcmp(argv[i], "--limit") == 0) {
             value = value_of(argc, argv, &i);
             if (value != NULL &&

@@ -8,6 +8,8 @@
  *   --domain NAME    only this domain
  *   --redrive        of deadletters: what SQS gave up goes back to its queue
  *   --search TEXT    only rows that contain it, in any case
+ *   --dry-run        say what would be done, and do nothing
+ *   --late TIME      of import: how far behind what readers have seen events are taken
  *   WORD …           what the subcommand is about: a batch id, a domain; before it a verb
  */
 #ifndef CLI_OPTIONS_H
@@ -22,8 +24,9 @@ enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 struct cli_options {
     const char *config_path, *domain, *search;
     const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
-    bool json, watch, redrive;
+    bool json, watch, redrive, dry_run;
     uint32_t limit;
+    uint64_t late_ms;
 };
 
 /* False: wrong use, said on standard error. */
@@ -44,6 +47,7 @@ int cli_deadletters(const struct cli_options *o);
 int cli_dead_queues(const struct cli_options *o);
 int cli_doctor(int argc, char **argv);
 int cli_domains(const struct cli_options *o);
+int cli_import(const struct cli_options *o);
 int cli_key(const struct cli_options *o);
 int cli_setup(int argc, char **argv);
 int cli_status(const struct cli_options *o);

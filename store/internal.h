@@ -45,6 +45,7 @@ enum store_db {
     DB_WEBHOOK_TARGETS,
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
+    DB_ELSEWHERE, /* SES's message id → µs, whose newsletter it is: store/elsewhere.h */
     DB_COUNT,
 };
 

@@ -189,6 +189,7 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
     case CONTROL_DROP:
     case CONTROL_WEBHOOK_REPLAY:
     case CONTROL_WEBHOOK_DROP:
+    case CONTROL_IMPORT:
         break;
     }
     return 0;
@@ -254,6 +255,7 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     case CONTROL_DROP:
     case CONTROL_WEBHOOK_REPLAY:
     case CONTROL_WEBHOOK_DROP:
+    case CONTROL_IMPORT:
         break;
     }
     return 0;
