@@ -13,7 +13,7 @@ PKG_GMIME := gmime-3.0
 PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack || echo msgpack-c)
 
 # ---- sources, one list per folder; what is not listed is not built ----
-base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
+base_SRC := arena buf clock config digest err json log mem nearest network pack redact repeats slice sweep tls
 shm_SRC := bell child gauges last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
             own_event page_token render sql_dump \
@@ -31,7 +31,7 @@ poller_SRC := depth poller queue signatures
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address
-cli_SRC := backup batches check cli deadletters doctor domains events import import_dump import_sink import_sqlite key options page progress redrive request setup status webhooks
+cli_SRC := backup batches check cli deadletters doctor domains events flags import import_dump import_sink import_sqlite key options page progress redrive request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := confine listen main master notify obituary outlet supervise

@@ -19,6 +19,7 @@
 
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/network.h"
 #include "base/sweep.h"
 
@@ -525,23 +526,14 @@ static const struct setting *setting_find(const char *section, const char *name)
     return NULL;
 }
 
-/* The known name nearest to a mistyped one: the same first letters, or one contains the other. */
+/* The known name that a mistyped one was meant to be; NULL: none is near. */
 static const char *suggestion(const char *typed)
 {
-    const char *best = NULL;
-    size_t best_common = 2;
+    const char *names[SETTINGS + SECTIONS];
 
-    for (size_t i = 0; i < SETTINGS + SECTIONS; i++) {
-        const char *name = i < SETTINGS ? settings[i].name : section_names[i - SETTINGS];
-        size_t common = 0;
-        while (name[common] != '\0' && name[common] == typed[common])
-            common++;
-        if (common > best_common) {
-            best_common = common;
-            best = name;
-        }
-    }
-    return best;
+    for (size_t i = 0; i < SETTINGS + SECTIONS; i++)
+        names[i] = i < SETTINGS ? settings[i].name : section_names[i - SETTINGS];
+    return nearest_name(typed, names, SETTINGS + SECTIONS);
 }
 
 static void __attribute__((format(printf, 2, 0)))

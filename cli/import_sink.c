@@ -98,6 +98,10 @@ static void put(struct import_sink *s)
 {
     if (s->failed)
         return;
+    if (s->one.len > PACKET_BYTES) {
+        sink_refuse(s, "a row", "is longer than any that a proxy writes");
+        return;
+    }
     if (s->o->dry_run) {
         import_judge(&s->sums, buf_slice(&s->one));
         return;
