@@ -6,24 +6,24 @@ FLAVOUR ?= release
 Q := $(if $(V),,@)
 B := build/$(FLAVOUR)
 CC ?= gcc
-PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib libsystemd libseccomp
+PKGS := libevent libevent_openssl sqlite3 libcurl lmdb libcjson libconfuse openssl zlib libsystemd libseccomp
 # GLib's headers do not pass our warnings: they are the system's.
 PKG_GMIME := gmime-3.0
 # msgpack-c's pkg-config name changed between versions; Debian 12 calls it msgpack.
 PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack || echo msgpack-c)
 
 # ---- sources, one list per folder; what is not listed is not built ----
-base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
+base_SRC := arena buf clock config digest err json log mem nearest network pack redact repeats slice sweep tls
 shm_SRC := bell child gauges histogram last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form handlebars html_text message mime mime_clean mime_read multipart own_event \
              page_token render resend send_request ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
-             ses_size stored_template
+             ses_size sql_dump stored_template
             submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
-store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key migrate \
-             reputation store suppressions taken templates totals webhooks
+store_SRC := backup batch_write batches check check_events control_client counters deadletters elsewhere event_lists events events_read feed gates \
+             import key migrate reputation store suppressions taken templates totals webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
 httpd_SRC := analytics auth body change client domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics \
              metrics_request reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding \
@@ -33,7 +33,7 @@ poller_SRC := depth poller queue signatures
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address
-cli_SRC := backup batches check cli deadletters doctor domains events key options page redrive request setup status webhooks
+cli_SRC := backup batches check cli deadletters doctor domains events flags import import_dump import_sink import_sqlite key options page progress redrive request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := confine handover listen main master notify obituary outlet reload supervise usage

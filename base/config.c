@@ -20,6 +20,7 @@
 
 #include "base/digest.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/network.h"
 #include "base/sweep.h"
 
@@ -243,7 +244,7 @@ static bool read_units(const char *text, const char *const *units, const uint64_
     return false;
 }
 
-static bool read_duration(const char *text, uint64_t *ms)
+bool config_read_duration(const char *text, uint64_t *ms)
 {
     static const char *const units[] = {"ms", "s", "m", "h", "d", NULL};
     static const uint64_t factors[] = {1, 1000, 60000, 3600000, MS_PER_DAY};
@@ -411,7 +412,8 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         break;
     case TYPE_BYTES:
     case TYPE_DURATION:
-        if (!(s->type == TYPE_BYTES ? read_bytes(text, &number) : read_duration(text, &number)))
+        if (!(s->type == TYPE_BYTES ? read_bytes(text, &number)
+                                    : config_read_duration(text, &number)))
             want = s->type == TYPE_BYTES ? "a size with its unit, as \"32M\" (K, M, G)"
                                          : "a time with its unit, as \"10m\" (ms, s, m, h, d)";
         else if (number < s->least || number > s->most)
@@ -421,7 +423,7 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
         break;
     case TYPE_DURATIONS: {
         struct config_durations *list = slot;
-        if (!read_duration(text, &number))
+        if (!config_read_duration(text, &number))
             want = "times with their unit, as \"10m\" (ms, s, m, h, d)";
         else if (number < s->least || number > s->most)
             out_of_range(r, line, s, text);
@@ -528,23 +530,14 @@ static const struct setting *setting_find(const char *section, const char *name)
     return NULL;
 }
 
-/* The known name nearest to a mistyped one: the same first letters, or one contains the other. */
+/* The known name that a mistyped one was meant to be; NULL: none is near. */
 static const char *suggestion(const char *typed)
 {
-    const char *best = NULL;
-    size_t best_common = 2;
+    const char *names[SETTINGS + SECTIONS];
 
-    for (size_t i = 0; i < SETTINGS + SECTIONS; i++) {
-        const char *name = i < SETTINGS ? settings[i].name : section_names[i - SETTINGS];
-        size_t common = 0;
-        while (name[common] != '\0' && name[common] == typed[common])
-            common++;
-        if (common > best_common) {
-            best_common = common;
-            best = name;
-        }
-    }
-    return best;
+    for (size_t i = 0; i < SETTINGS + SECTIONS; i++)
+        names[i] = i < SETTINGS ? settings[i].name : section_names[i - SETTINGS];
+    return nearest_name(typed, names, SETTINGS + SECTIONS);
 }
 
 static void __attribute__((format(printf, 2, 0)))
@@ -1265,4 +1258,14 @@ const struct config_domain *config_domain_find(const struct config *c, struct sl
         if (slice_eq_nocase(slice_str(c->domains[i].name), name))
             return &c->domains[i];
     return NULL;
+}
+
+const struct config_domain *config_domain_above(const struct config *c, struct slice name)
+{
+    const struct config_domain *d = NULL;
+
+    for (struct slice rest = name, label; d == NULL && rest.len > 0;
+         (void)slice_cut(rest, '.', &label, &rest))
+        d = config_domain_find(c, rest);
+    return d;
 }

@@ -194,12 +194,17 @@ struct config_setting {
 /* In the order of the table, section by section; false past the last one. */
 bool config_setting_at(size_t at, struct config_setting *setting);
 
+/* A time as the file may hold it: "8s", "10m", "30d". False: it is none. */
+bool config_read_duration(const char *text, uint64_t *ms);
+
 /* A key as the file may hold it: the SHA-256 of the key itself. False: "sha256:" is followed by
  * something else than 64 hex digits. */
 bool config_key_digest(struct slice text, uint8_t digest[32]);
 
 const struct config_domain *config_domain_find(const struct config *c,
                                                struct slice name); /* any case */
+/* That one, or the nearest one above it: of news.example.com, example.com. NULL: neither. */
+const struct config_domain *config_domain_above(const struct config *c, struct slice name);
 
 /* How long SQS keeps a received event from other readers. A poller that dies takes what it had
  * received out of sight for so long, so this is well below the doubt window, which waits for those

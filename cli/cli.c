@@ -3,75 +3,142 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/nearest.h"
+#include "cli/flags.h"
 #include "cli/options.h"
 
-static const struct {
-    const char *name;
+/* usage: what follows "postern NAME ", a line each; "" = nothing. */
+static const struct verb {
+    const char *name, *brief, *usage;
+    unsigned takes;
     int (*run)(const struct cli_options *o);
-    int (*run_alone)(int argc, char **argv); /* instead: it has options of its own */
-    const char *help;
-} commands[] = {
-    {"status", cli_status, NULL,
-     "what Postern is doing: rate, quota, holds, processes; --watch, --json"},
-    {"batches", cli_batches, NULL,
-     "[ID] books, rate and time left of each batch; --watch draws progress\n"
-     "                           pause|resume|cancel|resend ID: resend what had failed"},
-    {"domains", cli_domains, NULL,
-     "sent, bounce and complaint shares, what is held\n"
-     "                           pause|resume|cancel NAME: the domain's newsletters"},
-    {"events", cli_events, NULL, "the newest events, as the API gives them"},
-    {"deadletters", cli_deadletters, NULL,
-     "messages from SES that were not understood, and why; --search TEXT\n"
-     "                           show ID; replay|drop ID|all: read again, or forget\n"
-     "                           queues: those in SQS; --redrive: back to their sources"},
-    {"webhooks", cli_webhooks, NULL,
-     "where events are told, and how it goes\n"
-     "                           failures; replay|drop ID|all; key DOMAIN: what signs them"},
-    {"check", cli_check, NULL, "does the store agree with itself: books, states, leases"},
-    {"backup", cli_backup, NULL, "DIR: a consistent copy of the state, while all goes on"},
-    {"setup", NULL, cli_setup,
-     "--domain NAME --region NAME: makes what Postern needs in AWS; --help\n"
-     "                           --dry-run, --print-iam, --print-dns, --remove, …"},
-    {"doctor", NULL, cli_doctor,
-     "what is wrong on the way to SES and back, and what mends it; --help\n"
-     "                           --live, --ghost URL, --json"},
-    {"key", cli_key, NULL, "new: a fresh API key, and its digest for proxy.conf"},
+    int (*run_alone)(int argc, char **argv); /* instead: it has options and a help of its own */
+    const char *about, *example;
+} verbs[] = {
+    {"status", "what Postern is doing: rate, quota, holds, processes", "", TAKES_JSON | TAKES_WATCH,
+     cli_status, NULL,
+     "What goes on: how fast it sends and may send, the quota, what is held and what mends\n"
+     "it, what came back from SES, the processes.",
+     "status --watch"},
+    {"batches", "books, rate and time left of each batch; pausing, resuming, cancelling",
+     "[ID]\npause|resume|cancel|resend ID", TAKES_JSON | TAKES_WATCH | TAKES_LIMIT | TAKES_DOMAIN,
+     cli_batches, NULL,
+     "The newest batches, or one. resend: who failed before SES took the mail is tried\n"
+     "again, and nobody gets it twice.",
+     "batches --watch"},
+    {"domains", "sent, bounce and complaint shares, what is held",
+     "[NAME]\npause|resume|cancel NAME", TAKES_JSON, cli_domains, NULL,
+     "Each domain, or one. The verbs are about its newsletters; single mails go on.",
+     "domains pause mail.example.com"},
+    {"events", "the newest events, as the API gives them", "",
+     TAKES_JSON | TAKES_LIMIT | TAKES_DOMAIN, cli_events, NULL,
+     "For each domain a line, a JSON array.", "events --domain mail.example.com --limit 5"},
+    {"deadletters", "messages from SES that were not understood, and why",
+     "\nshow ID\nreplay|drop ID|all\nqueues",
+     TAKES_JSON | TAKES_LIMIT | TAKES_SEARCH | TAKES_REDRIVE, cli_deadletters, NULL,
+     "replay: read again, as after a domain was added. queues: those of SQS, where a message\n"
+     "goes that was received ten times and never stored.",
+     "deadletters replay all --search 'no configured domain'"},
+    {"webhooks", "where events are told, and how it goes",
+     "\nfailures\nreplay|drop ID|all\nkey DOMAIN", TAKES_JSON | TAKES_LIMIT | TAKES_SEARCH,
+     cli_webhooks, NULL,
+     "failures: what was given up; replay tells it again. key: what the domain's are signed\n"
+     "with.",
+     "webhooks replay all --search /my-receiver"},
+    {"check", "does the store agree with itself: books, states, events", "",
+     TAKES_JSON | TAKES_LIMIT, cli_check, NULL, "Beside a running Postern, too.", "check --json"},
+    {"backup", "a consistent copy of the state, while all goes on", "DIR", TAKES_JSON, cli_backup,
+     NULL,
+     "DIR is made, and is a state_dir then. Open batches of a copy are paused when it is\n"
+     "first used: they may have been sent since.",
+     "backup /var/backups/postern-monday"},
+    {"import", "suppressions, events and message ids of a Node proxy", "FILE",
+     TAKES_JSON | TAKES_LIMIT | TAKES_WHOSE | TAKES_DRY_RUN | TAKES_LATE, cli_import, NULL,
+     "FILE: ghost-ses-proxy's SQLite file, or a mysqldump of mailgun-ses-proxy's database.\n"
+     "A second run adds nothing but what is new.",
+     "import --dry-run ses-proxy.db"},
+    {"setup", "makes what Postern needs in AWS", NULL, 0, NULL, cli_setup, NULL, NULL},
+    {"doctor", "what is wrong on the way to SES and back, and what mends it", NULL, 0, NULL,
+     cli_doctor, NULL, NULL},
+    {"key", "a fresh API key, and its digest for proxy.conf", "new", TAKES_JSON, cli_key, NULL,
+     "The key is shown once; the digest lets it in without standing in the file.", "key new"},
 };
 
-enum { COMMANDS = sizeof commands / sizeof commands[0] };
+enum { VERBS = sizeof verbs / sizeof verbs[0] };
+
+static const struct verb *find(const char *name)
+{
+    for (size_t i = 0; i < VERBS; i++)
+        if (strcmp(verbs[i].name, name) == 0)
+            return &verbs[i];
+    return NULL;
+}
 
 bool cli_has(const char *name)
 {
-    for (size_t i = 0; i < COMMANDS; i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return true;
-    return false;
+    return find(name) != NULL;
 }
 
-static int usage(FILE *to, const char *wrong)
+static int list(void)
 {
-    if (wrong != NULL)
-        (void)fprintf(to, "postern: there is no subcommand '%s'\n", wrong);
-    (void)fprintf(to, "usage: postern -c FILE             run in the foreground\n"
-                      "       postern -t -c FILE          check the configuration\n"
-                      "       postern sandbox --help      a stand-in for SES, SNS and SQS\n");
-    for (size_t i = 0; i < COMMANDS; i++)
-        (void)fprintf(to, "       postern %-12s -c FILE  %s\n", commands[i].name, commands[i].help);
-    return wrong == NULL ? CLI_DONE : CLI_WRONG_USE;
+    (void)printf("usage: postern [-c FILE]              run in the foreground\n"
+                 "       postern -t [-c FILE]           check the configuration\n"
+                 "       postern SUBCOMMAND [option …]  postern SUBCOMMAND --help tells them\n"
+                 "       postern --version\n\n"
+                 "subcommands:\n");
+    for (size_t i = 0; i < VERBS; i++)
+        (void)printf("  %-12s %s\n", verbs[i].name, verbs[i].brief);
+    (void)printf("  %-12s %s\n\n%s", "sandbox", "a stand-in for SES, SNS and SQS", CLI_EXIT_HELP);
+    return CLI_DONE;
+}
+
+static int unknown(const char *name)
+{
+    const char *names[VERBS + 1] = {"sandbox"};
+
+    for (size_t i = 0; i < VERBS; i++)
+        names[i + 1] = verbs[i].name;
+    const char *meant = nearest_name(name, names, VERBS + 1);
+    (void)fprintf(stderr,
+                  "postern: there is no subcommand '%s'%s%s%s (postern --help lists them)\n", name,
+                  meant != NULL ? ": did you mean " : "", meant != NULL ? meant : "",
+                  meant != NULL ? "?" : "");
+    return CLI_WRONG_USE;
+}
+
+static int help(const struct verb *v)
+{
+    struct buf text = {0};
+    struct slice rest = slice_str(v->usage), line;
+    const char *before = "usage:";
+
+    do {
+        (void)slice_cut(rest, '\n', &line, &rest);
+        buf_printf(&text, "%-6s postern %s%s%.*s [option …]\n", before, v->name,
+                   line.len > 0 ? " " : "", SLICE_ARGS(line));
+        before = "";
+    } while (rest.len > 0);
+    buf_printf(&text, "\n%s\n\noptions:\n", v->about);
+    cli_options_help(&text, v->takes);
+    buf_printf(&text, "\nexample:\n  postern %s\n\n%s", v->example, CLI_EXIT_HELP);
+    (void)fwrite(text.ptr, 1, text.len, stdout);
+    buf_fini(&text);
+    return CLI_DONE;
 }
 
 int cli_main(int argc, char **argv)
 {
     struct cli_options o;
 
-    if (argc < 1 || strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0)
-        return usage(stdout, NULL);
-    for (size_t i = 0; i < COMMANDS; i++) {
-        if (strcmp(commands[i].name, argv[0]) != 0)
-            continue;
-        if (commands[i].run == NULL)
-            return commands[i].run_alone(argc, argv);
-        return cli_options_read(argc, argv, &o) ? commands[i].run(&o) : CLI_WRONG_USE;
-    }
-    return usage(stderr, argv[0]);
+    if (argc < 1 || strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0 ||
+        strcmp(argv[0], "-h") == 0)
+        return list();
+    const struct verb *v = find(argv[0]);
+    if (v == NULL)
+        return unknown(argv[0]);
+    if (v->run == NULL)
+        return v->run_alone(argc, argv);
+    if (cli_wants_help(argc, argv))
+        return help(v);
+    return cli_options_read(argc, argv, v->takes, &o) ? v->run(&o) : CLI_WRONG_USE;
 }

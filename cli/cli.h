@@ -4,8 +4,9 @@
  * ENDS    Their own process, started from a shell. They read the store read-only, beside the
  *         running processes, and never write it: what is to change, the running writer is asked for
  *         (store/control.h).
- * ERRORS  Exit status 0: done. 1: not so (nothing found, refused, nothing runs, the books do not
- *         balance). 2: wrong use or no access. The reason is on standard error.
+ * ERRORS  Exit status 0: done, or all well. 1: not so (nothing found, refused, nothing runs, rows not
+ *         understood, the books do not balance). 2: wrong use, or no access to the configuration,
+ *         the store or AWS. The reason is on standard error. `postern -t`: 1 for mistakes in FILE.
  */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H

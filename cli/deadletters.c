@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "cli/options.h"
 #include "cli/page.h"
+#include "cli/progress.h"
 #include "store/control.h"
 
 enum {
@@ -142,6 +143,7 @@ static bool choose(struct choice *c, struct store *store, const char *which)
     return false;
 }
 
+/* As it came; with --json as in a listing. */
 static int show(struct choice *c, struct store *store)
 {
     struct err err;
@@ -150,7 +152,9 @@ static int show(struct choice *c, struct store *store)
 
     if (t == NULL)
         return say(err.text);
-    if (deadletter_get(t, c->found.ptr, &d)) {
+    if (deadletter_get(t, c->found.ptr, &d) && c->o->json) {
+        (void)on_listed(c, &d);
+    } else if (deadletter_get(t, c->found.ptr, &d)) {
         (void)fwrite(d.raw.ptr, 1, d.raw.len, stdout);
         if (d.raw.len > 0 && d.raw.ptr[d.raw.len - 1] != '\n')
             (void)putchar('\n');
@@ -189,13 +193,13 @@ static int ask(const struct choice *c, const char *state_dir, enum control_verb 
     return CLI_DONE;
 }
 
-struct progress {
+struct replayed {
     uint32_t waiting, kept; /* not read yet; read, and still not understood */
 };
 
-static struct progress look(const struct choice *c, struct store *store)
+static struct replayed look(const struct choice *c, struct store *store)
 {
-    struct progress p = {0};
+    struct replayed p = {0};
     struct err err;
     struct deadletter d;
     struct store_txn *t = store_begin_read(store, &err);
@@ -211,7 +215,7 @@ static struct progress look(const struct choice *c, struct store *store)
     return p;
 }
 
-static int report(const struct choice *c, struct store *store, uint32_t asked, struct progress p)
+static int report(const struct choice *c, struct store *store, uint32_t asked, struct replayed p)
 {
     uint32_t understood = asked > p.kept + p.waiting ? asked - p.kept - p.waiting : 0;
     struct err err;
@@ -251,14 +255,17 @@ static int replay(const struct choice *c, struct store *store, const char *state
     if (status != CLI_DONE)
         return status;
     uint64_t until_ms = clock_mono_ms() + REPLAY_WITHIN_MS;
-    struct progress p = look(c, store);
+    struct progress bar = progress_begin("replay");
+    struct replayed p = look(c, store);
     while (p.waiting > 0 && clock_mono_ms() < until_ms) {
         uint32_t before = p.waiting;
         (void)nanosleep(&pause, NULL);
         p = look(c, store);
         if (p.waiting < before)
             until_ms = clock_mono_ms() + REPLAY_WITHIN_MS;
+        progress_show(&bar, asked > p.waiting ? asked - p.waiting : 0, asked, "read again");
     }
+    progress_wipe(&bar);
     return report(c, store, asked, p);
 }
 

@@ -9,44 +9,51 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "cli/flags.h"
 #include "cli/options.h"
 #include "cli/page.h"
+#include "cli/progress.h"
 
 enum { PATIENCE_S_ABSENT = 60, PATIENCE_S_MAX = 3600, STATE_COLUMNS = 6, CHECK_COLUMNS = 19 };
 
 struct showing {
     bool json, in_colour;
+    struct progress waiting;
 };
 
-static int usage(FILE *to)
+static int usage(void)
 {
     (void)fputs(
-        "usage: postern doctor [-c FILE] [option …]\n"
-        "  looks at every hop of the mail's way to SES and of its events back, and says\n"
-        "  what is wrong and what mends it; changes nothing\n"
-        "    --live          also sends to SES's mailbox simulator, and follows each mail;\n"
-        "                    POSTERN_API_KEY: the key, where FILE holds digests alone\n"
-        "    --wait SECONDS  how long --live waits for what it sent (default 60)\n"
-        "    --ghost URL     Ghost's baseUrl: does it lead here, and does Ghost read\n"
-        "    --json          one line for each check, and one for all\n"
-        "  exit status: 0 all is well, 1 something is not, 2 wrong use\n",
-        to);
-    return to == stdout ? CLI_DONE : CLI_WRONG_USE;
+        "usage: postern doctor [-c FILE] [option …]\n\n"
+        "Looks at every hop of the mail's way to SES and of its events back, and says what\n"
+        "is wrong and what mends it; changes nothing.\n\n"
+        "options:\n"
+        "  -c, --config FILE   the configuration (proxy.conf)\n"
+        "  --live              also sends to SES's mailbox simulator, and follows each mail;\n"
+        "                      POSTERN_API_KEY: the key, where FILE holds digests alone\n"
+        "  --wait SECONDS      how long --live waits for what it sent (60)\n"
+        "  --ghost URL         Ghost's baseUrl: does it lead here, and does Ghost read\n"
+        "  --json              one line for each check, and one for all\n"
+        "  -h, --help          this\n\n"
+        "example:\n"
+        "  postern doctor -c /etc/postern/proxy.conf --live\n\n" CLI_EXIT_HELP,
+        stdout);
+    return CLI_DONE;
 }
 
-static const char *colour(enum finding_state state)
+static enum page_colour colour(enum finding_state state)
 {
     switch (state) {
     case FINDING_OK:
-        return "\033[32m";
+        return PAGE_GREEN;
     case FINDING_SKIP:
-        return "\033[2m";
+        return PAGE_DIM;
     case FINDING_WARN:
-        return "\033[33m";
+        return PAGE_YELLOW;
     case FINDING_FAIL:
-        return "\033[31m";
+        return PAGE_RED;
     }
-    return "";
+    return PAGE_PLAIN;
 }
 
 static void put_json(struct buf *to, const struct doctor_result *r)
@@ -71,11 +78,9 @@ static void put_lines(struct buf *to, const struct doctor_result *r, bool in_col
 {
     const struct finding *f = r->finding;
 
-    if (in_colour)
-        buf_add_str(to, colour(f->state));
+    page_colour(to, in_colour ? colour(f->state) : PAGE_PLAIN);
     page_column(to, slice_str(finding_state_name(f->state)), STATE_COLUMNS);
-    if (in_colour)
-        buf_add_str(to, "\033[0m");
+    page_colour_end(to, in_colour ? colour(f->state) : PAGE_PLAIN);
     page_column(to, slice_str(r->check), CHECK_COLUMNS);
     if (r->about[0] != '\0') {
         put_text(to, slice_str(r->about));
@@ -93,9 +98,10 @@ static void put_lines(struct buf *to, const struct doctor_result *r, bool in_col
 
 static void on_checked(void *arg, const struct doctor_result *r)
 {
-    const struct showing *s = arg;
+    struct showing *s = arg;
     struct buf text = {0};
 
+    progress_wipe(&s->waiting);
     if (s->json)
         put_json(&text, r);
     else
@@ -103,6 +109,15 @@ static void on_checked(void *arg, const struct doctor_result *r)
     (void)fwrite(text.ptr, 1, text.len, stdout);
     (void)fflush(stdout);
     buf_fini(&text);
+}
+
+static void on_waiting(void *arg, uint64_t waited_ms, uint64_t patience_ms)
+{
+    struct showing *s = arg;
+
+    if (waited_ms == 0)
+        s->waiting = progress_begin("doctor");
+    progress_show(&s->waiting, waited_ms, patience_ms, "waiting for the mails to come round");
 }
 
 static void show_sums(const struct showing *s, const struct doctor_sums *sums, bool well)
@@ -123,31 +138,14 @@ static bool read_options(int argc, char **argv, struct doctor_wishes *w, struct 
 {
     const char *wait = NULL;
     uint64_t seconds = PATIENCE_S_ABSENT;
-    const struct {
-        const char *name;
-        const char **value;
-    } valued[] = {{"-c", &w->config_path}, {"--ghost", &w->ghost_url}, {"--wait", &wait}};
+    const struct cli_flag flags[] = {
+        {"-c", &w->config_path, NULL},    {"--config", &w->config_path, NULL},
+        {"--ghost", &w->ghost_url, NULL}, {"--wait", &wait, NULL},
+        {"--live", NULL, &w->live},       {"--json", NULL, &s->json},
+    };
 
-    for (int i = 1; i < argc; i++) {
-        size_t k = 0;
-        while (k < sizeof valued / sizeof valued[0] && strcmp(argv[i], valued[k].name) != 0)
-            k++;
-        if (k < sizeof valued / sizeof valued[0]) {
-            if (i + 1 >= argc) {
-                (void)fprintf(stderr, "postern doctor: %s needs a value\n", argv[i]);
-                return false;
-            }
-            *valued[k].value = argv[++i];
-        } else if (strcmp(argv[i], "--live") == 0) {
-            w->live = true;
-        } else if (strcmp(argv[i], "--json") == 0) {
-            s->json = true;
-        } else {
-            (void)fprintf(stderr, "postern doctor: '%s' is not understood; postern doctor --help\n",
-                          argv[i]);
-            return false;
-        }
-    }
+    if (!cli_flags_read(argc, argv, flags, sizeof flags / sizeof flags[0], NULL, 0))
+        return false;
     if (wait != NULL &&
         (!slice_to_u64(slice_str(wait), &seconds) || seconds == 0 || seconds > PATIENCE_S_MAX)) {
         (void)fprintf(stderr, "postern doctor: --wait is a number of seconds, up to %d\n",
@@ -160,13 +158,13 @@ static bool read_options(int argc, char **argv, struct doctor_wishes *w, struct 
 
 int cli_doctor(int argc, char **argv)
 {
-    struct showing s = {.in_colour = isatty(STDOUT_FILENO) != 0 && getenv("NO_COLOR") == NULL};
-    struct doctor_wishes w = {.config_path = "proxy.conf", .on_checked = on_checked, .arg = &s};
+    struct showing s = {.in_colour = page_has_colour(STDOUT_FILENO)};
+    struct doctor_wishes w = {
+        .config_path = "proxy.conf", .on_checked = on_checked, .on_waiting = on_waiting, .arg = &s};
     const char *key = getenv("POSTERN_API_KEY");
 
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0)
-            return usage(stdout);
+    if (cli_wants_help(argc, argv))
+        return usage();
     if (!read_options(argc, argv, &w, &s))
         return CLI_WRONG_USE;
     w.api_key = key != NULL && key[0] != '\0' ? key : NULL;

@@ -3,60 +3,85 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIMIT_ABSENT = 20, LIMIT_MAX = 1000000 };
+#include "cli/flags.h"
 
-/* The value of an option that takes one; NULL and a complaint when there is none. */
-static const char *value_of(int argc, char **argv, int *at)
+enum { LIMIT_ABSENT = 20, LIMIT_MAX = 1000000, LATE_ABSENT_MS = 3 * 24 * 3600 * 1000 };
+
+/* One that is taken by every subcommand has no bit. */
+static const struct {
+    unsigned takes;
+    const char *name, *value, *help;
+} table[] = {
+    {0, "-c, --config", "FILE", "the configuration (proxy.conf)"},
+    {TAKES_DOMAIN, "--domain", "NAME", "only this domain"},
+    {TAKES_WHOSE, "--domain", "NAME", "whose the rows are that do not tell"},
+    {TAKES_SEARCH, "--search", "TEXT", "only what contains it, in any case"},
+    {TAKES_LIMIT, "--limit", "N", "at most so many rows (20)"},
+    {TAKES_WATCH, "--watch", NULL, "draw again until there is nothing left to wait for"},
+    {TAKES_DRY_RUN, "--dry-run", NULL, "say what would be done, and do nothing"},
+    {TAKES_LATE, "--late", "TIME", "how far behind what readers have seen events are taken (3d)"},
+    {TAKES_REDRIVE, "--redrive", NULL, "what SQS gave up goes back to the queue it came from"},
+    {TAKES_JSON, "--json", NULL, "for machines: one JSON value a line"},
+    {0, "-h, --help", NULL, "this"},
+};
+
+void cli_options_help(struct buf *to, unsigned takes)
 {
-    if (*at + 1 < argc)
-        return argv[++*at];
-    (void)fprintf(stderr, "postern %s: %s needs a value\n", argv[0], argv[*at]);
-    return NULL;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (table[i].takes == 0 || (table[i].takes & takes) != 0)
+            buf_printf(to, "  %-12s %-6s %s\n", table[i].name,
+                       table[i].value != NULL ? table[i].value : "", table[i].help);
 }
 
-bool cli_options_read(int argc, char **argv, struct cli_options *o)
+static bool read_numbers(const char *verb, const char *limit, const char *late,
+                         struct cli_options *o)
 {
-    size_t words = 0;
+    uint64_t number;
 
-    *o = (struct cli_options){.config_path = "proxy.conf", .limit = LIMIT_ABSENT};
-    for (int i = 1; i < argc; i++) {
-        const char *value = "";
-        uint64_t number;
-
-        if (strcmp(argv[i], "-c") == 0) {
-            value = o->config_path = value_of(argc, argv, &i);
-        } else if (strcmp(argv[i], "--domain") == 0) {
-            value = o->domain = value_of(argc, argv, &i);
-        } else if (strcmp(argv[i], "--search") == 0) {
-            value = o->search = value_of(argc, argv, &i);
-        } else if (strcmp(argv[i], "--limit") == 0) {
-            value = value_of(argc, argv, &i);
-            if (value != NULL &&
-                (!slice_to_u64(slice_str(value), &number) || number == 0 || number > LIMIT_MAX)) {
-                (void)fprintf(stderr, "postern %s: --limit is a number from 1 to %d\n", argv[0],
-                              LIMIT_MAX);
-                return false;
-            }
-            o->limit = value != NULL ? (uint32_t)number : 0;
-        } else if (strcmp(argv[i], "--json") == 0) {
-            o->json = true;
-        } else if (strcmp(argv[i], "--watch") == 0) {
-            o->watch = true;
-        } else if (strcmp(argv[i], "--redrive") == 0) {
-            o->redrive = true;
-        } else if (argv[i][0] == '-') {
-            (void)fprintf(stderr, "postern %s: unknown option %s\n", argv[0], argv[i]);
+    if (limit != NULL) {
+        if (!slice_to_u64(slice_str(limit), &number) || number == 0 || number > LIMIT_MAX) {
+            (void)fprintf(stderr, "postern %s: --limit is a number from 1 to %d\n", verb,
+                          LIMIT_MAX);
             return false;
-        } else if (words + 1 == CLI_WORDS_MAX) {
-            (void)fprintf(stderr, "postern %s: '%s' is one word too many\n", argv[0], argv[i]);
-            return false;
-        } else {
-            o->words[words++] = argv[i];
         }
-        if (value == NULL)
-            return false;
+        o->limit = (uint32_t)number;
+    }
+    if (late != NULL && !config_read_duration(late, &o->late_ms)) {
+        (void)fprintf(stderr, "postern %s: --late is a time with its unit, as 12h or 3d\n", verb);
+        return false;
     }
     return true;
+}
+
+bool cli_options_read(int argc, char **argv, unsigned takes, struct cli_options *o)
+{
+    const char *limit = NULL, *late = NULL;
+    const struct {
+        unsigned takes;
+        struct cli_flag flag;
+    } known[] = {
+        {0, {"-c", &o->config_path, NULL}},
+        {0, {"--config", &o->config_path, NULL}},
+        {TAKES_DOMAIN | TAKES_WHOSE, {"--domain", &o->domain, NULL}},
+        {TAKES_SEARCH, {"--search", &o->search, NULL}},
+        {TAKES_LIMIT, {"--limit", &limit, NULL}},
+        {TAKES_LATE, {"--late", &late, NULL}},
+        {TAKES_JSON, {"--json", NULL, &o->json}},
+        {TAKES_WATCH, {"--watch", NULL, &o->watch}},
+        {TAKES_REDRIVE, {"--redrive", NULL, &o->redrive}},
+        {TAKES_DRY_RUN, {"--dry-run", NULL, &o->dry_run}},
+    };
+    enum { KNOWN = sizeof known / sizeof known[0] };
+    struct cli_flag flags[KNOWN];
+    size_t count = 0;
+
+    *o = (struct cli_options){
+        .config_path = "proxy.conf", .limit = LIMIT_ABSENT, .late_ms = LATE_ABSENT_MS};
+    for (size_t i = 0; i < KNOWN; i++)
+        if (known[i].takes == 0 || (known[i].takes & takes) != 0)
+            flags[count++] = known[i].flag;
+    return cli_flags_read(argc, argv, flags, count, o->words, CLI_WORDS_MAX - 1) &&
+           read_numbers(argv[0], limit, late, o);
 }
 
 struct config *cli_config_load(const struct cli_options *o)

@@ -1,14 +1,8 @@
 /*
  * cli/options.h - what all subcommands share: their options, and the store they look into.
  *
- *   -c FILE          the configuration that names the state directory (default: proxy.conf)
- *   --json           for machines: one JSON value a line
- *   --watch          draw again until there is nothing left to wait for
- *   --limit N        at most so many rows
- *   --domain NAME    only this domain
- *   --redrive        of deadletters: what SQS gave up goes back to its queue
- *   --search TEXT    only rows that contain it, in any case
- *   WORD …           what the subcommand is about: a batch id, a domain; before it a verb
+ * SHAPE   Each is a row of the table in cli/options.c: name, value and help. WORDs are what the
+ *         subcommand is about: a batch id, a domain, a file; before it a verb.
  */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
@@ -22,12 +16,28 @@ enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 struct cli_options {
     const char *config_path, *domain, *search;
     const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
-    bool json, watch, redrive;
+    bool json, watch, redrive, dry_run;
     uint32_t limit;
+    uint64_t late_ms;
 };
 
-/* False: wrong use, said on standard error. */
-bool cli_options_read(int argc, char **argv, struct cli_options *o);
+/* Which of the options a subcommand takes, beside -c. */
+enum cli_takes {
+    TAKES_JSON = 1 << 0,
+    TAKES_WATCH = 1 << 1,
+    TAKES_LIMIT = 1 << 2,
+    TAKES_DOMAIN = 1 << 3,
+    TAKES_SEARCH = 1 << 4,
+    TAKES_REDRIVE = 1 << 5,
+    TAKES_DRY_RUN = 1 << 6,
+    TAKES_LATE = 1 << 7,
+    TAKES_WHOSE = 1 << 8, /* --domain, for what does not tell its own */
+};
+
+/* takes: of enum cli_takes. False: wrong use, said on standard error. */
+bool cli_options_read(int argc, char **argv, unsigned takes, struct cli_options *o);
+/* A line for each option that is taken. */
+void cli_options_help(struct buf *to, unsigned takes);
 
 /* NULL: said on standard error. */
 struct config *cli_config_load(const struct cli_options *o);
@@ -44,6 +54,7 @@ int cli_deadletters(const struct cli_options *o);
 int cli_dead_queues(const struct cli_options *o);
 int cli_doctor(int argc, char **argv);
 int cli_domains(const struct cli_options *o);
+int cli_import(const struct cli_options *o);
 int cli_key(const struct cli_options *o);
 int cli_setup(int argc, char **argv);
 int cli_status(const struct cli_options *o);

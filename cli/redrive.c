@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 
 enum { LOOK_MS = 500, PROGRESS_WITHIN_MS = 15000 };
 
@@ -48,17 +49,20 @@ static void show(const struct cli_options *o, const struct patient_queue *q, con
 static void wait_for(struct patient *p, struct patient_queue *q, struct moving *m)
 {
     uint64_t until_ms = clock_mono_ms() + PROGRESS_WITHIN_MS;
+    struct progress bar = progress_begin(q->name);
 
     for (;;) {
         uint64_t before = m->left;
         patient_look_at_queue(p, q);
         m->left = redrive_waiting(q);
+        progress_show(&bar, m->waited > m->left ? m->waited - m->left : 0, m->waited, "moved");
         if (m->left == 0 || clock_mono_ms() > until_ms)
-            return;
+            break;
         if (m->left < before)
             until_ms = clock_mono_ms() + PROGRESS_WITHIN_MS;
         session_pause(p->session, LOOK_MS);
     }
+    progress_wipe(&bar);
 }
 
 static struct moving treat(const struct cli_options *o, struct patient *p, struct patient_queue *q)

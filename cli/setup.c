@@ -11,8 +11,10 @@
 #include "aws/credentials.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "cli/flags.h"
 #include "cli/options.h"
 #include "cli/page.h"
+#include "cli/progress.h"
 #include "setup/conf_edit.h"
 #include "setup/conf_plan.h"
 #include "setup/dns.h"
@@ -58,10 +60,14 @@ struct setup {
 
 /* ---- options ---- */
 
-static int usage(FILE *to)
+static int usage(void)
 {
     (void)fputs(
-        "usage: postern setup --domain NAME [--region NAME] [-c FILE] [option …]\n"
+        "usage: postern setup --domain NAME [--region NAME] [-c FILE] [option …]\n\n"
+        "Makes what Postern needs in AWS, after it has shown what that is and asked.\n\n"
+        "options:\n"
+        "    -c, --config FILE    the configuration (proxy.conf)\n"
+        "    -h, --help           this\n"
         "  what to do (else: make what is missing, mend what differs, write FILE)\n"
         "    --dry-run            show what would be done, and do nothing\n"
         "    --remove             take away what was made, asking for each\n"
@@ -83,76 +89,53 @@ static int usage(FILE *to)
         "                         outside AWS; on AWS give the machine a role (--print-iam)\n"
         "    --iam-user-name NAME\n"
         "    --wrapped            SNS wraps and signs what it delivers (queues.verify_sns)\n"
-        "    --track-system-mail  opens and clicks of single mails, too\n",
-        to);
-    return to == stdout ? CLI_DONE : CLI_WRONG_USE;
+        "    --track-system-mail  opens and clicks of single mails, too\n\n"
+        "example:\n"
+        "  postern setup --domain mail.example.com --region eu-west-1 --dry-run\n\n" CLI_EXIT_HELP,
+        stdout);
+    return CLI_DONE;
 }
 
 static bool read_options(int argc, char **argv, struct options *o)
 {
     const char *wait = NULL, *user = "mailgun-proxy-worker";
     struct plumbing_names *n = &o->names;
-    const struct {
-        const char *name;
-        const char **value;
-    } valued[] = {
-        {"-c", &o->config_path},
-        {"--conf", &o->config_path},
-        {"--region", &o->region},
-        {"--domain", &n->domain},
-        {"--mail-from", &n->mail_from},
-        {"--newsletter-set", &n->set[LINE_NEWSLETTER]},
-        {"--system-set", &n->set[LINE_SYSTEM]},
-        {"--newsletter-topic", &n->topic[LINE_NEWSLETTER]},
-        {"--system-topic", &n->topic[LINE_SYSTEM]},
-        {"--newsletter-queue", &n->queue[LINE_NEWSLETTER]},
-        {"--system-queue", &n->queue[LINE_SYSTEM]},
-        {"--buffer-queue", &n->buffer_queue},
-        {"--iam-user-name", &user},
-        {"--wait", &wait},
-    };
     bool remove = false, iam = false, dns = false, cloudformation = false, terraform = false;
-    const struct {
-        const char *name;
-        bool *value;
-    } flags[] = {
-        {"--yes", &o->yes},
-        {"--dry-run", &o->dry_run},
-        {"--json", &o->json},
-        {"--adopt", &o->wishes.adopt},
-        {"--iam-user", &o->with_user},
-        {"--wrapped", &n->wrapped},
-        {"--track-system-mail", &n->track_system_mail},
-        {"--remove", &remove},
-        {"--print-iam", &iam},
-        {"--print-dns", &dns},
-        {"--cloudformation", &cloudformation},
-        {"--terraform", &terraform},
+    const struct cli_flag flags[] = {
+        {"-c", &o->config_path, NULL},
+        {"--config", &o->config_path, NULL},
+        {"--region", &o->region, NULL},
+        {"--domain", &n->domain, NULL},
+        {"--mail-from", &n->mail_from, NULL},
+        {"--newsletter-set", &n->set[LINE_NEWSLETTER], NULL},
+        {"--system-set", &n->set[LINE_SYSTEM], NULL},
+        {"--newsletter-topic", &n->topic[LINE_NEWSLETTER], NULL},
+        {"--system-topic", &n->topic[LINE_SYSTEM], NULL},
+        {"--newsletter-queue", &n->queue[LINE_NEWSLETTER], NULL},
+        {"--system-queue", &n->queue[LINE_SYSTEM], NULL},
+        {"--buffer-queue", &n->buffer_queue, NULL},
+        {"--iam-user-name", &user, NULL},
+        {"--wait", &wait, NULL},
+        {"--yes", NULL, &o->yes},
+        {"--dry-run", NULL, &o->dry_run},
+        {"--json", NULL, &o->json},
+        {"--adopt", NULL, &o->wishes.adopt},
+        {"--iam-user", NULL, &o->with_user},
+        {"--wrapped", NULL, &n->wrapped},
+        {"--track-system-mail", NULL, &n->track_system_mail},
+        {"--remove", NULL, &remove},
+        {"--print-iam", NULL, &iam},
+        {"--print-dns", NULL, &dns},
+        {"--cloudformation", NULL, &cloudformation},
+        {"--terraform", NULL, &terraform},
+        {"--conf", &o->config_path,
+         NULL}, /* the name it had; last, so that nobody is pointed to it */
     };
 
     *o = (struct options){.config_path = "proxy.conf", .patience_ms = PATIENCE_MS_ABSENT};
     plumbing_names_default(n);
-    for (int i = 1; i < argc; i++) {
-        bool known = false;
-        for (size_t k = 0; k < sizeof flags / sizeof flags[0] && !known; k++)
-            if (strcmp(argv[i], flags[k].name) == 0)
-                known = *flags[k].value = true;
-        for (size_t k = 0; k < sizeof valued / sizeof valued[0] && !known; k++) {
-            if (strcmp(argv[i], valued[k].name) != 0)
-                continue;
-            if (i + 1 >= argc) {
-                (void)fprintf(stderr, "postern setup: %s needs a value\n", argv[i]);
-                return false;
-            }
-            *valued[k].value = argv[++i];
-            known = true;
-        }
-        if (!known) {
-            (void)fprintf(stderr, "postern setup: '%s' is not understood; postern setup --help\n",
-                          argv[i]);
-            return false;
-        }
-    }
+    if (!cli_flags_read(argc, argv, flags, sizeof flags / sizeof flags[0], NULL, 0))
+        return false;
     if (remove + iam + dns + cloudformation + terraform > 1) {
         (void)fprintf(stderr, "postern setup: one of --remove, --print-iam, --print-dns, "
                               "--cloudformation, --terraform at a time\n");
@@ -424,41 +407,35 @@ static int print_dns(struct setup *u)
 
 /* ---- the plan ---- */
 
-static const char *colour(const struct setup *u, enum resource_state state)
+static enum page_colour colour(const struct setup *u, enum resource_state state)
 {
-    if (u->o.json || !isatty(STDOUT_FILENO))
-        return "";
+    if (u->o.json || !page_has_colour(STDOUT_FILENO))
+        return PAGE_PLAIN;
     switch (state) {
     case RESOURCE_CREATE:
-        return "\033[32m";
+        return PAGE_GREEN;
     case RESOURCE_CHANGE:
-        return "\033[33m";
+        return PAGE_YELLOW;
     case RESOURCE_TAKEN:
-        return "\033[31m";
+        return PAGE_RED;
     case RESOURCE_UNKNOWN:
     case RESOURCE_EXISTS:
         break;
     }
-    return "";
-}
-
-static size_t columns_of(struct slice text)
-{
-    size_t columns = 0;
-
-    for (size_t i = 0; i < text.len; i++)
-        columns += (text.ptr[i] & 0xc0) != 0x80;
-    return columns;
+    return PAGE_PLAIN;
 }
 
 static void put_row(const struct setup *u, struct buf *to, const char *kind, struct slice name,
                     size_t name_columns, enum resource_state state, struct slice differs)
 {
-    const char *on = colour(u, state);
+    enum page_colour on = colour(u, state);
 
     page_column(to, slice_str(kind), KIND_COLUMNS);
     page_column(to, name, (unsigned)name_columns);
-    buf_printf(to, "  %s%s%s", on, plan_state_name(state), on[0] != '\0' ? "\033[0m" : "");
+    buf_add_str(to, "  ");
+    page_colour(to, on);
+    buf_add_str(to, plan_state_name(state));
+    page_colour_end(to, on);
     if (differs.len > 0)
         buf_printf(to, "  %.*s", SLICE_ARGS(differs));
     buf_add_byte(to, '\n');
@@ -472,7 +449,7 @@ static void show_plan(const struct setup *u, struct slice conf_changes)
     for (size_t i = 0; i < u->plumbing.count; i++) {
         buf_reset(&name);
         plumbing_put_name(&name, &u->plumbing.resources[i]);
-        size_t columns = columns_of(buf_slice(&name));
+        size_t columns = page_width(buf_slice(&name));
         widest = columns > widest ? columns : widest;
     }
     buf_printf(&out, "account %s, region %s, with the credentials of %s\n\n", u->plumbing.account,
@@ -590,11 +567,13 @@ static int apply(struct setup *u, struct err *err)
 }
 
 /* What AWS tells now is what was wanted. It may take its time to. */
-static int read_back(struct setup *u, struct err *err)
+static int read_until_done(struct setup *u, struct progress *bar, struct err *err)
 {
-    uint64_t until = clock_mono_ms() + u->o.patience_ms;
+    uint64_t began = clock_mono_ms(), until = began + u->o.patience_ms;
 
     for (;;) {
+        progress_show(bar, clock_mono_ms() - began, u->o.patience_ms,
+                      "waiting for AWS to tell the new state");
         if (make_look(u->session, &u->plumbing, err) != 0)
             return -1;
         struct plan_sums sums = plan_judge(&u->plumbing, &u->o.wishes);
@@ -606,6 +585,15 @@ static int read_back(struct setup *u, struct err *err)
                            sums.create + sums.change + sums.taken);
         session_pause(u->session, 2000);
     }
+}
+
+static int read_back(struct setup *u, struct err *err)
+{
+    struct progress bar = progress_begin("setup");
+    int got = read_until_done(u, &bar, err);
+
+    progress_wipe(&bar);
+    return got;
 }
 
 static int write_conf(struct setup *u, struct conf_plan *conf, struct buf *backup, struct err *err)
@@ -829,9 +817,8 @@ int cli_setup(int argc, char **argv)
     struct setup u = {0};
     int status = CLI_WRONG_USE;
 
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0)
-            return usage(stdout);
+    if (cli_wants_help(argc, argv))
+        return usage();
     if (!read_options(argc, argv, &u.o))
         return CLI_WRONG_USE;
     if (begin(&u) == 0)

@@ -291,7 +291,16 @@ static int show_key(const struct choice *c, const struct config *config, const c
                               "webhook; or set webhook_signing_key of the domain\n");
         return CLI_NOT_SO;
     }
-    (void)printf("%.*s\n", SLICE_ARGS(key));
+    if (c->o->json) {
+        struct buf line = {0};
+        buf_add_byte(&line, '{');
+        json_put_str(&line, "domain", slice_str(d->name));
+        json_put_str(&line, "key", key);
+        (void)printf("%s}\n", buf_cstr(&line));
+        buf_fini(&line);
+    } else {
+        (void)printf("%.*s\n", SLICE_ARGS(key));
+    }
     return CLI_DONE;
 }
 

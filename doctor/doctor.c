@@ -850,6 +850,8 @@ static void run_live(struct doctor *d)
         .api_key = d->w->api_key,
         .patience_ms = d->w->patience_ms,
         .suspect = d->suspect.len > 0 ? buf_cstr(&d->suspect) : NULL,
+        .on_waiting = d->w->on_waiting,
+        .waiting_arg = d->w->arg,
     };
 
     for (size_t i = 0; i < d->config->domain_count; i++)

@@ -29,6 +29,8 @@ struct doctor_wishes {
     const char *api_key;   /* for that; NULL = one of the configuration's */
     uint64_t patience_ms;  /* for each hop of it */
     void (*on_checked)(void *arg, const struct doctor_result *result);
+    /* While live mails are waited for, every now and then; NULL = nobody cares. */
+    void (*on_waiting)(void *arg, uint64_t waited_ms, uint64_t patience_ms);
     void *arg;
 };
 

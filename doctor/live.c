@@ -399,9 +399,13 @@ static void follow(struct live *l)
 {
     for (size_t i = 0; i < LIVE_MAILS; i++)
         post(l, &l->mails[i]);
-    uint64_t until_ms = clock_mono_ms() + l->w->patience_ms;
-    while (!look(l) && clock_mono_ms() < until_ms)
+    uint64_t began_ms = clock_mono_ms(), waited_ms = 0;
+    while (!look(l) && waited_ms < l->w->patience_ms) {
+        if (l->w->on_waiting != NULL)
+            l->w->on_waiting(l->w->waiting_arg, waited_ms, l->w->patience_ms);
         (void)fetch_pause(l->fetch, LOOK_MS);
+        waited_ms = clock_mono_ms() - began_ms;
+    }
     for (size_t i = 0; i < LIVE_MAILS; i++)
         if (!l->mails[i].is_over)
             say_stuck(l, &l->mails[i]);

@@ -22,6 +22,9 @@ struct live_wishes {
     const char *api_key; /* NULL = a plain one of the configuration's */
     uint64_t patience_ms;
     const char *suspect; /* of all checks before, the first that failed; NULL = none did */
+    /* While it waits, every now and then; NULL = nobody cares. */
+    void (*on_waiting)(void *arg, uint64_t waited_ms, uint64_t patience_ms);
+    void *waiting_arg;
 };
 
 /* The address and protocol at which this machine reaches the listener; url is "" where there is none.

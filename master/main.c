@@ -10,6 +10,7 @@
 #include "base/config.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 #include "base/tls.h"
 #include "cli/cli.h"
 #include "master/master.h"
@@ -85,6 +86,21 @@ static void let_libraries_end_without_memory(void)
     (void)CRYPTO_set_mem_functions(alloc_for_openssl, grow_for_openssl, free_for_openssl);
 }
 
+static int not_understood(const char *argument)
+{
+    static const char *const known[] = {"-c", "--config", "-t", "--help", "--version"};
+    if (strcmp(argument, "-c") == 0 || strcmp(argument, "--config") == 0) {
+        (void)fprintf(stderr, "postern: %s needs a value: the configuration\n", argument);
+        return 2;
+    }
+    const char *meant = nearest_name(argument, known, sizeof known / sizeof known[0]);
+
+    (void)fprintf(stderr, "postern: '%s' is not understood%s%s%s (postern --help)\n", argument,
+                  meant != NULL ? ": did you mean " : "", meant != NULL ? meant : "",
+                  meant != NULL ? "?" : "");
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     const char *path = "proxy.conf";
@@ -98,16 +114,17 @@ int main(int argc, char **argv)
     }
     if (argc > 1 && strcmp(argv[1], "sandbox") == 0)
         return sandbox_main(argc - 1, argv + 1);
-    if (argc > 1 && (argv[1][0] != '-' || strcmp(argv[1], "--help") == 0))
+    if (argc > 1 &&
+        (argv[1][0] != '-' || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
         return cli_main(argc - 1, argv + 1);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-t") == 0) {
             only_check = true;
-        } else if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
+        } else if ((strcmp(argv[i], "-c") == 0 || strcmp(argv[i], "--config") == 0) &&
+                   i + 1 < argc) {
             path = argv[++i];
         } else {
-            (void)fprintf(stderr, "postern: '%s' is not understood; postern --help\n", argv[i]);
-            return 2;
+            return not_understood(argv[i]);
         }
     }
     return only_check ? check(path) : run(path);

@@ -33,6 +33,7 @@
 #include "shm/record.h"
 #include "store/batches.h"
 #include "store/deadletters.h"
+#include "store/elsewhere.h"
 
 enum {
     TICK_BUSY_MS = 10,
@@ -148,17 +149,14 @@ static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e)
     if (!e->has_recipient || has_batch)
         e->batch_id = 0;
     e->settles = false;
+    if (t != NULL && e->batch_id == 0 && e->event.domain.len == 0)
+        (void)elsewhere_complete(t, &e->event, &p->arena);
     if (config_domain_find(p->me->config, e->event.domain) != NULL)
         return true;
-    for (struct slice rest = e->from_domain, label; rest.len > 0;
-         (void)slice_cut(rest, '.', &label, &rest)) {
-        const struct config_domain *d = config_domain_find(p->me->config, rest);
-        if (d != NULL) {
-            e->event.domain = slice_str(d->name);
-            return true;
-        }
-    }
-    return false;
+    const struct config_domain *d = config_domain_above(p->me->config, e->from_domain);
+    if (d != NULL)
+        e->event.domain = slice_str(d->name);
+    return d != NULL;
 }
 
 static void set_tick(struct poller *p, unsigned ms)

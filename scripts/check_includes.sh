@@ -52,5 +52,6 @@ door 'cjson/' '^base/json\.h$'
 door 'msgpack' '^base/pack\.c$'
 door 'seccomp\.h' '^master/confine\.c$'
 door 'confuse\.h' '^base/config\.c$'
+door 'sqlite3\.h' '^cli/import_sqlite\.c$'
 door '(gmime|glib)' '^mail/mime_read\.c$'
 exit $bad

@@ -45,8 +45,9 @@ enum record_kind {
     RECORD_QUEUES,
     RECORD_TAG,
     RECORD_TEMPLATE,
+    RECORD_ELSEWHERE,
 };
-enum { RECORD_KIND_LAST = RECORD_TEMPLATE };
+enum { RECORD_KIND_LAST = RECORD_ELSEWHERE };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -219,6 +220,16 @@ enum { RECORD_KIND_LAST = RECORD_TEMPLATE };
     F(1, text, address, REQUIRED)                                                                  \
     F(2, u64, at_us, REQUIRED) /* of the wish that was carried out */
 
+/* postern's command line → writer, within CONTROL's records: a mail that another program gave to SES,
+ * so that what SES still tells of it finds its newsletter. */
+#define ELSEWHERE(F)                                                                               \
+    F(1, text, ses_id, REQUIRED)                                                                   \
+    F(2, text, domain, REQUIRED)     /* as configured */                                           \
+    F(3, text, message_id, OPTIONAL) /* as that program answered, without brackets */              \
+    F(4, text, email_id, OPTIONAL)                                                                 \
+    F(5, text, tags, OPTIONAL) /* a packed array of text */                                        \
+    F(6, u64, sent_us, REQUIRED)
+
 /* postern's command line → writer, over the control socket. Answered by CONTROLLED once committed.
  */
 #define CONTROL(F)                                                                                 \
@@ -228,11 +239,14 @@ enum { RECORD_KIND_LAST = RECORD_TEMPLATE };
     F(4, text, ids, OPTIONAL)      /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
                                      failures, WEBHOOK_FAILURE_BYTES each */     \
     F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */  \
-    F(6, text, by, OPTIONAL)       /* who asks, for the log; empty = a person at this machine */
+    F(6, text, by, OPTIONAL)       /* who asks, for the log; empty = a person at this machine */   \
+    F(7, text, records, OPTIONAL)  /* CONTROL_IMPORT: a packed array of encoded EVENTs, SUPPRESSes
+                                      and ELSEWHEREs */ \
+    F(8, u64, late_us, OPTIONAL)   /* CONTROL_IMPORT: see store/import.h */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
-    F(2, text, text, OPTIONAL)   /* words for a person; CONTROL_STATUS: a JSON object */           \
+    F(2, text, text, OPTIONAL)   /* words for a person; STATUS, IMPORT: a JSON object */           \
     F(3, u32, count, OPTIONAL)   /* recipients or dead letters concerned */
 
 enum hold_reason {
@@ -252,6 +266,7 @@ enum control_verb {
     CONTROL_DROP,   /* dead letters: gone for good */
     CONTROL_WEBHOOK_REPLAY, /* events that a receiver did not take: they are told again */
     CONTROL_WEBHOOK_DROP,   /* the same: never told */
+    CONTROL_IMPORT,         /* what another program has kept: store/import.h */
 };
 
 enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
@@ -354,6 +369,7 @@ RECORD_STRUCT(cancel, CANCEL)
 RECORD_STRUCT(queues, QUEUES)
 RECORD_STRUCT(tag, TAG)
 RECORD_STRUCT(template, TEMPLATE)
+RECORD_STRUCT(elsewhere, ELSEWHERE)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

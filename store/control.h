@@ -29,7 +29,7 @@
 
 enum {
     CONTROL_CLIENTS_MAX = 16,
-    CONTROL_REQUEST_MAX = 8 * 1024,
+    CONTROL_REQUEST_MAX = 64 * 1024,
     CONTROL_ANSWER_MAX = 192 * 1024, /* fits a socket's buffer as Linux grants it to anybody */
     CONTROL_IDLE_MS = 10000,
     CONTROL_TIMEOUT_MS = 10000,

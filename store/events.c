@@ -163,7 +163,15 @@ uint64_t event_ids_begin(struct store_txn *t)
     return store_get(t, DB_META, IDS_BEGIN, &value) && value.len == 8 ? read_be(value.ptr, 8) : 0;
 }
 
-int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err)
+bool event_is_known(struct store_txn *t, const uint8_t id[EVENT_ID_BYTES])
+{
+    struct slice value;
+
+    return store_get(t, DB_EVENT_IDS, slice_of(id, EVENT_ID_BYTES), &value);
+}
+
+static int put_one(struct store_txn *t, struct event *e, uint64_t now_us, uint32_t *number,
+                   struct err *err)
 {
     struct slice id = slice_of(e->id, EVENT_ID_BYTES), value;
     struct key k, timestamp = {0};
@@ -173,7 +181,7 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
         e->timestamp_us = read_be(value.ptr, 8);
         return 0;
     }
-    uint32_t domain = store_domain_intern(t, e->domain, err);
+    uint32_t domain = *number = store_domain_intern(t, e->domain, err);
     if (domain == 0)
         return -1;
     if (e->ses_us < event_ids_begin(t)) {
@@ -201,7 +209,22 @@ int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err 
     if (e->message_id.len != 0)
         event_list_add(t, DB_BY_MESSAGE, domain, e->message_id, place);
     counters_add(t, domain, e, 1);
-    return webhook_enqueue(t, domain, e, 1, now_us, err) != 0 ? -1 : 1;
+    return 1;
+}
+
+int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err)
+{
+    uint32_t domain;
+    int got = put_one(t, e, now_us, &domain, err);
+
+    return got == 1 && webhook_enqueue(t, domain, e, 1, now_us, err) != 0 ? -1 : got;
+}
+
+int event_put_untold(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err)
+{
+    uint32_t domain;
+
+    return put_one(t, e, now_us, &domain, err);
 }
 
 /* -------- groups -------- */

@@ -29,6 +29,11 @@ enum { WATERMARK_STEP_US = 1000000 };
  * than the ids that are kept (counted as too old: it may be a repeat), -1 on failure. */
 int event_put(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err);
 
+/* The same, but told to no webhook: what was told elsewhere long ago (store/import.h). */
+int event_put_untold(struct store_txn *t, struct event *e, uint64_t now_us, struct err *err);
+/* Whether the id is there already. */
+bool event_is_known(struct store_txn *t, const uint8_t id[EVENT_ID_BYTES]);
+
 /* The `accepted` events of recipients of a batch, the first of them number `first` among those that
  * were ever put for it: at one time, in few rows, for a twentieth of what event_put() would cost.
  * Each call with the same batch and number must be the only one: nothing is looked up. All

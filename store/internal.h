@@ -49,6 +49,7 @@ enum store_db {
     DB_TAKEN, /* batch id → what SES said of it: store/taken.h */
     DB_TEMPLATES, /* stored templates: store/templates.h */
     DB_TEMPLATE_VERSIONS,
+    DB_ELSEWHERE, /* SES's message id → µs, whose newsletter it is: store/elsewhere.h */
     DB_COUNT,
 };
 

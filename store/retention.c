@@ -43,6 +43,7 @@ enum stage {
     STAGE_TAGS,
     STAGE_REPUTATION,
     STAGE_WEBHOOK_FAILURES,
+    STAGE_ELSEWHERE,
     STAGE_END,
 };
 
@@ -365,6 +366,8 @@ static int expire(struct retention *r, struct store_txn *t, uint64_t now_ms, uin
                     before(now_ms, RETENTION_REPUTATION_KEPT_MS) * US_PER_MS, err);
     case STAGE_WEBHOOK_FAILURES:
         return walk(r, t, DB_WEBHOOK_FAILED, is_old_first, old_ms * US_PER_MS, err);
+    case STAGE_ELSEWHERE:
+        return walk(r, t, DB_ELSEWHERE, is_old_first, old_ms * US_PER_MS, err);
     case STAGE_END:
         return 0;
     default:

@@ -191,6 +191,7 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
     case CONTROL_DROP:
     case CONTROL_WEBHOOK_REPLAY:
     case CONTROL_WEBHOOK_DROP:
+    case CONTROL_IMPORT:
         break;
     }
     return 0;
@@ -256,6 +257,7 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     case CONTROL_DROP:
     case CONTROL_WEBHOOK_REPLAY:
     case CONTROL_WEBHOOK_DROP:
+    case CONTROL_IMPORT:
         break;
     }
     return 0;

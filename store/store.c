@@ -64,6 +64,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_TAKEN] = "taken",
     [DB_TEMPLATES] = "templates",
     [DB_TEMPLATE_VERSIONS] = "template_versions",
+    [DB_ELSEWHERE] = "elsewhere",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

@@ -47,6 +47,7 @@
 #include "store/deadletters.h"
 #include "store/events.h"
 #include "store/feed.h"
+#include "store/import.h"
 #include "store/outcomes.h"
 #include "store/retention.h"
 #include "store/scheduler.h"
@@ -821,6 +822,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
             return 0;
         got = apply_template(w, t, l, &r.template, err);
         break;
+    case RECORD_ELSEWHERE:
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:
     case RECORD_ANSWER:
@@ -945,6 +947,18 @@ static int bury_dead_senders(struct writer *w, struct store_txn *t, struct err *
     return 0;
 }
 
+static int take_history(struct writer *w, struct store_txn *t, const struct record_control *r,
+                        enum answer_verdict *verdict, uint32_t *count, struct err *err)
+{
+    if (!store_is_full(w->store))
+        return import_control(t, w->me->config, r, clock_wall_us(), verdict, count, &w->scratch,
+                              err);
+    *verdict = ANSWER_FULL;
+    *count = 0;
+    buf_add_str(&w->scratch, "the disk is full");
+    return 0;
+}
+
 /* What people ask for over the control socket. */
 static int obey(struct writer *w, struct store_txn *t, struct err *err)
 {
@@ -957,6 +971,8 @@ static int obey(struct writer *w, struct store_txn *t, struct err *err)
         int rc;
         if (r.verb == CONTROL_REPLAY || r.verb == CONTROL_DROP)
             rc = deadletter_control(t, &r, clock_wall_us(), &verdict, &count, &w->scratch, err);
+        else if (r.verb == CONTROL_IMPORT)
+            rc = take_history(w, t, &r, &verdict, &count, err);
         else if (r.verb == CONTROL_WEBHOOK_REPLAY || r.verb == CONTROL_WEBHOOK_DROP)
             rc = webhook_control(t, &r, clock_wall_ms(), &verdict, &count, &w->scratch, err);
         else
