@@ -174,12 +174,13 @@ MAN_DATE := $(shell git log -1 --format=%cd --date=format:'%B %-d, %Y' 2>/dev/nu
 man: build/release/manual
 	@mkdir -p build/man
 	build/release/manual | sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' >build/man/proxy.conf.5
-	sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' packaging/postern.8 >build/man/postern.8
+	for page in packaging/man/*.8; do sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' "$$page" >"build/man/$${page##*/}" || exit; done
 
 .PHONY: install uninstall
 install: build/postern man
-	install -D -m 644 build/man/postern.8 $(DESTDIR)$(MANDIR)/man8/postern.8
-	install -D -m 644 build/man/proxy.conf.5 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
+	install -d -m 755 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(MANDIR)/man5
+	install -m 644 build/man/*.8 $(DESTDIR)$(MANDIR)/man8
+	install -m 644 build/man/*.5 $(DESTDIR)$(MANDIR)/man5
 	install -D -m 755 build/postern $(DESTDIR)$(BINDIR)/postern
 	install -d -m 755 $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
 	install -m 644 README.md docs/*.md docs/openapi.yaml proxy.conf $(DESTDIR)$(DOCDIR)
@@ -194,7 +195,7 @@ install: build/postern man
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(SYSUSERSDIR)/postern.conf
-	rm -f $(DESTDIR)$(MANDIR)/man8/postern.8 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(wildcard packaging/man/*.8))) $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
 	rm -rf $(DESTDIR)$(DOCDIR)
 
 clean:

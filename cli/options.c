@@ -14,7 +14,17 @@ static const char *value_of(int argc, char **argv, int *at)
     return NULL;
 }
 
-bool cli_options_read(int argc, char **argv, struct cli_options *o)
+bool cli_takes(const char *takes, const char *option)
+{
+    size_t len = strlen(option);
+
+    for (const char *at = strstr(takes, option); at != NULL; at = strstr(at + 1, option))
+        if ((at == takes || strchr("[\n", at[-1]) != NULL) && strchr(" ]\n", at[len]) != NULL)
+            return true;
+    return false;
+}
+
+bool cli_options_read(int argc, char **argv, const char *takes, struct cli_options *o)
 {
     size_t words = 0;
 
@@ -23,6 +33,11 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
         const char *value = "";
         uint64_t number;
 
+        if (argv[i][0] == '-' && strcmp(argv[i], "-c") != 0 && !cli_takes(takes, argv[i])) {
+            (void)fprintf(stderr, "postern %s: unknown option %s; postern %s --help\n", argv[0],
+                          argv[i], argv[0]);
+            return false;
+        }
         if (strcmp(argv[i], "-c") == 0) {
             value = o->config_path = value_of(argc, argv, &i);
         } else if (strcmp(argv[i], "--domain") == 0) {
@@ -44,9 +59,6 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
             o->watch = true;
         } else if (strcmp(argv[i], "--redrive") == 0) {
             o->redrive = true;
-        } else if (argv[i][0] == '-') {
-            (void)fprintf(stderr, "postern %s: unknown option %s\n", argv[0], argv[i]);
-            return false;
         } else if (words + 1 == CLI_WORDS_MAX) {
             (void)fprintf(stderr, "postern %s: '%s' is one word too many\n", argv[0], argv[i]);
             return false;

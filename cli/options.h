@@ -26,8 +26,11 @@ struct cli_options {
     uint32_t limit;
 };
 
-/* False: wrong use, said on standard error. */
-bool cli_options_read(int argc, char **argv, struct cli_options *o);
+/* Whether the usage names the option ("--limit"), in brackets or at the beginning of a line. */
+bool cli_takes(const char *takes, const char *option);
+/* takes: the subcommand's usage (cli.c), which names its options; -c is everybody's. False: wrong
+ * use, said on standard error. */
+bool cli_options_read(int argc, char **argv, const char *takes, struct cli_options *o);
 
 /* NULL: said on standard error. */
 struct config *cli_config_load(const struct cli_options *o);
