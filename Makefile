@@ -163,6 +163,9 @@ DOCDIR ?= $(PREFIX)/share/doc/postern
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+# zsh looks into vendor-completions for /usr (Debian), into site-functions for /usr/local
+ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 
 # ---- manuals: proxy.conf(5) comes from the table of settings ----
 build/release/manual: FLAVOUR := release
@@ -188,6 +191,8 @@ install: build/postern man
 	  packaging/postern.service.in >$(DESTDIR)$(UNITDIR)/postern.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/postern.service
 	install -D -m 644 packaging/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	install -D -m 644 packaging/completion/postern.bash $(DESTDIR)$(BASHDIR)/postern
+	install -D -m 644 packaging/completion/_postern $(DESTDIR)$(ZSHDIR)/_postern
 	test -e $(DESTDIR)$(CONFDIR)/proxy.conf || { \
 	  install -d -m 755 $(DESTDIR)$(CONFDIR) && \
 	  sed -e 's|^state_dir = .*|state_dir = "/var/lib/postern"|' proxy.conf >$(DESTDIR)$(CONFDIR)/proxy.conf && \
@@ -196,6 +201,7 @@ install: build/postern man
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(SYSUSERSDIR)/postern.conf
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(wildcard packaging/man/*.8))) $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
+	rm -f $(DESTDIR)$(BASHDIR)/postern $(DESTDIR)$(ZSHDIR)/_postern
 	rm -rf $(DESTDIR)$(DOCDIR)
 
 clean:

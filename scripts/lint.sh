@@ -30,8 +30,9 @@ checked() {
 step "order of folders, doors of libraries" scripts/check_includes.sh
 step "headers compile alone" headers
 if command -v clang-format >/dev/null; then step "format" clang-format --dry-run -Werror "${sources[@]}"; else missing clang-format; fi
-if command -v shellcheck >/dev/null; then step "shell scripts" shellcheck -e SC2317 scripts/*.sh .ci/run; else missing shellcheck; fi
+if command -v shellcheck >/dev/null; then step "shell scripts" shellcheck -e SC2317 scripts/*.sh .ci/run packaging/completion/*.bash; else missing shellcheck; fi
 if command -v cppcheck >/dev/null; then step "cppcheck" checked; else missing cppcheck; fi
+if command -v zsh >/dev/null; then step "completion for zsh" zsh -n packaging/completion/_postern; else missing zsh; fi
 manuals() { make --no-print-directory man >/dev/null && mandoc -Tlint -Wwarning build/man/*; }
 if command -v mandoc >/dev/null; then step "manuals" manuals; else missing mandoc; fi
 if ((bad == 0)); then echo "lint: ok"; fi

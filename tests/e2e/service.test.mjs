@@ -65,6 +65,9 @@ describe('a service', () => {
     assert.doesNotMatch(unit, /@[A-Z]+DIR@/);
     assert.match(file('usr/share/man/man5/proxy.conf.5'), /^\.Ss domain$[^]*^\.It Ic api_keys /m);
     assert.match(file('usr/share/man/man8/postern.8'), /^\.Dt POSTERN 8$/m);
+    for (const page of fs.readdirSync(path.join(root, 'packaging/man'))) assert.match(file(`usr/share/man/man8/${page}`), /^\.Dd [A-Z][a-z]+ \d+, \d{4}$/m);
+    assert.match(file('usr/share/bash-completion/completions/postern'), /^complete -F _postern postern$/m);
+    assert.match(file('usr/share/zsh/vendor-completions/_postern'), /^#compdef postern$/m);
     assert.match(file('usr/lib/sysusers.d/postern.conf'), /^u postern /);
     assert.match(file('etc/postern/proxy.conf'), /^state_dir = "\/var\/lib\/postern"$/m);
     execFileSync(path.join(at, 'usr/bin/postern'), ['-t', '-c', path.join(at, 'etc/postern/proxy.conf')], { stdio: 'pipe' });
