@@ -63,8 +63,9 @@ LINK_master := master cli doctor setup sandbox httpd sender poller keeper courie
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror
-CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null) \
-            $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKG_GMIME) 2>/dev/null))
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null) \
+              $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKG_GMIME) 2>/dev/null))
+CPPFLAGS += -I. -D_GNU_SOURCE $(PKG_CFLAGS)
 CFLAGS_debug := -O0 -g3
 # frame pointers: shm/last_words.c
 CFLAGS_release := -O2 -g -fno-omit-frame-pointer -D_FORTIFY_SOURCE=2 -fstack-protector-strong
@@ -72,15 +73,24 @@ CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fn
 CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # clang; its fuzzing engine is linked into the targets only
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
-CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR))
+# the same from every directory: no path of this one in the binary
+CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR)) -ffile-prefix-map=$(CURDIR)=.
 LDFLAGS += $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
 LDLIBS := $(shell pkg-config --libs $(PKGS) $(PKG_MSGPACK) $(PKG_GMIME) 2>/dev/null) -lm -lpthread
 
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(addprefix $(1)/,$(addsuffix .c,$($(1)_SRC)))))
 archives = $(foreach f,$(1),$(B)/lib$(f).a)
 
-.PHONY: all
+# ---- what this is: the version stands in master/main.c, the commit is git's, or the file COMMIT's where sources were packed ----
+VERSION := $(shell sed -n 's/^.define POSTERN_VERSION "\(.*\)"/\1/p' master/main.c)
+COMMIT := $(shell cat COMMIT 2>/dev/null || git describe --always --exclude '*' --abbrev=12 --dirty=+ 2>/dev/null || echo unknown)
+
+.PHONY: all say-version say-commit
 all: build/postern
+say-version:
+	@echo '$(VERSION)'
+say-commit:
+	@echo '$(COMMIT)'
 
 build/postern: build/release/postern
 	@cp -f $< $@
@@ -88,6 +98,22 @@ build/release/postern: FLAVOUR := release
 
 $(B)/postern: $(call archives,$(LINK_master))
 	$(Q)echo "  link  $@" && $(CC) $(LDFLAGS) -o $@ $(call objects,master) -Wl,--start-group $(call archives,$(filter-out master,$(LINK_master))) -Wl,--end-group $(LDLIBS)
+
+# ---- for other machines: what rarely stands on one is linked in. Not OpenSSL, curl, GLib and GMime, zlib, seccomp: their
+# security updates are the distribution's. libsystemd and cJSON come without archives. ----
+LINKED_IN := event_openssl event lmdb confuse msgpackc
+DIST_LIBS := $(foreach l,$(LDLIBS),$(if $(filter $(LINKED_IN:%=-l%),$(l)),-l:lib$(l:-l%=%).a,$(l)))
+build/dist/postern: build/release/postern
+	@mkdir -p $(@D)
+	$(Q)echo "  link  $@" && $(CC) $(LDFLAGS) -o $@ $(call objects,master) -Wl,--start-group $(call archives,$(filter-out master,$(LINK_master))) -Wl,--end-group $(DIST_LIBS)
+build/dist/postern: FLAVOUR := release
+
+.PHONY: always
+build/commit: always
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' >$@
+$(B)/master/main.o: CPPFLAGS += -DPOSTERN_COMMIT='"$(COMMIT)"'
+$(B)/master/main.o: build/commit
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -131,7 +157,7 @@ $(B)/tests/bench/%: tests/bench/%.c $(call archives,$(FUZZ_FOLDERS))
 
 # ---- what people type ----
 # Set-up comes first and in a make of its own: the flags above ask pkg-config, which must be there.
-.PHONY: run test test-ghost bench lint clean setup-build setup-test
+.PHONY: run test test-ghost bench lint clean deb test-deb dist container reproducible setup-build setup-test
 setup-build:
 	@scripts/setup.sh build
 setup-test:
@@ -155,6 +181,28 @@ bench: setup-build setup-test
 lint:
 	@scripts/lint.sh
 
+# ---- packages: into build/ ----
+deb:
+	@scripts/setup.sh deb
+	@scripts/deb.sh
+
+# As root: a fresh Debian 12 under ~/.cache/postern, in which the package is installed, used, upgraded, removed and purged.
+test-deb: deb
+	@scripts/setup.sh test-deb
+	@scripts/test_deb.sh
+
+dist: setup-build
+	@$(MAKE) --no-print-directory build/postern build/dist/postern man
+	@scripts/dist.sh
+
+# With podman, buildah or docker, whichever is there.
+container:
+	@scripts/container.sh
+
+# Two builds in two directories: the same binary?
+reproducible: setup-build
+	@scripts/reproducible.sh
+
 # ---- installation: DESTDIR, PREFIX; an existing proxy.conf is left as it is ----
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
@@ -163,6 +211,8 @@ DOCDIR ?= $(PREFIX)/share/doc/postern
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+LOGROTATEDIR ?= /etc/logrotate.d
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 # zsh looks into vendor-completions for /usr (Debian), into site-functions for /usr/local
 ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
@@ -172,7 +222,8 @@ build/release/manual: FLAVOUR := release
 build/release/manual: packaging/manual.c build/release/libbase.a
 	$(Q)echo "  link  $@" && $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-MAN_DATE := $(shell git log -1 --format=%cd --date=format:'%B %-d, %Y' 2>/dev/null || date '+%B %-d, %Y')
+MAN_DATE := $(shell if [ -n "$$SOURCE_DATE_EPOCH" ]; then LC_ALL=C date -u -d "@$$SOURCE_DATE_EPOCH" '+%B %-d, %Y'; else \
+  git log -1 --format=%cd --date=format:'%B %-d, %Y' 2>/dev/null || LC_ALL=C date -u '+%B %-d, %Y'; fi)
 .PHONY: man
 man: build/release/manual
 	@mkdir -p build/man
@@ -191,6 +242,8 @@ install: build/postern man
 	  packaging/postern.service.in >$(DESTDIR)$(UNITDIR)/postern.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/postern.service
 	install -D -m 644 packaging/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	install -D -m 644 packaging/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/postern.conf
+	install -D -m 644 packaging/logrotate.conf $(DESTDIR)$(LOGROTATEDIR)/postern
 	install -D -m 644 packaging/completion/postern.bash $(DESTDIR)$(BASHDIR)/postern
 	install -D -m 644 packaging/completion/_postern $(DESTDIR)$(ZSHDIR)/_postern
 	test -e $(DESTDIR)$(CONFDIR)/proxy.conf || { \
@@ -200,6 +253,7 @@ install: build/postern man
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	rm -f $(DESTDIR)$(TMPFILESDIR)/postern.conf $(DESTDIR)$(LOGROTATEDIR)/postern
 	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(wildcard packaging/man/*.8))) $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
 	rm -f $(DESTDIR)$(BASHDIR)/postern $(DESTDIR)$(ZSHDIR)/_postern
 	rm -rf $(DESTDIR)$(DOCDIR)

@@ -59,7 +59,7 @@ describe('a service', () => {
     const install = () => execFileSync('make', ['--no-print-directory', 'install', `DESTDIR=${at}`, 'PREFIX=/usr'], { cwd: root, stdio: 'pipe' });
     install();
     const file = (name) => fs.readFileSync(path.join(at, name), 'utf8');
-    assert.match(execFileSync(path.join(at, 'usr/bin/postern'), ['--version'], { encoding: 'utf8' }), /^postern \d/);
+    assert.match(execFileSync(path.join(at, 'usr/bin/postern'), ['--version'], { encoding: 'utf8' }), /^postern \d+\.\d+\.\d+ \(([0-9a-f]{12}\+?|unknown)\)$/m);
     const unit = file('usr/lib/systemd/system/postern.service');
     assert.match(unit, /^ExecStart=\/usr\/bin\/postern -c \/etc\/postern\/proxy\.conf$/m);
     assert.doesNotMatch(unit, /@[A-Z]+DIR@/);
@@ -69,10 +69,15 @@ describe('a service', () => {
     assert.match(file('usr/share/bash-completion/completions/postern'), /^complete -F _postern postern$/m);
     assert.match(file('usr/share/zsh/vendor-completions/_postern'), /^#compdef postern$/m);
     assert.match(file('usr/lib/sysusers.d/postern.conf'), /^u postern /);
+    assert.match(file('usr/lib/tmpfiles.d/postern.conf'), /^z \/etc\/postern\/proxy\.conf 0640 root postern$/m);
+    assert.match(file('etc/logrotate.d/postern'), /--signal=USR1 postern/);
     assert.match(file('etc/postern/proxy.conf'), /^state_dir = "\/var\/lib\/postern"$/m);
     execFileSync(path.join(at, 'usr/bin/postern'), ['-t', '-c', path.join(at, 'etc/postern/proxy.conf')], { stdio: 'pipe' });
     fs.writeFileSync(path.join(at, 'etc/postern/proxy.conf'), 'mine');
     install();
     assert.equal(file('etc/postern/proxy.conf'), 'mine');
+    execFileSync('make', ['--no-print-directory', 'uninstall', `DESTDIR=${at}`, 'PREFIX=/usr'], { cwd: root, stdio: 'pipe' });
+    const left = fs.readdirSync(at, { recursive: true, withFileTypes: true }).filter((f) => !f.isDirectory());
+    assert.deepEqual(left.map((f) => f.name), ['proxy.conf']);
   });
 });
