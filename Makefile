@@ -17,15 +17,14 @@ base_SRC := arena buf clock config digest err json log mem nearest network pack 
 shm_SRC := bell child gauges histogram last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form handlebars html_text message mime mime_clean mime_read multipart own_event \
              page_token render resend send_request ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
-             ses_size sql_dump stored_template
-            submission variables webhook
+             ses_size sql_dump stored_template submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
 store_SRC := backup batch_write batches check check_events control_client counters deadletters elsewhere event_lists events events_read feed gates \
              import key migrate reputation store suppressions taken templates totals webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
-httpd_SRC := analytics auth body change client domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics \
+httpd_SRC := analytics analytics_metrics auth body change client domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics \
              metrics_request reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding \
              suppressions_list tags_change templates usage webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
@@ -65,8 +64,9 @@ LINK_master := master cli doctor setup sandbox httpd sender poller keeper courie
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
         -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef -Werror
-CPPFLAGS += -I. -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null) \
-            $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKG_GMIME) 2>/dev/null))
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(PKG_MSGPACK) 2>/dev/null) \
+              $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PKG_GMIME) 2>/dev/null))
+CPPFLAGS += -I. -D_GNU_SOURCE $(PKG_CFLAGS)
 CFLAGS_debug := -O0 -g3
 # frame pointers: shm/last_words.c
 CFLAGS_release := -O2 -g -fno-omit-frame-pointer -D_FORTIFY_SOURCE=2 -fstack-protector-strong
@@ -74,15 +74,24 @@ CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fn
 CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # clang; its fuzzing engine is linked into the targets only
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
-CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR))
+# the same from every directory: no path of this one in the binary
+CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR)) -ffile-prefix-map=$(CURDIR)=.
 LDFLAGS += $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
 LDLIBS := $(shell pkg-config --libs $(PKGS) $(PKG_MSGPACK) $(PKG_GMIME) 2>/dev/null) -lm -lpthread
 
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(addprefix $(1)/,$(addsuffix .c,$($(1)_SRC)))))
 archives = $(foreach f,$(1),$(B)/lib$(f).a)
 
-.PHONY: all
+# ---- what this is: the version stands in master/main.c, the commit is git's, or the file COMMIT's where sources were packed ----
+VERSION := $(shell sed -n 's/^.define POSTERN_VERSION "\(.*\)"/\1/p' master/main.c)
+COMMIT := $(shell cat COMMIT 2>/dev/null || git describe --always --exclude '*' --abbrev=12 --dirty=+ 2>/dev/null || echo unknown)
+
+.PHONY: all say-version say-commit
 all: build/postern
+say-version:
+	@echo '$(VERSION)'
+say-commit:
+	@echo '$(COMMIT)'
 
 build/postern: build/release/postern
 	@cp -f $< $@
@@ -90,6 +99,22 @@ build/release/postern: FLAVOUR := release
 
 $(B)/postern: $(call archives,$(LINK_master))
 	$(Q)echo "  link  $@" && $(CC) $(LDFLAGS) -o $@ $(call objects,master) -Wl,--start-group $(call archives,$(filter-out master,$(LINK_master))) -Wl,--end-group $(LDLIBS)
+
+# ---- for other machines: what rarely stands on one is linked in. Not OpenSSL, curl, GLib and GMime, zlib, seccomp: their
+# security updates are the distribution's. libsystemd and cJSON come without archives. ----
+LINKED_IN := event_openssl event lmdb confuse msgpackc
+DIST_LIBS := $(foreach l,$(LDLIBS),$(if $(filter $(LINKED_IN:%=-l%),$(l)),-l:lib$(l:-l%=%).a,$(l)))
+build/dist/postern: build/release/postern
+	@mkdir -p $(@D)
+	$(Q)echo "  link  $@" && $(CC) $(LDFLAGS) -o $@ $(call objects,master) -Wl,--start-group $(call archives,$(filter-out master,$(LINK_master))) -Wl,--end-group $(DIST_LIBS)
+build/dist/postern: FLAVOUR := release
+
+.PHONY: always
+build/commit: always
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' >$@
+$(B)/master/main.o: CPPFLAGS += -DPOSTERN_COMMIT='"$(COMMIT)"'
+$(B)/master/main.o: build/commit
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -133,7 +158,7 @@ $(B)/tests/bench/%: tests/bench/%.c $(call archives,$(FUZZ_FOLDERS))
 
 # ---- what people type ----
 # Set-up comes first and in a make of its own: the flags above ask pkg-config, which must be there.
-.PHONY: run test test-ghost bench lint clean setup-build setup-test
+.PHONY: run test test-ghost bench lint clean deb test-deb dist container reproducible setup-build setup-test
 setup-build:
 	@scripts/setup.sh build
 setup-test:
@@ -157,6 +182,28 @@ bench: setup-build setup-test
 lint:
 	@scripts/lint.sh
 
+# ---- packages: into build/ ----
+deb:
+	@scripts/setup.sh deb
+	@scripts/deb.sh
+
+# As root: a fresh Debian 12 under ~/.cache/postern, in which the package is installed, used, upgraded, removed and purged.
+test-deb: deb
+	@scripts/setup.sh test-deb
+	@scripts/test_deb.sh
+
+dist: setup-build
+	@$(MAKE) --no-print-directory build/postern build/dist/postern man
+	@scripts/dist.sh
+
+# With podman, buildah or docker, whichever is there.
+container:
+	@scripts/container.sh
+
+# Two builds in two directories: the same binary?
+reproducible: setup-build
+	@scripts/reproducible.sh
+
 # ---- installation: DESTDIR, PREFIX; an existing proxy.conf is left as it is ----
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
@@ -165,23 +212,30 @@ DOCDIR ?= $(PREFIX)/share/doc/postern
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+LOGROTATEDIR ?= /etc/logrotate.d
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+# zsh looks into vendor-completions for /usr (Debian), into site-functions for /usr/local
+ZSHDIR ?= $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 
 # ---- manuals: proxy.conf(5) comes from the table of settings ----
 build/release/manual: FLAVOUR := release
 build/release/manual: packaging/manual.c build/release/libbase.a
 	$(Q)echo "  link  $@" && $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-MAN_DATE := $(shell git log -1 --format=%cd --date=format:'%B %-d, %Y' 2>/dev/null || date '+%B %-d, %Y')
+MAN_DATE := $(shell if [ -n "$$SOURCE_DATE_EPOCH" ]; then LC_ALL=C date -u -d "@$$SOURCE_DATE_EPOCH" '+%B %-d, %Y'; else \
+  git log -1 --format=%cd --date=format:'%B %-d, %Y' 2>/dev/null || LC_ALL=C date -u '+%B %-d, %Y'; fi)
 .PHONY: man
 man: build/release/manual
 	@mkdir -p build/man
 	build/release/manual | sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' >build/man/proxy.conf.5
-	sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' packaging/postern.8 >build/man/postern.8
+	for page in packaging/man/*.8; do sed 's/[$$]Mdocdate[$$]/$(MAN_DATE)/' "$$page" >"build/man/$${page##*/}" || exit; done
 
 .PHONY: install uninstall
 install: build/postern man
-	install -D -m 644 build/man/postern.8 $(DESTDIR)$(MANDIR)/man8/postern.8
-	install -D -m 644 build/man/proxy.conf.5 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
+	install -d -m 755 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(MANDIR)/man5
+	install -m 644 build/man/*.8 $(DESTDIR)$(MANDIR)/man8
+	install -m 644 build/man/*.5 $(DESTDIR)$(MANDIR)/man5
 	install -D -m 755 build/postern $(DESTDIR)$(BINDIR)/postern
 	install -d -m 755 $(DESTDIR)$(DOCDIR) $(DESTDIR)$(UNITDIR)
 	install -m 644 README.md docs/*.md docs/openapi.yaml proxy.conf \
@@ -191,6 +245,10 @@ install: build/postern man
 	chmod 644 $(DESTDIR)$(UNITDIR)/postern.service
 	install -m 644 packaging/postern.socket $(DESTDIR)$(UNITDIR)/postern.socket
 	install -D -m 644 packaging/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/postern.conf
+	install -D -m 644 packaging/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/postern.conf
+	install -D -m 644 packaging/logrotate.conf $(DESTDIR)$(LOGROTATEDIR)/postern
+	install -D -m 644 packaging/completion/postern.bash $(DESTDIR)$(BASHDIR)/postern
+	install -D -m 644 packaging/completion/_postern $(DESTDIR)$(ZSHDIR)/_postern
 	test -e $(DESTDIR)$(CONFDIR)/proxy.conf || { \
 	  install -d -m 755 $(DESTDIR)$(CONFDIR) && \
 	  sed -e 's|^state_dir = .*|state_dir = "/var/lib/postern"|' proxy.conf >$(DESTDIR)$(CONFDIR)/proxy.conf && \
@@ -198,7 +256,9 @@ install: build/postern man
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/postern $(DESTDIR)$(UNITDIR)/postern.service $(DESTDIR)$(UNITDIR)/postern.socket $(DESTDIR)$(SYSUSERSDIR)/postern.conf
-	rm -f $(DESTDIR)$(MANDIR)/man8/postern.8 $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
+	rm -f $(DESTDIR)$(TMPFILESDIR)/postern.conf $(DESTDIR)$(LOGROTATEDIR)/postern
+	rm -f $(addprefix $(DESTDIR)$(MANDIR)/man8/,$(notdir $(wildcard packaging/man/*.8))) $(DESTDIR)$(MANDIR)/man5/proxy.conf.5
+	rm -f $(DESTDIR)$(BASHDIR)/postern $(DESTDIR)$(ZSHDIR)/_postern
 	rm -rf $(DESTDIR)$(DOCDIR)
 
 clean:

@@ -305,6 +305,7 @@ void tag_handle(struct exchange *x)
 {
     bool reads = evhttp_request_get_command(x->req) == EVHTTP_REQ_GET;
     struct buf body = {0};
+    struct slice tag = {0};
     struct tag_seen seen;
     struct store_txn *t = exchange_begin_read(x);
 

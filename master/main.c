@@ -17,6 +17,9 @@
 #include "sandbox/sandbox.h"
 
 #define POSTERN_VERSION "0.1.0"
+#ifndef POSTERN_COMMIT /* the Makefile says */
+#define POSTERN_COMMIT "unknown"
+#endif
 
 /* NULL: every mistake was said on standard error. */
 static struct config *load(const char *path)
@@ -109,7 +112,7 @@ int main(int argc, char **argv)
     let_libraries_end_without_memory();
 
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
-        (void)printf("postern %s\n", POSTERN_VERSION);
+        (void)printf("postern %s (%s)\n", POSTERN_VERSION, POSTERN_COMMIT);
         return 0;
     }
     if (argc > 1 && strcmp(argv[1], "sandbox") == 0)

@@ -6,6 +6,8 @@
 #   scripts/setup.sh test      also what the tests take (cmocka, clang, promtool, Node.js and the packages of
 #                              tests/package.json)
 #   scripts/setup.sh ghost     also what it takes to build Ghost's SQLite (scripts/ghost.sh)
+#   scripts/setup.sh deb       what it takes to build the Debian package (scripts/deb.sh)
+#   scripts/setup.sh test-deb  also what it takes to try it (scripts/test_deb.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +15,8 @@ build_packages=(gcc make pkg-config curl libevent-dev libssl-dev libcurl4-openss
   libmsgpack-dev libcjson-dev libconfuse-dev libgmime-3.0-dev zlib1g-dev libsystemd-dev libseccomp-dev libsqlite3-dev)
 test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl)
 ghost_packages=(g++ python3)
+deb_packages=(debhelper dpkg-dev)
+test_deb_packages=(lintian debootstrap)
 
 as_root() {
   if ((EUID == 0)); then
@@ -105,8 +109,14 @@ ghost)
   install_node
   install_modules
   ;;
+deb)
+  install_missing "${build_packages[@]}" "${deb_packages[@]}"
+  ;;
+test-deb)
+  install_missing "${build_packages[@]}" "${deb_packages[@]}" "${test_deb_packages[@]}"
+  ;;
 *)
-  echo "usage: scripts/setup.sh build|test|ghost" >&2
+  echo "usage: scripts/setup.sh build|test|ghost|deb|test-deb" >&2
   exit 2
   ;;
 esac

@@ -255,10 +255,9 @@ int store_check(struct store_txn *t, struct check *c, struct err *err)
             check_found(c, "batch %016" PRIx64 ": a lease or doubt of a batch that does not exist",
                         k.claimed[i].batch_id);
     }
-    webhook_check(t, problem_of, c);
-    totals_recount_compare(k.totals, problem_of, c);
-    totals_recount_destroy(k.totals);
     webhook_check(t, row_problem, c);
+    totals_recount_compare(k.totals, row_problem, c);
+    totals_recount_destroy(k.totals);
     template_check(t, row_problem, c);
     free(k.claimed);
     free(k.due);
