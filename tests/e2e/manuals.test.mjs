@@ -14,7 +14,7 @@ const section = (text, name) => text.match(new RegExp(`^\\.Sh ${name}\\n([^]*?)(
 
 /** The options that a page explains or uses, without those of other programs. */
 const optionsOf = (text) =>
-  new Set([...text.matchAll(/\bFl (-?[a-z][a-z-]*)/g)].map((m) => `-${m[1]}`).filter((o) => o !== '-c'));
+  new Set([...text.matchAll(/\bFl (-?[a-z][a-z-]*)/g)].map((m) => `-${m[1]}`).filter((o) => o !== '-c' && o !== '-h'));
 
 /** Those that a usage names; after the word "default" begins prose. */
 const optionsNamed = (text) => new Set([...text.matchAll(/--[a-z][a-z-]*/g)].map((m) => m[0]));
