@@ -35,6 +35,8 @@ static const struct {
     {"doctor", NULL, cli_doctor,
      "what is wrong on the way to SES and back, and what mends it; --help\n"
      "                           --live, --ghost URL, --json"},
+    {"login", cli_login, NULL,
+     "prints a link that opens the dashboard once; --role viewer|operator"},
     {"key", cli_key, NULL, "new: a fresh API key, and its digest for proxy.conf"},
 };
 

@@ -27,6 +27,8 @@ bool cli_options_read(int argc, char **argv, struct cli_options *o)
             value = o->config_path = value_of(argc, argv, &i);
         } else if (strcmp(argv[i], "--domain") == 0) {
             value = o->domain = value_of(argc, argv, &i);
+        } else if (strcmp(argv[i], "--role") == 0) {
+            value = o->role = value_of(argc, argv, &i);
         } else if (strcmp(argv[i], "--search") == 0) {
             value = o->search = value_of(argc, argv, &i);
         } else if (strcmp(argv[i], "--limit") == 0) {

@@ -7,6 +7,7 @@
  *   --limit N        at most so many rows
  *   --domain NAME    only this domain
  *   --redrive        of deadletters: what SQS gave up goes back to its queue
+ *   --role NAME      of login: viewer or operator
  *   --search TEXT    only rows that contain it, in any case
  *   WORD …           what the subcommand is about: a batch id, a domain; before it a verb
  */
@@ -20,7 +21,7 @@ enum { CLI_WORDS_MAX = 3 };
 enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 
 struct cli_options {
-    const char *config_path, *domain, *search;
+    const char *config_path, *domain, *role, *search;
     const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
     bool json, watch, redrive;
     uint32_t limit;
@@ -45,6 +46,7 @@ int cli_dead_queues(const struct cli_options *o);
 int cli_doctor(int argc, char **argv);
 int cli_domains(const struct cli_options *o);
 int cli_key(const struct cli_options *o);
+int cli_login(const struct cli_options *o);
 int cli_setup(int argc, char **argv);
 int cli_status(const struct cli_options *o);
 int cli_webhooks(const struct cli_options *o);

@@ -11,6 +11,8 @@
 
 /* Takes over what body holds and leaves it empty; the newline is added here. */
 void reply_json(struct exchange *x, int status, struct buf *body);
+/* Any other type. Takes over what body holds. */
+void reply_bytes(struct exchange *x, int status, const char *type, struct buf *body);
 void reply_message(struct exchange *x, int status, struct slice message);
 void reply_later(struct exchange *x, int status, unsigned retry_after_s, struct slice message);
 void reply_unauthorized(struct exchange *x);
@@ -29,6 +31,8 @@ void reply_base_url(struct buf *to, struct slice public_url, bool tls, struct sl
 /* The same for this exchange: as public_url says, else as the client or its proxy does. */
 void exchange_base_url(const struct exchange *x, struct buf *to);
 
+void exchange_set_header(struct exchange *x, const char *name, const char *value);
+void exchange_replace_header(struct exchange *x, const char *name, const char *value);
 struct slice exchange_header(const struct exchange *x, const char *name);
 
 #endif

@@ -232,6 +232,8 @@ const char *route_name(const struct route *route)
         return "stored message";
     case ROUTE_DOMAINS:
         return "domains";
+    case ROUTE_DASHBOARD:
+        return "dashboard";
     case ROUTE_LOGS:
         return "logs";
     case ROUTE_STATS:

@@ -3,7 +3,7 @@
 # needs no network and no root.
 #
 #   scripts/setup.sh build     what it takes to build and run Postern
-#   scripts/setup.sh test      also what the tests take (cmocka, clang, Node.js and the packages of
+#   scripts/setup.sh test      also what the tests take (cmocka, clang, Chromium, Node.js and the packages of
 #                              tests/package.json)
 #   scripts/setup.sh ghost     also what it takes to build Ghost's SQLite (scripts/ghost.sh)
 set -euo pipefail
@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 
 build_packages=(gcc make pkg-config curl libevent-dev libssl-dev libcurl4-openssl-dev liblmdb-dev
   libmsgpack-dev libcjson-dev libconfuse-dev libgmime-3.0-dev zlib1g-dev libsystemd-dev libseccomp-dev)
-test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl)
+test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl chromium)
 ghost_packages=(g++ python3)
 
 as_root() {

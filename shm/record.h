@@ -42,8 +42,9 @@ enum record_kind {
     RECORD_WEBHOOK,
     RECORD_POSTED,
     RECORD_CANCEL,
+    RECORD_ASK,
 };
-enum { RECORD_KIND_LAST = RECORD_CANCEL };
+enum { RECORD_KIND_LAST = RECORD_ASK };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -109,6 +110,13 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, text, domain, REQUIRED)
 
+/* httpd → writer: what a person at the dashboard asks for. The same as the command line asks over the
+ * control socket, but for CONTROL_LOGIN. Answered by ANSWER once committed. */
+#define ASK(F)                                                                                     \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, control, REQUIRED) /* an encoded CONTROL */
+
 /* courier → writer: what became of an attempt to tell an event. The first three name its row in the
  * store; one that is no longer there is passed over. */
 #define POSTED(F)                                                                                  \
@@ -125,7 +133,8 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
-    F(4, text, text, OPTIONAL)   /* ACCEPT: the "id" to answer; else words for a person */
+    F(4, text, text, OPTIONAL)   /* ACCEPT: the "id" to answer; else words for a person */         \
+    F(5, u32, count, OPTIONAL)   /* ASK: as CONTROLLED's */
 
 /* writer → sender: send these. Committed before it is pushed. */
 #define LEASE(F)                                                                                   \
@@ -188,7 +197,11 @@ enum { RECORD_KIND_LAST = RECORD_CANCEL };
     F(3, text, domain, OPTIONAL)   /* as configured, any case */                                   \
     F(4, text, ids, OPTIONAL)      /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
                                      failures, WEBHOOK_FAILURE_BYTES each */     \
-    F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */
+    F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */  \
+    F(6, text, who, OPTIONAL)      /* CONTROL_LOGIN: a person's name */                            \
+    F(7, u32, role, OPTIONAL)      /* CONTROL_LOGIN: enum login_role */                            \
+    F(8, text, ticket, OPTIONAL)   /* CONTROL_LOGIN, _SIGN_IN: LOGIN_DIGEST_BYTES of the link's */ \
+    F(9, text, session, OPTIONAL)  /* CONTROL_SIGN_IN, _SIGN_OUT: the same of the cookie's */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -212,7 +225,14 @@ enum control_verb {
     CONTROL_DROP,   /* dead letters: gone for good */
     CONTROL_WEBHOOK_REPLAY, /* events that a receiver did not take: they are told again */
     CONTROL_WEBHOOK_DROP,   /* the same: never told */
+    CONTROL_LOGIN,          /* a link that lets a person in, once (store/logins.h) */
+    CONTROL_SIGN_IN,        /* the link is used: a session begins */
+    CONTROL_SIGN_OUT,       /* it ends */
 };
+
+/* Who is signed in at the dashboard may look, or also act. */
+enum login_role { LOGIN_VIEWER = 1, LOGIN_OPERATOR };
+enum { LOGIN_DIGEST_BYTES = 32 };
 
 enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
 
@@ -291,6 +311,7 @@ RECORD_STRUCT(lifted, LIFTED)
 RECORD_STRUCT(webhook, WEBHOOK)
 RECORD_STRUCT(posted, POSTED)
 RECORD_STRUCT(cancel, CANCEL)
+RECORD_STRUCT(ask, ASK)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

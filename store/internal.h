@@ -45,6 +45,7 @@ enum store_db {
     DB_WEBHOOK_TARGETS,
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
+    DB_LOGINS, /* links and sessions of the dashboard: store/logins.h */
     DB_COUNT,
 };
 
