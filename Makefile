@@ -21,18 +21,20 @@ mail_SRC := address client_info csv date event event_json filter form handlebars
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
-store_SRC := backup batch_write batches check check_events control_client counters deadletters elsewhere event_lists events events_read feed gates \
-             import key migrate reputation store suppressions taken templates totals webhooks
+store_SRC := as_json backup batch_write batches check check_events control_client counters deadletters elsewhere event_lists events events_read feed \
+             gates import key logins migrate reputation store suppressions taken templates totals webhooks
 writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
-httpd_SRC := analytics analytics_metrics auth body change client domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics \
-             metrics_request reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding \
-             suppressions_list tags_change templates usage webhooks
+httpd_SRC := analytics analytics_metrics auth batch_report body change client cookie dashboard dashboard_actions dashboard_live dashboard_mail \
+             dashboard_reads domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics metrics_request \
+             reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding suppressions_list tags_change \
+             templates usage web_files webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
 poller_SRC := depth poller queue signatures
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address
-cli_SRC := backup batches check cli deadletters doctor domains events flags import import_dump import_sink import_sqlite key options page progress redrive request setup status webhooks
+cli_SRC := backup batches check cli deadletters doctor domains events flags import import_dump import_sink import_sqlite key login options page \
+             progress redrive request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
 master_SRC := confine handover listen main master notify obituary outlet reload supervise usage
@@ -119,6 +121,8 @@ $(B)/master/main.o: build/commit
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)echo "  cc    $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/httpd/web_files.o: $(wildcard web/*)
 
 define archive_rule
 $(B)/lib$(1).a: $(call objects,$(1))

@@ -131,6 +131,9 @@ static const struct setting settings[] = {
     {"alarm", "no_outcome_after", TYPE_DURATION, AT(alarm.no_outcome_after_ms), "24h", 1000, TEN_YEARS_MS, true, "a sent mail neither delivered nor failed by then counts as without outcome"},
     {"metrics", "listen", TYPE_ADDRESSES, AT(metrics.listen), "", 0, 0, true, "addresses that serve /metrics alone, without TLS; beyond this machine only with a key"},
     {"metrics", "key", TYPE_TEXT, AT(metrics.key), "", 0, 0, true, "a key that may read /metrics and nothing else, or its digest (postern key new); empty: those for every domain may"},
+    {"dashboard", "enabled", TYPE_BOOL, AT(dashboard.enabled), "true", 0, 0, true, "serve the dashboard; who may see it: postern login"},
+    {"dashboard", "path", TYPE_TEXT, AT(dashboard.path), "/dashboard", 0, 0, true, "where it is served, from /"},
+    {"dashboard", "session", TYPE_DURATION, AT(dashboard.session_ms), "12h", 1000, 90 * MS_PER_DAY, true, "how long a person stays signed in"},
     {"retention", "events", TYPE_DURATION, AT(retention.events_ms), "90d", 1000, TEN_YEARS_MS, true, "how long events can be read"},
     {"retention", "batches", TYPE_DURATION, AT(retention.batches_ms), "90d", 1000, TEN_YEARS_MS, true, "how long batches are kept"},
     {"retention", "size", TYPE_BYTES, AT(retention.size_bytes), "1024G", 16 << 20, UINT64_C(1) << 50, true, "of the store, above which the oldest goes before its time, but for the last day's"},
@@ -154,7 +157,7 @@ enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
 static const char *const section_names[] = {"",       "log",     "httpd",     "sender",  "guard",
                                             "poller", "aws",     "queues",    "sandbox", "webhooks",
-                                            "alarm",  "metrics", "retention", "domain"};
+                                            "alarm",  "metrics", "dashboard", "retention", "domain"};
 enum { SECTIONS = sizeof section_names / sizeof section_names[0] };
 
 /* -------- collecting mistakes -------- */
@@ -887,6 +890,30 @@ static void check_metrics(struct reading *r)
         mistake(r, 0, "metrics.key: behind sha256: a key has 64 hex digits; postern key new");
 }
 
+/* One or more parts of letters, digits, '-' and '_', each behind a '/'; not where the API is. */
+static bool is_dashboard_path(const char *path)
+{
+    static const char *const taken[] = {"v1", "v2", "v3", "v4", "health", "metrics"};
+    struct slice rest = slice_str(path), part;
+
+    if (rest.len < 2 || rest.ptr[0] != '/')
+        return false;
+    rest = slice_from(rest, 1);
+    (void)slice_cut(rest, '/', &part, &(struct slice){0});
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
+        if (slice_eq(part, slice_str(taken[i])))
+            return false;
+    for (bool more = true; more;) {
+        more = slice_cut(rest, '/', &part, &rest);
+        for (size_t i = 0; i < part.len; i++)
+            if (!isalnum(part.ptr[i]) && part.ptr[i] != '-' && part.ptr[i] != '_')
+                return false;
+        if (part.len == 0)
+            return false;
+    }
+    return true;
+}
+
 static void check_whole(struct reading *r)
 {
     struct config *c = r->config;
@@ -939,6 +966,11 @@ static void check_whole(struct reading *r)
         mistake(r, 0, "queues.newsletter_buffer is not served yet: leave it empty");
     if (c->httpd.tls_certificate[0] == '\0' && c->httpd.tls_key[0] != '\0')
         mistake(r, 0, "httpd.tls_key without httpd.tls_certificate: name both files");
+    if (!is_dashboard_path(c->dashboard.path))
+        mistake(r, 0,
+                "dashboard.path: \"%s\" is no path such as /dashboard: letters, digits, - and _ in "
+                "parts of their own, none of them the API's (v2, v3, v4, health)",
+                c->dashboard.path);
     static const char *const destinations[] = {"stderr", "syslog", "journal"};
     bool is_known = c->log.destination[0] == '/';
     for (size_t i = 0; i < sizeof destinations / sizeof destinations[0]; i++)

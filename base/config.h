@@ -160,6 +160,11 @@ struct config {
         char *key;                      /* plain, or its digest; "" = none */
     } metrics;
     struct {
+        bool enabled;
+        char *path; /* "/dashboard": no slash behind it */
+        uint64_t session_ms;
+    } dashboard;
+    struct {
         uint64_t events_ms, batches_ms;
         uint64_t size_bytes; /* above it the oldest goes before its time */
     } retention;

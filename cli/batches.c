@@ -13,7 +13,7 @@
 #include "cli/options.h"
 #include "cli/page.h"
 #include "cli/request.h"
-#include "store/batches.h"
+#include "store/as_json.h"
 
 enum {
     WATCH_MS = 200,
@@ -34,16 +34,6 @@ struct listing {
     uint64_t accepted, settled, outcomes; /* sums over what was shown */
     uint64_t unaccounted;
 };
-
-static uint32_t balance(const struct books *b)
-{
-    uint32_t sum = 0;
-
-    for (int i = 0; i < STATE_COUNT; i++)
-        if (i != STATE_DUPLICATE)
-            sum += b->state[i];
-    return sum;
-}
 
 static uint32_t open_count(const struct books *b)
 {
@@ -148,30 +138,10 @@ static void put_words(struct buf *to, const struct progress *p)
 static void put_json(struct buf *line, const struct listing *l, uint64_t id,
                      const struct message_head *h, const struct books *b)
 {
-    static const char *const names[STATE_COUNT] = {
-        "pending", "leased", "doubt", "sent", "failed", "suppressed", "cancelled", "duplicate"};
     struct progress p = progress_of(l, id);
 
-    buf_printf(line, "{\"batch\":\"%016" PRIx64 "\"", id);
-    json_put_str(line, "domain", h->domain);
-    json_put_str(line, "message-id", h->message_id);
-    json_put_str(line, "email-id", h->email_id);
-    json_put_str(line, "subject", h->subject);
-    json_put_str(line, "request-id", h->request_id);
-    json_put_u64(line, "accepted-at-us", h->accepted_wall_us);
-    json_put_u64(line, "accepted", b->accepted);
-    for (int i = 0; i < STATE_COUNT; i++)
-        json_put_u64(line, names[i], b->state[i]);
-    json_put_u64(line, "delivered", b->delivered);
-    json_put_u64(line, "failed-permanent", b->failed_permanent);
-    json_put_u64(line, "failed-temporary", b->failed_temporary);
-    json_put_u64(line, "opened", b->opened);
-    json_put_u64(line, "clicked", b->clicked);
-    json_put_u64(line, "complained", b->complained);
-    json_put_u64(line, "unsubscribed", b->unsubscribed);
-    json_put_u64(line, "outcomes", b->outcomes);
-    json_put_u64(line, "no-outcome", no_outcome(l, b));
-    json_put_i64(line, "unaccounted", (int64_t)b->accepted - (int64_t)balance(b));
+    buf_add_byte(line, '{');
+    batch_put_json(line, id, h, b, no_outcome(l, b));
     if (l->live != NULL) {
         json_put_u64(line, "rate-per-s", p.rate_per_s);
         json_put_u64(line, "eta-ms", p.eta_wall_ms);
@@ -305,8 +275,8 @@ static bool on_batch(void *arg, uint64_t id, struct slice packed, const struct b
         l->accepted += b->accepted;
         l->settled += b->accepted - open_count(b);
         l->outcomes += outcome_count(b);
-        l->unaccounted +=
-            b->accepted > balance(b) ? b->accepted - balance(b) : balance(b) - b->accepted;
+        uint32_t balance = books_balance(b);
+        l->unaccounted += b->accepted > balance ? b->accepted - balance : balance - b->accepted;
         l->shown++;
         if (l->page != NULL && l->only != 0)
             put_bars(l, id, &h, b);

@@ -60,6 +60,9 @@ static const struct verb {
     {"setup", "makes what Postern needs in AWS", NULL, 0, NULL, cli_setup, NULL, NULL},
     {"doctor", "what is wrong on the way to SES and back, and what mends it", NULL, 0, NULL,
      cli_doctor, NULL, NULL},
+    {"login", "a link that opens the dashboard, once", "", TAKES_JSON | TAKES_ROLE, cli_login, NULL,
+     "Prints a link for a browser, good once and for ten minutes. There is no password.",
+     "login --role viewer"},
     {"key", "a fresh API key, and its digest for proxy.conf", "new", TAKES_JSON, cli_key, NULL,
      "The key is shown once; the digest lets it in without standing in the file.", "key new"},
 };

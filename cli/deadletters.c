@@ -3,7 +3,7 @@
  * store; reading again and forgetting are the running Postern's to do (store/deadletters.h,
  * REPLAY), and this waits for it and tells what came of it.
  */
-#include "store/deadletters.h"
+#include "store/as_json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,18 +58,9 @@ static bool is_chosen(const struct choice *c, const struct deadletter *d)
 
 static void put_json(struct buf *to, const struct deadletter *d)
 {
-    struct buf id = {0};
-
-    put_id(&id, d);
     buf_add_byte(to, '{');
-    json_put_str(to, "id", buf_slice(&id));
-    json_put_u64(to, "stored-at-us", d->wall_us);
-    json_put_str(to, "source", d->source);
-    json_put_str(to, "message-id", d->message_id);
-    json_put_str(to, "why", d->why);
-    json_put_str(to, "raw", d->raw);
+    deadletter_put_json(to, d, d->raw.len);
     buf_add_str(to, "}\n");
-    buf_fini(&id);
 }
 
 static void put_lines(struct buf *to, const struct deadletter *d)

@@ -9,7 +9,7 @@
 #include "cli/options.h"
 #include "cli/page.h"
 #include "cli/request.h"
-#include "store/reputation.h"
+#include "store/as_json.h"
 
 enum { DOMAIN_COLUMNS = 30, NUMBER_COLUMNS = 11 };
 
@@ -57,12 +57,7 @@ static void put_domain(const struct report *r, const struct config_domain *d, st
 
     if (r->o->json) {
         buf_add_byte(to, '{');
-        json_put_str(to, "domain", name);
-        json_put_u64(to, "sent-24h", day.count[REPUTATION_SENT]);
-        json_put_u64(to, "window-ms", window);
-        json_put_u64(to, "sent", sent);
-        json_put_u64(to, "hard-bounces", bounced);
-        json_put_u64(to, "complaints", complained);
+        reputation_put_json(to, r->reputation, name, now, window);
         json_put_str(to, "held", json_get_text(hold, "reason"));
         json_put_str(to, "from", json_get_text(hold, "from"));
         json_put_str(to, "words", json_get_text(hold, "words"));

@@ -14,7 +14,7 @@ enum { CLI_WORDS_MAX = 3 };
 enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 
 struct cli_options {
-    const char *config_path, *domain, *search;
+    const char *config_path, *domain, *role, *search;
     const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
     bool json, watch, redrive, dry_run;
     uint32_t limit;
@@ -32,6 +32,7 @@ enum cli_takes {
     TAKES_DRY_RUN = 1 << 6,
     TAKES_LATE = 1 << 7,
     TAKES_WHOSE = 1 << 8, /* --domain, for what does not tell its own */
+    TAKES_ROLE = 1 << 9,
 };
 
 /* takes: of enum cli_takes. False: wrong use, said on standard error. */
@@ -55,6 +56,7 @@ int cli_dead_queues(const struct cli_options *o);
 int cli_doctor(int argc, char **argv);
 int cli_domains(const struct cli_options *o);
 int cli_import(const struct cli_options *o);
+int cli_login(const struct cli_options *o);
 int cli_key(const struct cli_options *o);
 int cli_setup(int argc, char **argv);
 int cli_status(const struct cli_options *o);

@@ -307,7 +307,7 @@ void event_pages_answer(struct exchange *x, struct event_pages *p)
     p->query.look_max = TURN_ROWS;
     if (!read_watermark(x, &p->query, &watermark_us))
         reply_not_ready(x, p);
-    else if (event_pages_begin(p, watermark_us))
+    else if (event_pages_begin(p, p->promises_nothing ? UINT64_MAX : watermark_us))
         pages_work(x, p);
     else
         announce(x, p);

@@ -23,6 +23,8 @@ struct event_pages {
     uint64_t covered_us;      /* up to where the answer speaks at most */
     bool ends_now;            /* it ends there only because that is now: a little less will do */
     bool wants_total;         /* counts the query's whole range, too: up to TOTAL_MAX */
+    bool
+        promises_nothing; /* no reader goes on from it: what is there is given, and no time is stored */
     void (*reply)(struct exchange *x, struct event_pages *p); /* ends the exchange */
 
     struct event_page total;

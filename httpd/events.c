@@ -356,6 +356,7 @@ void events_handle(struct exchange *x)
     events_query_of(&answer->request, &p->query);
     p->covered_us = events_covered_us(&answer->request.token, now_us);
     p->ends_now = answer->request.ends_now;
+    p->promises_nothing = x->person != NULL;
     p->reply = reply_page;
     buf_add_str(&p->page.items, "{\"items\":[");
     event_pages_answer(x, p);

@@ -21,6 +21,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "httpd/dashboard.h"
 #include "httpd/event_pages.h"
 #include "httpd/reply.h"
 #include "httpd/service.h"
@@ -135,6 +136,7 @@ static bool is_method_allowed(const struct exchange *x)
         return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST;
     case ROUTE_TEMPLATE_COPY:
         return method == EVHTTP_REQ_PUT;
+    case ROUTE_DASHBOARD:
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:
         break;
@@ -292,9 +294,14 @@ static void exchange_serve(struct exchange *x)
             reply_message(x, 400, SLICE("unable to parse request: invalid URL escape"));
             return;
         }
-        if (!find_domain(x))
-            return;
     }
+    exchange_dispatch(x);
+}
+
+void exchange_dispatch(struct exchange *x)
+{
+    if (x->route.kind != ROUTE_HEALTH && !find_domain(x))
+        return;
     if (!is_method_allowed(x)) {
         reply_method_not_allowed(x);
         return;
@@ -364,6 +371,7 @@ static void exchange_serve(struct exchange *x)
     case ROUTE_SUPPRESSIONS_IMPORT:
         serve_suppressions(x);
         return;
+    case ROUTE_DASHBOARD:
     case ROUTE_NOT_FOUND:
     case ROUTE_BAD_ESCAPE:
         break;
@@ -403,10 +411,12 @@ static void on_exchange(struct evhttp_request *req, void *arg)
     client_find(s->proxies, server_peer(s->server, req, &x->arena), server_is_tls(s->server, req),
                 evhttp_request_get_input_headers(req), &x->arena, &x->client);
     x->query = slice_str(uri == NULL ? NULL : evhttp_uri_get_query(uri));
-    route_parse(path_of(req), &x->arena, &x->route);
     atomic_fetch_add_explicit(&s->me->gauges->slots[s->me->gauge].done, 1, memory_order_relaxed);
+    service_open_store(s); /* a request may come before the first tick finds it */
+    route_parse(path_of(req), &x->arena, &x->route);
     exchange_enter(x);
-    exchange_serve(x);
+    if (!dashboard_serve(x, path_of(req)))
+        exchange_serve(x);
     exchange_leave();
 }
 
@@ -513,6 +523,7 @@ static void on_term(evutil_socket_t signal, short what, void *arg)
     s->leaving = true;
     s->leave_by_mono_ms = clock_mono_ms() + s->me->config->grace_ms;
     child_leaving(s->me);
+    live_leave(s->live);
     server_leave(s->server, gauges_are_renewing(s->me->gauges, clock_mono_ms()) ? LINGER_MS : 0);
     service_work(s);
 }
@@ -555,7 +566,8 @@ static int service_open(struct service *s, struct err *err)
     s->inbox = inbox_create();
     s->strangers = strangers_create();
     s->turns = event_turns_create(s->base);
-    if (s->turns == NULL)
+    s->live = live_create(s);
+    if (s->turns == NULL || s->live == NULL)
         return err_set(err, ERR_SYSTEM, "no events");
     s->server = server_open(s->base, &settings, err);
     if (s->server == NULL)
@@ -584,6 +596,7 @@ static void service_close(struct service *s)
 {
     event_turns_destroy(s->turns);
     inbox_destroy(s->inbox, exchange_drop);
+    live_destroy(s->live);
     strangers_destroy(s->strangers);
     server_close(s->server);
     proxies_destroy(s->proxies);

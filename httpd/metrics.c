@@ -671,5 +671,5 @@ void metrics_handle(struct exchange *x)
     put_events(&p);
     put_processes(&p);
     put_rings(&p);
-    reply_bytes(x, EXPOSITION_TYPE, &p.to);
+    reply_bytes(x, 200, EXPOSITION_TYPE, &p.to);
 }

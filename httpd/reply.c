@@ -5,9 +5,11 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "mail/date.h"
+#include "httpd/dashboard.h"
 #include "shm/last_words.h"
 
 enum { HOST_MAX = 255, DOMAIN_SHOWN = 64 };
@@ -24,6 +26,8 @@ void exchange_note_latency(const struct exchange *x, enum gauge_latency which)
 
 static const char *method_name(const struct exchange *x)
 {
+    if (x->req == NULL) /* nobody's: a question of our own */
+        return "(live)";
     switch (evhttp_request_get_command(x->req)) {
     case EVHTTP_REQ_GET:
         return "GET";
@@ -75,9 +79,15 @@ void exchange_drop(struct exchange *x)
     free(x);
 }
 
-static void set_header(struct exchange *x, const char *name, const char *value)
+void exchange_set_header(struct exchange *x, const char *name, const char *value)
 {
     evhttp_add_header(evhttp_request_get_output_headers(x->req), name, value);
+}
+
+void exchange_replace_header(struct exchange *x, const char *name, const char *value)
+{
+    (void)evhttp_remove_header(evhttp_request_get_output_headers(x->req), name);
+    exchange_set_header(x, name, value);
 }
 
 static void free_bytes(const void *data, size_t len, void *owned)
@@ -86,18 +96,41 @@ static void free_bytes(const void *data, size_t len, void *owned)
     free(owned);
 }
 
-static void reply_send(struct exchange *x, int status, const char *type, struct buf *body)
+/* Who did what at the dashboard, and what came of it. */
+static void audit(const struct exchange *x, int status)
+{
+    const struct person *p = x->person;
+    const struct log_field fields[] = {LOG_TEXT("person", p->name),
+                                       LOG_TEXT("session", slice_str(p->id)),
+                                       LOG_TEXT("client", x->client.address)};
+    struct buf uri = {0};
+
+    /* In words, so that addresses among them are known, and shortened. */
+    if (!text_percent_decode(&uri, slice_str(evhttp_request_get_uri(x->req)), false))
+        buf_add_str(&uri, "(broken)");
+    for (size_t i = 0; i < uri.len; i++)
+        if (uri.ptr[i] == '/')
+            uri.ptr[i] = ' ';
+    log_fields(LOG_LEVEL_INFO, fields, sizeof fields / sizeof fields[0],
+               "dashboard: %.*s, session %s: %s%.*s: %d", SLICE_ARGS(p->name), p->id,
+               method_name(x), SLICE_ARGS(buf_slice(&uri)), status);
+    buf_fini(&uri);
+}
+
+void reply_bytes(struct exchange *x, int status, const char *type, struct buf *body)
 {
     struct evbuffer *out = evbuffer_new();
 
-    set_header(x, "Content-Type", type);
-    set_header(x, "X-Request-Id", x->request_id);
+    exchange_set_header(x, "Content-Type", type);
+    exchange_set_header(x, "X-Request-Id", x->request_id);
     if (out != NULL && body->len != 0 &&
         evbuffer_add_reference(out, body->ptr, body->len, free_bytes, body->ptr) == 0)
         *body = (struct buf){0};
     log_debug("%s %s %.*s %d %llu ms %.*s", method_name(x), route_name(&x->route),
               SLICE_ARGS(slice_head(x->route.domain, HOST_MAX)), status,
               (unsigned long long)took_us(x) / 1000, SLICE_ARGS(x->client.address));
+    if (x->audited)
+        audit(x, status);
     server_answer(x->service->server, x->req, status, out);
     if (out != NULL)
         evbuffer_free(out);
@@ -105,15 +138,10 @@ static void reply_send(struct exchange *x, int status, const char *type, struct 
     exchange_drop(x);
 }
 
-void reply_bytes(struct exchange *x, const char *type, struct buf *body)
-{
-    reply_send(x, 200, type, body);
-}
-
 void reply_json(struct exchange *x, int status, struct buf *body)
 {
     buf_add_byte(body, '\n');
-    reply_send(x, status, "application/json; charset=utf-8", body);
+    reply_bytes(x, status, "application/json; charset=utf-8", body);
 }
 
 /* What /v1/send says beside the message. SOURCE spec/typetale.md. */
@@ -151,7 +179,7 @@ void reply_later(struct exchange *x, int status, unsigned retry_after_s, struct 
     char seconds[16];
 
     snprintf(seconds, sizeof seconds, "%u", retry_after_s);
-    set_header(x, "Retry-After", seconds);
+    exchange_set_header(x, "Retry-After", seconds);
     reply_message(x, status, message);
 }
 
@@ -159,7 +187,7 @@ void reply_unauthorized(struct exchange *x)
 {
     struct buf body = {0};
 
-    set_header(x, "WWW-Authenticate", "Basic realm=\"MG API\"");
+    exchange_set_header(x, "WWW-Authenticate", "Basic realm=\"MG API\"");
     if (x->route.json_unauthorized) {
         reply_message(x, 401, SLICE("Invalid private key"));
         return;
@@ -170,12 +198,12 @@ void reply_unauthorized(struct exchange *x)
         return;
     }
     buf_add_str(&body, "Forbidden");
-    reply_send(x, 401, "text/plain; charset=utf-8", &body);
+    reply_bytes(x, 401, "text/plain; charset=utf-8", &body);
 }
 
 void reply_method_not_allowed(struct exchange *x)
 {
-    set_header(x, "Allow", x->route.allow);
+    exchange_set_header(x, "Allow", x->route.allow);
     reply_message(x, 405, SLICE("Method Not Allowed"));
 }
 

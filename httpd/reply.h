@@ -11,9 +11,9 @@
 
 /* Takes over what body holds and leaves it empty; the newline is added here. */
 void reply_json(struct exchange *x, int status, struct buf *body);
+/* Any other type. Takes over what body holds. */
+void reply_bytes(struct exchange *x, int status, const char *type, struct buf *body);
 void reply_message(struct exchange *x, int status, struct slice message);
-/* As it is, of another type. */
-void reply_bytes(struct exchange *x, const char *type, struct buf *body);
 void reply_later(struct exchange *x, int status, unsigned retry_after_s, struct slice message);
 void reply_unauthorized(struct exchange *x);
 void reply_method_not_allowed(struct exchange *x);
@@ -34,6 +34,8 @@ void exchange_base_url(const struct exchange *x, struct buf *to);
 /* A read transaction. NULL: the exchange has been answered with a 503. */
 struct store_txn *exchange_begin_read(struct exchange *x);
 
+void exchange_set_header(struct exchange *x, const char *name, const char *value);
+void exchange_replace_header(struct exchange *x, const char *name, const char *value);
 struct slice exchange_header(const struct exchange *x, const char *name);
 
 #endif

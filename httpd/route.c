@@ -294,6 +294,8 @@ const char *route_name(const struct route *route)
         return "templates";
     case ROUTE_DOMAINS:
         return "domains";
+    case ROUTE_DASHBOARD:
+        return "dashboard";
     case ROUTE_LOGS:
         return "logs";
     case ROUTE_ANALYTICS_METRICS:

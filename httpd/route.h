@@ -32,6 +32,7 @@ enum route_kind {
     ROUTE_TAG_STATS,
     ROUTE_WEBHOOKS,       /* of a domain; leaf: a kind, or empty for all of them */
     ROUTE_STORED_MESSAGE, /* leaf: its storage key */
+    ROUTE_DASHBOARD,      /* httpd/dashboard.h has its own paths */
     ROUTE_DOMAINS,        /* the domains themselves, or one, or something about one: leaf */
     ROUTE_SEND,           /* one transactional mail, in JSON */
     ROUTE_USAGE,          /* leaf: what is asked about newsletters */

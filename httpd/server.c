@@ -42,8 +42,9 @@ enum {
     FIRST_REQUEST_MS = 1000,    /* while leaving, for the first request of a new connection */
     DRAIN_ROUNDS = 16,          /* of DRAIN_BYTES, before a socket is closed */
     DRAIN_BYTES = 64 << 10,
-    WRITE_BYTES_MAX = 512 << 10, /* a page of events in one system call */
-    PAGE_MAX = 2048,             /* evhttp's error pages, with headers */
+    WRITE_BYTES_MAX = 512 << 10,  /* a page of events in one system call */
+    STREAM_WAITING_MAX = 1 << 20, /* bytes that a client of a stream has not taken yet */
+    PAGE_MAX = 2048,              /* evhttp's error pages, with headers */
 };
 
 enum phase {
@@ -51,6 +52,7 @@ enum phase {
     PHASE_RECEIVING, /* a request arrives */
     PHASE_WORKING,   /* until server_answer() */
     PHASE_ANSWERING, /* the answer leaves */
+    PHASE_STREAMING, /* an answer that goes on: server_stream_begin() */
 };
 
 struct connection {
@@ -108,6 +110,10 @@ const char *server_phrase(int status)
     switch (status) {
     case 200:
         return "OK";
+    case 304:
+        return "Not Modified";
+    case 308:
+        return "Permanent Redirect";
     case 400:
         return "Bad Request";
     case 401:
@@ -118,6 +124,8 @@ const char *server_phrase(int status)
         return "Not Found";
     case 405:
         return "Method Not Allowed";
+    case 409:
+        return "Conflict";
     case 413:
         return "Request Entity Too Large";
     case 417:
@@ -198,6 +206,8 @@ static void on_input(struct evbuffer *buffer, const struct evbuffer_cb_info *inf
         log_warn("too many large requests arrive at once: one is cut off");
         connection_cut(c);
     }
+    if (c->phase == PHASE_STREAMING && c->bytes > ARRIVING_SMALL) /* nobody reads it */
+        connection_cut(c);
 }
 
 /* The status of an error page of evhttp's own that makes up all of the output; 0 = it is none. */
@@ -243,7 +253,7 @@ static void on_output(struct evbuffer *output, const struct evbuffer_cb_info *in
 {
     struct connection *c = arg;
 
-    if (info->n_added == 0 || c->phase == PHASE_ANSWERING)
+    if (info->n_added == 0 || c->phase == PHASE_ANSWERING || c->phase == PHASE_STREAMING)
         return;
     /* A bufferevent freezes the front of its output so that only it looks at and takes away what is
      * there. No byte of a page has left yet: writing happens in a turn of the loop of its own. */
@@ -643,6 +653,41 @@ void server_answer(struct server *s, struct evhttp_request *req, int status, str
     evhttp_send_reply(req, status, server_phrase(status), body);
 }
 
+void server_stream_begin(struct server *s, struct evhttp_request *req)
+{
+    struct connection *c = connection_of(s, req);
+
+    if (c != NULL) {
+        connection_phase(c, PHASE_STREAMING, 0);
+        evhttp_request_set_on_complete_cb(req, on_answer_sent, s);
+    }
+    evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+    evhttp_send_reply_start(req, 200, server_phrase(200));
+}
+
+bool server_stream_send(struct server *s, struct evhttp_request *req, struct evbuffer *part)
+{
+    struct connection *c = connection_of(s, req);
+
+    if (c == NULL || c->cut)
+        return false;
+    if (evbuffer_get_length(bufferevent_get_output(c->bev)) > STREAM_WAITING_MAX) {
+        connection_cut(c);
+        return false;
+    }
+    evhttp_send_reply_chunk(req, part);
+    return true;
+}
+
+void server_stream_end(struct server *s, struct evhttp_request *req)
+{
+    struct connection *c = connection_of(s, req);
+
+    if (c != NULL)
+        connection_phase(c, PHASE_ANSWERING, evbuffer_get_length(bufferevent_get_output(c->bev)));
+    evhttp_send_reply_end(req);
+}
+
 bool server_peer_is_gone(struct evhttp_request *req)
 {
     struct evhttp_connection *evcon = evhttp_request_get_connection(req);
@@ -667,6 +712,7 @@ static bool is_too_slow(const struct connection *c, uint64_t now_mono_ms)
     case PHASE_IDLE: /* between two requests it is evhttp that counts */
         return c->fresh && now_mono_ms - c->since_mono_ms > c->server->settings.patience_ms;
     case PHASE_WORKING:
+    case PHASE_STREAMING:
         return false;
     case PHASE_RECEIVING:
     case PHASE_ANSWERING:

@@ -8,6 +8,8 @@
  *         - a number of connections, of those of one address, of requests on one connection, of
  *           header lines, and of bytes in requests that are still arriving, at most;
  *         - Unix sockets beside TCP; they speak plain HTTP even where TCP speaks TLS;
+ *         - answers that go on (server-sent events): what a client does not take in time is
+ *           bounded, and then it is let go;
  *         - evhttp's own error pages leave as Mailgun's JSON.
  * MEMORY  A request belongs to evhttp until server_answer(), and is valid until then whatever the
  *         peer does: reading is off meanwhile, so evhttp meets no error that would end it.
@@ -55,6 +57,12 @@ void server_close(struct server *s); /* NULL is fine */
 /* Sends the answer, whose headers are set already. body is emptied. The request is evhttp's again.
  */
 void server_answer(struct server *s, struct evhttp_request *req, int status, struct evbuffer *body);
+/* An answer that goes on: its headers are set already. Nothing that is sent waits for the client. */
+void server_stream_begin(struct server *s, struct evhttp_request *req);
+/* part is emptied. False: the client is gone, or takes too little: server_stream_end() it. */
+bool server_stream_send(struct server *s, struct evhttp_request *req, struct evbuffer *part);
+/* The end of it, whatever came before. The request is evhttp's again. */
+void server_stream_end(struct server *s, struct evhttp_request *req);
 /* At the other end of the connection: an address, or CLIENT_UNIX; empty = gone. */
 struct slice server_peer(struct server *s, struct evhttp_request *req, struct arena *a);
 bool server_is_tls(struct server *s, struct evhttp_request *req);

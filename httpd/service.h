@@ -32,6 +32,7 @@ struct service {
     struct proxies *proxies;
     unsigned refusals_waiting;
     struct event_turns *turns;
+    struct live *live;
     struct buf record; /* reused for every record pushed */
     bool leaving;
     uint64_t leave_by_mono_ms;
@@ -42,7 +43,7 @@ enum { REQUEST_ID_DIGITS = 16 };
 
 struct exchange {
     struct service *service;
-    struct evhttp_request *req;
+    struct evhttp_request *req; /* NULL: of our own, for all who listen (dashboard_live.c) */
     struct arena arena;
     struct route route;
     struct slice query;
@@ -53,6 +54,8 @@ struct exchange {
     uint64_t started_mono_us;
     char
         request_id[REQUEST_ID_DIGITS + 1]; /* X-Request-Id; of every line about it, and its batch */
+    const struct person *person;           /* at the dashboard (httpd/dashboard.h); else NULL */
+    bool audited;  /* it may change something: the log tells who, and what came of it */
     void *pending; /* the route's own, in the arena, while it waits for the writer; or NULL */
 };
 
@@ -70,6 +73,9 @@ void service_refuse(struct exchange *x, enum ring_result why);
 void service_expire_soon(struct service *s, unsigned ms);
 
 void service_stop(struct service *s, enum child_exit verdict);
+
+/* Once domains are known: finds the one of the path, and calls the route's. Ends the exchange. */
+void exchange_dispatch(struct exchange *x);
 
 /* One per route; each ends its exchange, now or when the writer has answered. */
 void health_handle(struct exchange *x);

@@ -3,7 +3,7 @@
 # needs no network and no root.
 #
 #   scripts/setup.sh build     what it takes to build and run Postern
-#   scripts/setup.sh test      also what the tests take (cmocka, clang, promtool, Node.js and the packages of
+#   scripts/setup.sh test      also what the tests take (cmocka, clang, promtool, Chromium, Node.js and the packages of
 #                              tests/package.json)
 #   scripts/setup.sh ghost     also what it takes to build Ghost's SQLite (scripts/ghost.sh)
 #   scripts/setup.sh deb       what it takes to build the Debian package (scripts/deb.sh)
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 build_packages=(gcc make pkg-config curl libevent-dev libssl-dev libcurl4-openssl-dev liblmdb-dev
   libmsgpack-dev libcjson-dev libconfuse-dev libgmime-3.0-dev zlib1g-dev libsystemd-dev libseccomp-dev libsqlite3-dev)
-test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl)
+test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl chromium)
 ghost_packages=(g++ python3)
 deb_packages=(debhelper dpkg-dev)
 test_deb_packages=(lintian debootstrap)

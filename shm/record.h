@@ -46,8 +46,9 @@ enum record_kind {
     RECORD_TAG,
     RECORD_TEMPLATE,
     RECORD_ELSEWHERE,
+    RECORD_ASK,
 };
-enum { RECORD_KIND_LAST = RECORD_ELSEWHERE };
+enum { RECORD_KIND_LAST = RECORD_ASK };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -148,6 +149,12 @@ enum { RECORD_KIND_LAST = RECORD_ELSEWHERE };
     F(4, text, tag, REQUIRED) /* any case */                                                       \
     F(5, text, description, OPTIONAL)                                                              \
     F(6, bool, gone, OPTIONAL)
+/* httpd → writer: what a person at the dashboard asks for. The same as the command line asks over the
+ * control socket, but for CONTROL_LOGIN. Answered by ANSWER once committed. */
+#define ASK(F)                                                                                     \
+    F(1, u64, request_id, REQUIRED)                                                                \
+    F(2, u64, generation, REQUIRED)                                                                \
+    F(3, text, control, REQUIRED) /* an encoded CONTROL */
 
 /* courier → writer: what became of an attempt to tell an event. The first three name its row in the
  * store; one that is no longer there is passed over. */
@@ -165,7 +172,8 @@ enum { RECORD_KIND_LAST = RECORD_ELSEWHERE };
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
     F(3, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
-    F(4, text, text, OPTIONAL)   /* ACCEPT: the "id" to answer; else words for a person */
+    F(4, text, text, OPTIONAL)   /* ACCEPT: the "id" to answer; else words for a person */         \
+    F(5, u32, count, OPTIONAL)   /* ASK: as CONTROLLED's */
 
 /* writer → sender: send these. Committed before it is pushed. */
 #define LEASE(F)                                                                                   \
@@ -242,7 +250,11 @@ enum { RECORD_KIND_LAST = RECORD_ELSEWHERE };
     F(6, text, by, OPTIONAL)       /* who asks, for the log; empty = a person at this machine */   \
     F(7, text, records, OPTIONAL)  /* CONTROL_IMPORT: a packed array of encoded EVENTs, SUPPRESSes
                                       and ELSEWHEREs */ \
-    F(8, u64, late_us, OPTIONAL)   /* CONTROL_IMPORT: see store/import.h */
+    F(8, u64, late_us, OPTIONAL)   /* CONTROL_IMPORT: see store/import.h */ \
+    F(9, text, who, OPTIONAL)      /* CONTROL_LOGIN: a person's name */                            \
+    F(10, u32, role, OPTIONAL)      /* CONTROL_LOGIN: enum login_role */                            \
+    F(11, text, ticket, OPTIONAL)   /* CONTROL_LOGIN, _SIGN_IN: LOGIN_DIGEST_BYTES of the link's */ \
+    F(12, text, session, OPTIONAL)  /* CONTROL_SIGN_IN, _SIGN_OUT: the same of the cookie's */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -267,7 +279,14 @@ enum control_verb {
     CONTROL_WEBHOOK_REPLAY, /* events that a receiver did not take: they are told again */
     CONTROL_WEBHOOK_DROP,   /* the same: never told */
     CONTROL_IMPORT,         /* what another program has kept: store/import.h */
+    CONTROL_LOGIN,          /* a link that lets a person in, once (store/logins.h) */
+    CONTROL_SIGN_IN,        /* the link is used: a session begins */
+    CONTROL_SIGN_OUT,       /* it ends */
 };
+
+/* Who is signed in at the dashboard may look, or also act. */
+enum login_role { LOGIN_VIEWER = 1, LOGIN_OPERATOR };
+enum { LOGIN_DIGEST_BYTES = 32 };
 
 enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
 
@@ -370,6 +389,7 @@ RECORD_STRUCT(queues, QUEUES)
 RECORD_STRUCT(tag, TAG)
 RECORD_STRUCT(template, TEMPLATE)
 RECORD_STRUCT(elsewhere, ELSEWHERE)
+RECORD_STRUCT(ask, ASK)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

@@ -89,14 +89,32 @@ uint64_t batch_books_from(struct store_txn *t, uint64_t batch_id, struct books *
     return found;
 }
 
+/* The last row below that id; 0 = the last of all. */
+static int books_seek(MDB_cursor *cursor, uint64_t below_id, MDB_val *key, MDB_val *row)
+{
+    struct key k;
+
+    if (below_id != 0) {
+        *key = store_val(batch_key(&k, below_id));
+        if (mdb_cursor_get(cursor, key, row, MDB_SET_RANGE) == 0)
+            return mdb_cursor_get(cursor, key, row, MDB_PREV);
+    }
+    return mdb_cursor_get(cursor, key, row, MDB_LAST);
+}
+
 void batch_each(struct store_txn *t, batch_visitor *visit, void *arg)
+{
+    batch_each_below(t, 0, visit, arg);
+}
+
+void batch_each_below(struct store_txn *t, uint64_t below_id, batch_visitor *visit, void *arg)
 {
     MDB_cursor *cursor;
     MDB_val key, row;
 
     if (mdb_cursor_open(t->mdb, t->store->dbi[DB_BOOKS], &cursor) != 0)
         return;
-    for (int rc = mdb_cursor_get(cursor, &key, &row, MDB_LAST); rc == 0;
+    for (int rc = books_seek(cursor, below_id, &key, &row); rc == 0;
          rc = mdb_cursor_get(cursor, &key, &row, MDB_PREV)) {
         struct books books;
         struct slice head;

@@ -50,6 +50,8 @@ uint64_t batch_books_from(struct store_txn *t, uint64_t batch_id, struct books *
 typedef bool batch_visitor(void *arg, uint64_t batch_id, struct slice head,
                            const struct books *books);
 void batch_each(struct store_txn *t, batch_visitor *visit, void *arg);
+/* The same from below this id on; 0 = from the newest. */
+void batch_each_below(struct store_txn *t, uint64_t below_id, batch_visitor *visit, void *arg);
 
 /* The batch whose answer id (without brackets) this is; 0 = none. */
 uint64_t batch_by_message_id(struct store_txn *t, struct slice domain, struct slice message_id);

@@ -112,16 +112,16 @@ int deadletter_delete(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES]
     return 1;
 }
 
-void deadletter_each(struct store_txn *t, deadletter_visitor *visit, void *arg)
+/* All that stand before that key. */
+static void each_before(struct store_txn *t, const struct key *past, deadletter_visitor *visit,
+                        void *arg)
 {
-    struct key past = {0};
     MDB_cursor *cursor;
     MDB_val k, v;
 
     if (mdb_cursor_open(t->mdb, t->store->dbi[DB_DEADLETTERS], &cursor) != MDB_SUCCESS)
         return;
-    key_u8(&past, ROW_KNOWN); /* the letters stand before the first of these */
-    k = store_val(key_slice(&past));
+    k = store_val(key_slice(past));
     int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
     rc = mdb_cursor_get(cursor, &k, &v, rc == MDB_SUCCESS ? MDB_PREV : MDB_LAST);
     while (rc == MDB_SUCCESS) {
@@ -131,6 +131,23 @@ void deadletter_each(struct store_txn *t, deadletter_visitor *visit, void *arg)
         rc = mdb_cursor_get(cursor, &k, &v, MDB_PREV);
     }
     mdb_cursor_close(cursor);
+}
+
+void deadletter_each(struct store_txn *t, deadletter_visitor *visit, void *arg)
+{
+    struct key past = {0};
+
+    key_u8(&past, ROW_KNOWN); /* the letters stand before the first of these */
+    each_before(t, &past, visit, arg);
+}
+
+void deadletter_each_below(struct store_txn *t, uint64_t below_us,
+                           const uint8_t below_id[DEADLETTER_ID_BYTES], deadletter_visitor *visit,
+                           void *arg)
+{
+    struct key past = letter_key(below_us, below_id);
+
+    each_before(t, &past, visit, arg);
 }
 
 /* -------- wishes -------- */

@@ -40,6 +40,10 @@ int deadletter_delete(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES]
 /* Calls visit for every letter, newest first, until it answers false. */
 typedef bool deadletter_visitor(void *arg, const struct deadletter *d);
 void deadletter_each(struct store_txn *t, deadletter_visitor *visit, void *arg);
+/* The same from before that one on, which came at below_us. */
+void deadletter_each_below(struct store_txn *t, uint64_t below_us,
+                           const uint8_t below_id[DEADLETTER_ID_BYTES], deadletter_visitor *visit,
+                           void *arg);
 uint64_t deadletter_count(struct store_txn *t);
 
 /* Takes out at most `limit` letters that came before before_us, oldest first: how many, or -1.

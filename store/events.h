@@ -88,6 +88,9 @@ struct event_query {
     bool as_logs;              /* items of the Logs API */
     bool count_only;           /* no items, only page->count */
     struct slice storage_base; /* for event_to_json(); as_logs: the origin, for event_to_log() */
+    /* Instead of items: called for each event, whose texts are gone when it returns. */
+    void (*visit)(void *arg, const struct event *e);
+    void *visit_arg;
 };
 
 /* A page, while it is made and afterwards. {0} before the first call. */

@@ -605,10 +605,12 @@ static void page_add(const struct event_query *q, struct event_page *page, const
     memcpy(here.id, e->id, EVENT_ID_BYTES);
     if (page->count++ == 0)
         page->first = here;
-    else
+    else if (q->visit == NULL)
         buf_add_byte(&page->items, ',');
     page->last = here;
-    if (q->as_logs)
+    if (q->visit != NULL)
+        q->visit(q->visit_arg, e);
+    else if (q->as_logs)
         event_to_log(&page->items, e, q->storage_base);
     else
         event_to_json(&page->items, e, q->storage_base);
@@ -796,7 +798,7 @@ int event_query_run(struct store_txn *t, const struct event_query *q, struct eve
     if (!page->started) {
         page->started = true;
         page->begin = page->items.len;
-        if (!q->count_only)
+        if (!q->count_only && q->visit == NULL)
             (void)buf_reserve(&page->items, (size_t)q->limit * ITEM_BYTES);
     }
     if (q->filter != NULL)

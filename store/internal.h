@@ -50,6 +50,7 @@ enum store_db {
     DB_TEMPLATES, /* stored templates: store/templates.h */
     DB_TEMPLATE_VERSIONS,
     DB_ELSEWHERE, /* SES's message id → µs, whose newsletter it is: store/elsewhere.h */
+    DB_LOGINS, /* links and sessions of the dashboard: store/logins.h */
     DB_COUNT,
 };
 

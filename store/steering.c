@@ -192,6 +192,9 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
     case CONTROL_WEBHOOK_REPLAY:
     case CONTROL_WEBHOOK_DROP:
     case CONTROL_IMPORT:
+    case CONTROL_LOGIN:
+    case CONTROL_SIGN_IN:
+    case CONTROL_SIGN_OUT:
         break;
     }
     return 0;
@@ -258,6 +261,9 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     case CONTROL_WEBHOOK_REPLAY:
     case CONTROL_WEBHOOK_DROP:
     case CONTROL_IMPORT:
+    case CONTROL_LOGIN:
+    case CONTROL_SIGN_IN:
+    case CONTROL_SIGN_OUT:
         break;
     }
     return 0;
@@ -417,8 +423,9 @@ static void put_batch(struct scheduler *s, struct store_txn *t, const struct run
     buf_add_byte(to, '}');
 }
 
+/* slot: whose rings are told, too; NULL = it has none. */
 static void put_process(const struct scheduler *s, const char *role, unsigned index, unsigned gauge,
-                        struct buf *to)
+                        const struct child_slot *slot, struct buf *to)
 {
     static const char *const states[] = {"down", "starting", "ready", "leaving"};
     const struct gauge_slot *g = &s->me->gauges->slots[gauge];
@@ -431,6 +438,10 @@ static void put_process(const struct scheduler *s, const char *role, unsigned in
     json_put_u64(to, "pid", atomic_load(&life->pid));
     json_put_str(to, "state", slice_str(states[state <= GAUGE_LEAVING ? state : 0]));
     json_put_u64(to, "restarts", atomic_load(&life->restarts));
+    if (slot != NULL && slot->up != NULL) {
+        json_put_u64(to, "ring_up_bytes", ring_used_bytes(slot->up));
+        json_put_u64(to, "ring_down_bytes", ring_used_bytes(slot->down));
+    }
     buf_add_byte(to, '}');
 }
 
@@ -438,12 +449,12 @@ static void put_processes(const struct scheduler *s, struct buf *to)
 {
     json_put_name(to, "processes");
     buf_add_byte(to, '[');
-    put_process(s, "writer", 0, s->me->gauge, to);
+    put_process(s, "writer", 0, s->me->gauge, NULL, to);
     if (s->me->keeper_gauge != 0)
-        put_process(s, "keeper", 0, s->me->keeper_gauge, to);
+        put_process(s, "keeper", 0, s->me->keeper_gauge, NULL, to);
     for (size_t i = 0; i < s->me->slot_count; i++) {
         const struct child_slot *slot = &s->me->slots[i];
-        put_process(s, child_role_name(slot->role), slot->index, slot->gauge, to);
+        put_process(s, child_role_name(slot->role), slot->index, slot->gauge, slot, to);
     }
     buf_add_byte(to, ']');
 }

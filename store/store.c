@@ -65,6 +65,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_TEMPLATES] = "templates",
     [DB_TEMPLATE_VERSIONS] = "template_versions",
     [DB_ELSEWHERE] = "elsewhere",
+    [DB_LOGINS] = "logins",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

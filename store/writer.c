@@ -48,6 +48,7 @@
 #include "store/events.h"
 #include "store/feed.h"
 #include "store/import.h"
+#include "store/logins.h"
 #include "store/outcomes.h"
 #include "store/retention.h"
 #include "store/scheduler.h"
@@ -171,19 +172,23 @@ static void outbox_push(struct writer *w, struct link *l)
         bell_ring(&l->slot->bell);
 }
 
+static void answer_with(struct writer *w, struct link *l, const struct record_answer *r)
+{
+    buf_reset(&w->scratch);
+    record_answer_encode(&w->scratch, r);
+    outbox_add(l, buf_slice(&w->scratch));
+}
+
 static void answer(struct writer *w, struct link *l, uint64_t request_id, uint64_t generation,
                    enum answer_verdict verdict, struct slice text)
 {
-    struct record_answer r = {
-        .request_id = request_id,
-        .generation = generation,
-        .verdict = (uint32_t)verdict,
-        .text = text,
-    };
-
-    buf_reset(&w->scratch);
-    record_answer_encode(&w->scratch, &r);
-    outbox_add(l, buf_slice(&w->scratch));
+    answer_with(w, l,
+                &(struct record_answer){
+                    .request_id = request_id,
+                    .generation = generation,
+                    .verdict = (uint32_t)verdict,
+                    .text = text,
+                });
 }
 
 /* -------- records from httpd -------- */
@@ -661,6 +666,58 @@ static int apply_tag(struct writer *w, struct store_txn *t, struct link *l,
     return 0;
 }
 
+/* What a person asks for, whichever way it came. *words: for that person. */
+static int control(struct writer *w, struct store_txn *t, const struct record_control *r,
+                   enum answer_verdict *verdict, uint32_t *count, struct buf *words,
+                   struct err *err)
+{
+    *count = 0;
+    if (r->verb == CONTROL_REPLAY || r->verb == CONTROL_DROP)
+        return deadletter_control(t, r, clock_wall_us(), verdict, count, words, err);
+    if (r->verb == CONTROL_WEBHOOK_REPLAY || r->verb == CONTROL_WEBHOOK_DROP)
+        return webhook_control(t, r, clock_wall_ms(), verdict, count, words, err);
+    if ((r->verb == CONTROL_LOGIN || r->verb == CONTROL_SIGN_IN) && store_is_full(w->store)) {
+        *verdict = ANSWER_FULL;
+        buf_add_str(words, "the disk is full");
+        return 0;
+    }
+    if (r->verb >= CONTROL_LOGIN && r->verb <= CONTROL_SIGN_OUT)
+        return login_control(t, r, clock_wall_ms(), w->me->config->dashboard.session_ms, verdict,
+                             words, err);
+    return scheduler_control(w->scheduler, t, r, verdict, count, words, err);
+}
+
+/* Nobody is let in by a process that faces the internet: links come from the command line. */
+static int apply_ask(struct writer *w, struct store_txn *t, struct link *l,
+                     const struct record_ask *r, struct err *err)
+{
+    enum answer_verdict verdict = ANSWER_REFUSED;
+    struct record_control asked;
+    struct buf words = {0};
+    uint32_t count = 0;
+    int rc = 0;
+
+    if (!record_control_decode(r->control, &asked) || asked.verb == CONTROL_LOGIN ||
+        asked.verb == CONTROL_IMPORT)
+        buf_add_str(&words, "this cannot be asked for here");
+    else
+        rc = control(w, t, &asked, &verdict, &count, &words, err);
+    if (words.len > CONTROL_ANSWER_MAX) { /* as over the socket: far less than the ring holds */
+        verdict = ANSWER_REFUSED;
+        buf_reset(&words);
+        buf_add_str(&words, "the answer is too long");
+    }
+    if (rc == 0)
+        answer_with(w, l,
+                    &(struct record_answer){.request_id = r->request_id,
+                                            .generation = r->generation,
+                                            .verdict = (uint32_t)verdict,
+                                            .text = buf_slice(&words),
+                                            .count = count});
+    buf_fini(&words);
+    return rc;
+}
+
 static int apply_posted(struct writer *w, struct store_txn *t, const struct record_posted *r,
                         struct err *err)
 {
@@ -697,7 +754,7 @@ static bool may_send(enum child_role role, enum record_kind kind)
         return kind == RECORD_ACCEPT || kind == RECORD_SEEN || kind == RECORD_UNSUPPRESS ||
                kind == RECORD_SUPPRESS || kind == RECORD_UNHEARD || kind == RECORD_WEBHOOK ||
                kind == RECORD_CANCEL || kind == RECORD_QUEUES || kind == RECORD_TAG ||
-               kind == RECORD_TEMPLATE;
+               kind == RECORD_TEMPLATE || kind == RECORD_ASK;
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
@@ -735,6 +792,7 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_queues queues;
         struct record_tag tag;
         struct record_template template;
+        struct record_ask ask;
     } r;
     int got = 0;
 
@@ -821,6 +879,11 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_template_decode(bytes, &r.template))
             return 0;
         got = apply_template(w, t, l, &r.template, err);
+        break;
+    case RECORD_ASK:
+        if (!record_ask_decode(bytes, &r.ask))
+            return 0;
+        got = apply_ask(w, t, l, &r.ask, err);
         break;
     case RECORD_ELSEWHERE:
     case RECORD_CONTROL:
@@ -968,15 +1031,9 @@ static int obey(struct writer *w, struct store_txn *t, struct err *err)
         enum answer_verdict verdict;
         uint32_t count;
         buf_reset(&w->scratch);
-        int rc;
-        if (r.verb == CONTROL_REPLAY || r.verb == CONTROL_DROP)
-            rc = deadletter_control(t, &r, clock_wall_us(), &verdict, &count, &w->scratch, err);
-        else if (r.verb == CONTROL_IMPORT)
-            rc = take_history(w, t, &r, &verdict, &count, err);
-        else if (r.verb == CONTROL_WEBHOOK_REPLAY || r.verb == CONTROL_WEBHOOK_DROP)
-            rc = webhook_control(t, &r, clock_wall_ms(), &verdict, &count, &w->scratch, err);
-        else
-            rc = scheduler_control(w->scheduler, t, &r, &verdict, &count, &w->scratch, err);
+        int rc = r.verb == CONTROL_IMPORT
+                     ? take_history(w, t, &r, &verdict, &count, err)
+                     : control(w, t, &r, &verdict, &count, &w->scratch, err);
         if (rc != 0)
             return -1;
         control_answer(w->control, &(struct record_controlled){.verdict = (uint32_t)verdict,

@@ -112,6 +112,7 @@ static void the_envelope_of_every_kind_is_known(void **unused)
     TRY(deadletter, RECORD_DEADLETTER);
     TRY(replayed, RECORD_REPLAYED);
     TRY(lifted, RECORD_LIFTED);
+    TRY(ask, RECORD_ASK);
     TRY(control, RECORD_CONTROL);
     TRY(controlled, RECORD_CONTROLLED);
 #undef TRY
