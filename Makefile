@@ -1,5 +1,5 @@
 # Postern. `make` builds, `make run` shows it at work, `make test` runs every test,
-# `make bench` measures, `make lint` checks format and structure. FLAVOUR=debug|release|asan|tsan.
+# `make bench` measures, `make chaos` breaks everything at once, `make lint` checks format and structure. FLAVOUR=debug|release|asan|tsan.
 
 FLAVOUR ?= release
 # V=1 shows whole commands
@@ -162,7 +162,7 @@ $(B)/tests/bench/%: tests/bench/%.c $(call archives,$(FUZZ_FOLDERS))
 
 # ---- what people type ----
 # Set-up comes first and in a make of its own: the flags above ask pkg-config, which must be there.
-.PHONY: run test test-ghost bench lint clean deb test-deb dist container reproducible setup-build setup-test
+.PHONY: run test test-ghost bench chaos lint clean deb test-deb dist container reproducible setup-build setup-test
 setup-build:
 	@scripts/setup.sh build
 setup-test:
@@ -182,6 +182,12 @@ test-ghost: setup-build
 bench: setup-build setup-test
 	@$(MAKE) --no-print-directory build/postern
 	@scripts/bench.sh
+
+# Everything breaks at once, for DURATION_S seconds: docs/operations.md. BUILD=release, asan or tsan.
+BUILD ?= release
+chaos: setup-build setup-test
+	@$(MAKE) --no-print-directory FLAVOUR=$(BUILD) build/$(BUILD)/postern
+	@POSTERN_BINARY=$(CURDIR)/build/$(BUILD)/postern $$(scripts/node.sh) tests/fault/chaos.mjs
 
 lint:
 	@scripts/lint.sh

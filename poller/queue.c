@@ -83,6 +83,7 @@ struct queue {
     struct silence ripening;   /* the oldest one that does not count yet */
     struct silence newest;     /* of those behind it */
     uint64_t deaf_mono_ms;     /* an answer was lost: nothing counts until then */
+    uint64_t lost_wall_ms;     /* what it carried stands in the queue like messages sent then */
     uint64_t period_mono_ms;   /* the current period began */
     uint64_t oldest_wall_ms;   /* sent, of those received in it; UINT64_MAX = none */
     uint64_t previous_wall_ms; /* the same of the period before; 0 = there was none */
@@ -239,6 +240,7 @@ static void begin_period(struct queue *q, uint64_t previous_wall_ms)
 static void note_lost(struct queue *q)
 {
     q->deaf_mono_ms = clock_mono_ms() + period_ms(q);
+    q->lost_wall_ms = clock_wall_ms() + period_ms(q);
     q->ripening = q->newest = (struct silence){0};
     begin_period(q, 0);
 }
@@ -288,6 +290,10 @@ uint64_t queue_heard_wall_ms(struct queue *q, uint64_t tail)
     uint64_t heard_ms =
         q->previous_wall_ms < q->oldest_wall_ms ? q->previous_wall_ms : q->oldest_wall_ms;
 
+    if (q->lost_wall_ms > clock_wall_ms() + period_ms(q)) /* the clock was set back */
+        q->lost_wall_ms = clock_wall_ms() + period_ms(q);
+    if (heard_ms < q->lost_wall_ms)
+        heard_ms = 0; /* behind a backlog it has not come up yet */
     if (q->empty_wall_ms > heard_ms)
         heard_ms = q->empty_wall_ms;
     for (const struct message *m = q->untaken.first; m != NULL; m = m->next)

@@ -41,6 +41,10 @@ void child_ready(const struct child *me)
      * asked. */
     if (me->role != ROLE_WRITER)
         bell_ring(&me->writer_bell);
+    const struct log_field fields[] = {LOG_TEXT("event", SLICE("ready")),
+                                       LOG_NUMBER("generation", me->generation)};
+    log_fields(LOG_LEVEL_INFO, fields, sizeof fields / sizeof fields[0], "generation %llu serves",
+               (unsigned long long)me->generation);
 }
 
 void child_leaving(const struct child *me)

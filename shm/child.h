@@ -81,8 +81,8 @@ struct child {
 };
 
 void child_beat(const struct child *me); /* call at least once a second, from the loop */
-void child_ready(
-    const struct child *me); /* from here on a death counts as a crash, not a failed start */
+/* Says so in the log, too. From here on a death counts as a crash, not as a failed start. */
+void child_ready(const struct child *me);
 void child_leaving(const struct child *me);
 
 /* For the metrics, in the child's own slot. */

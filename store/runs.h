@@ -93,6 +93,7 @@ struct scheduler {
     size_t doubt_count, doubt_cap;
     uint64_t poller_generations;    /* the sum over all pollers: changes when one dies */
     uint64_t pollers_since_mono_ms; /* when it changed last */
+    uint64_t pollers_since_wall_ms; /* the same */
     bool expanding;                 /* there may be rows in DB_EXPANDING */
     struct reputation *reputation;
     struct feeds *feeds;

@@ -755,9 +755,10 @@ int scheduler_bury(struct scheduler *s, struct store_txn *t, const struct child_
 }
 
 /* Until when the events have been read, in wall time: a doubt that ended before it has had its
- * chance. A poller that died keeps what it had received out of sight for the visibility timeout, so
- * a change of pollers makes everything wait for that long; so does our own start, which may have
- * missed one. */
+ * chance. A poller that died keeps what it had received out of sight for the visibility timeout;
+ * then it stands in the queue behind all that waits there. So after a change of pollers, and after
+ * our own start, which may have missed one, nothing counts before the queue has been heard up to
+ * the time when all of that was back in it. */
 static uint64_t heard_until_wall_ms(struct scheduler *s)
 {
     uint64_t heard_ms = UINT64_MAX, now_ms = clock_mono_ms(), generations = 0;
@@ -774,12 +775,18 @@ static uint64_t heard_until_wall_ms(struct scheduler *s)
         uint64_t its_ms = atomic_load(&g->heard_wall_ms); /* each has messages of its own */
         heard_ms = its_ms < heard_ms ? its_ms : heard_ms;
     }
+    uint64_t wall_ms = clock_wall_ms();
     if (generations != s->poller_generations) {
         s->poller_generations = generations;
         s->pollers_since_mono_ms = now_ms;
+        s->pollers_since_wall_ms = wall_ms;
     }
+    if (s->pollers_since_wall_ms > wall_ms) /* the clock was set back */
+        s->pollers_since_wall_ms = wall_ms;
     uint64_t patience_ms = (config_visibility_s(s->me->config) + 2) * UINT64_C(1000);
-    return listening && now_ms - s->pollers_since_mono_ms >= patience_ms ? heard_ms : 0;
+    bool counts = listening && now_ms - s->pollers_since_mono_ms >= patience_ms &&
+                  heard_ms >= s->pollers_since_wall_ms + patience_ms;
+    return counts ? heard_ms : 0;
 }
 
 static bool doubt_is_over(const struct doubt *d, uint64_t heard_ms)

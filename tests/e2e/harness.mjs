@@ -17,6 +17,15 @@ const started = new Set();
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** random(n): a whole number from 0 to n - 1, of a small generator of our own, so that a failing run can be repeated with its seed. */
+export function randomFrom(seed) {
+  let state = seed >>> 0;
+  return (n) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * n);
+  };
+}
+
 /** Waits until check() answers something true, and answers it; fails after ms with what it was for. */
 export async function waitFor(what, check, ms = 30000, every = 50) {
   const end = Date.now() + ms;

@@ -1,35 +1,15 @@
 // What an httpd process can do that somebody else has taken over. Its memory is written from outside, as a
 // program inside it could; its files and calls are tried in tests/unit/master/test_confine.c.
 import assert from 'node:assert/strict';
-import crypto from 'node:crypto';
-import fs from 'node:fs';
 import { after, describe, it } from 'node:test';
 import { Postern, audit, execCli, isSettled, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
+import { corrupt, mappings, scribble } from './scribble.mjs';
 
 after(stopAll);
 const quiet = { bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, delivery_delay_ms_max: 100 };
 
 const processes = async (postern) => JSON.parse(await execCli(postern, 'status', '--json')).processes;
 const pidOf = async (postern, name) => (await processes(postern)).find((p) => p.name === name).pid;
-
-const mappings = (pid, kind) =>
-  fs
-    .readFileSync(`/proc/${pid}/maps`, 'utf8')
-    .split('\n')
-    .filter((line) => line.includes(kind))
-    .map((line) => {
-      const [, from, to, rights] = /^([0-9a-f]+)-([0-9a-f]+) (....)/.exec(line);
-      return { from: parseInt(from, 16), bytes: parseInt(to, 16) - parseInt(from, 16), rights };
-    });
-
-function scribble(pid, at, bytes) {
-  const mem = fs.openSync(`/proc/${pid}/mem`, 'r+');
-  try {
-    return fs.writeSync(mem, bytes, 0, bytes.length, at);
-  } finally {
-    fs.closeSync(mem);
-  }
-}
 
 describe('an httpd that is not ours any more', () => {
   let sandbox, postern;
@@ -55,22 +35,7 @@ describe('an httpd that is not ours any more', () => {
       await waitFor('an answer', async () => (await postern.post(form).catch(() => ({}))).status === 200);
       await waitFor('httpd 0', async () => (await processes(postern)).some((p) => p.name === 'httpd 0' && p.state === 'ready'));
       const pid = await pidOf(postern, 'httpd 0');
-      const random = crypto.randomBytes(4096);
-      try {
-        const rings = mappings(pid, 'postern-ring').sort((a, b) => b.bytes - a.bytes);
-        if (round % 3 === 0) scribble(pid, rings[0].from, random); // positions
-        // a plausible head over bytes that are no records
-        if (round % 3 === 1) scribble(pid, rings[0].from + 4096, Buffer.concat(Array.from({ length: 16 }, () => crypto.randomBytes(65536))));
-        if (round % 3 !== 0) {
-          const head = Buffer.alloc(8);
-          head.writeBigUInt64LE(BigInt(8 * (1 + Math.floor(Math.random() * 100000))));
-          scribble(pid, rings[0].from, head);
-        }
-        scribble(pid, rings[1].from, random);
-        for (const m of mappings(pid, 'postern-gauges').filter((g) => g.rights[1] === 'w')) scribble(pid, m.from, crypto.randomBytes(m.bytes));
-      } catch (e) {
-        if (!/EIO|ESRCH|ENOENT/.test(e.message)) throw e; // gone already
-      }
+      corrupt(pid, round);
       await sleep(100);
     }
     const names = (await processes(postern)).map((p) => [p.name, p.restarts]);

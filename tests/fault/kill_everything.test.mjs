@@ -5,21 +5,12 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, describe, it } from 'node:test';
-import { Postern, audit, isSettled, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
+import { Postern, audit, isSettled, newsletterForm, randomFrom, readers, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
 
 after(stopAll);
 
 const RECIPIENTS = Number(process.env.RECIPIENTS ?? 20000);
 const KILLS = Number(process.env.KILLS ?? 60);
-
-// A small generator of our own, so that a failing run can be repeated with its seed.
-function randomFrom(seed) {
-  let state = seed >>> 0;
-  return (n) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * n);
-  };
-}
 
 /** Posts until it is answered with 200, as Ghost does after an error or a timeout. */
 async function postUntilAccepted(postern, form) {

@@ -182,6 +182,30 @@ a_lost_answer_takes_the_silence_with_it_and_all_that_began_before_its_messages_r
     queue_close(q);
 }
 
+/* What is out of sight comes back behind the backlog: that all of it was read that was sent as long
+ * ago as the backlog's oldest, two periods long, says nothing of it. */
+static void what_a_lost_answer_carried_is_heard_behind_the_backlog(void **unused)
+{
+    const uint64_t period_ms = (VISIBILITY_S + 2) * 1000;
+    struct queue *q = start_with(1, 1);
+
+    (void)unused;
+    lose(0);
+    uint64_t back_ms = time_ms + period_ms;
+    for (int i = 0; i < 4; i++) {
+        time_ms += period_ms;
+        queue_advance(q, 1);
+        answer_with_message(seam.poll_count - 1, 10 * period_ms);
+        assert_int_equal(queue_heard_wall_ms(q, STORED), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        time_ms += period_ms;
+        answer_with_message(seam.poll_count - 1, 1000);
+    }
+    assert_true(queue_heard_wall_ms(q, STORED) >= back_ms);
+    queue_close(q);
+}
+
 static void what_expires_unstored_is_not_heard_though_silence_was_heard_later(void **unused)
 {
     struct queue *q = start();
@@ -346,6 +370,7 @@ int main(void)
         cmocka_unit_test(silence_does_not_wait_for_later_polls),
         cmocka_unit_test(
             a_lost_answer_takes_the_silence_with_it_and_all_that_began_before_its_messages_return),
+        cmocka_unit_test(what_a_lost_answer_carried_is_heard_behind_the_backlog),
         cmocka_unit_test(what_expires_unstored_is_not_heard_though_silence_was_heard_later),
         cmocka_unit_test(a_short_visibility_means_short_polls),
         cmocka_unit_test(a_busy_queue_gets_all_polls_and_a_silent_one_two),

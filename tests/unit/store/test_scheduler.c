@@ -516,6 +516,9 @@ static void a_doubt_ends_with_its_window_but_only_while_pollers_listen(void **st
     usleep(7100 * 1000);                                /* the least visibility timeout, and 2 s */
     w->me.gauges->slots[2].heard_wall_ms = 1;
     assert_false(scheduler_doubt_is_due(w->scheduler)); /* it has not read that far */
+    w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms() - 2000;
+    /* Farther than the doubts, but not up to what a dead one may have put back into the queue. */
+    assert_false(scheduler_doubt_is_due(w->scheduler));
     w->me.gauges->slots[2].heard_wall_ms = clock_wall_ms() + 1000;
     assert_true(scheduler_doubt_is_due(w->scheduler));
 
