@@ -53,7 +53,7 @@ static void each_resource_is_found_under_three_versions(void **unused)
         {"/v3/domains/example.com/messages/a2V5", ROUTE_STORED_MESSAGE},
         {"/v3/domains/example.com/messages/%zz", ROUTE_BAD_ESCAPE},
         {"/v1/analytics/logs", ROUTE_LOGS},
-        {"/v1/analytics/metrics/", ROUTE_METRICS},
+        {"/v1/analytics/metrics/", ROUTE_ANALYTICS_METRICS},
         {"/v1/analytics/metrics/x", ROUTE_NOT_FOUND},
         {"/v3/example.com/templates", ROUTE_TEMPLATES},
         {"/v3/example.com/templates/a%20b/", ROUTE_TEMPLATE},
