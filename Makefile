@@ -6,7 +6,7 @@ FLAVOUR ?= release
 Q := $(if $(V),,@)
 B := build/$(FLAVOUR)
 CC ?= gcc
-PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib libsystemd libseccomp
+PKGS := libevent libevent_openssl libcurl lmdb libcjson libconfuse openssl zlib libzstd libsystemd libseccomp
 # GLib's headers do not pass our warnings: they are the system's.
 PKG_GMIME := gmime-3.0
 # msgpack-c's pkg-config name changed between versions; Debian 12 calls it msgpack.
@@ -16,7 +16,7 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 base_SRC := arena buf clock config digest err json log mem network pack redact repeats slice sweep tls
 shm_SRC := bell child gauges last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form message mime mime_clean mime_read multipart \
-            own_event page_token render \
+            own_event page_token part render \
             ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple ses_size \
             submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml

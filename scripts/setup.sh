@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build_packages=(gcc make pkg-config curl libevent-dev libssl-dev libcurl4-openssl-dev liblmdb-dev
-  libmsgpack-dev libcjson-dev libconfuse-dev libgmime-3.0-dev zlib1g-dev libsystemd-dev libseccomp-dev)
+  libmsgpack-dev libcjson-dev libconfuse-dev libgmime-3.0-dev zlib1g-dev libzstd-dev libsystemd-dev libseccomp-dev)
 test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl)
 ghost_packages=(g++ python3)
 
