@@ -22,12 +22,12 @@ mail_SRC := address client_info csv date event event_json filter form message mi
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
-store_SRC := backup batch_write batches check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions webhooks
-writer_SRC := control holds outcomes retention run_heap runs scheduler steering writer
+store_SRC := backup batch_write batches buffer check check_events control_client counters deadletters event_lists events events_read feed gates key reputation store suppressions webhooks
+writer_SRC := control holds outcomes parts retention run_heap runs scheduler steering writer
 httpd_SRC := auth body client domains envelopes event_pages events health httpd inbox logs logs_request messages reply route server stats stored_messages strangers \
              suppressions suppressions_add suppressions_adding suppressions_list webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
-poller_SRC := depth poller queue signatures
+poller_SRC := buffer_in buffer_out depth poller queue signatures
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address

@@ -99,7 +99,9 @@ static int add_process(struct master *m, enum child_role role, unsigned index, s
     struct child_slot *slot = &m->slots[m->slot_count++];
     /* A batch is one record, as large as a body at the most; a ring takes records up to half its
      * size, and gives the pages of long ones back. */
-    size_t up = role == ROLE_HTTPD
+    bool carries_batches = role == ROLE_HTTPD ||
+                           (role == ROLE_POLLER && m->config->queues.newsletter_buffer[0] != '\0');
+    size_t up = carries_batches
                     ? power_of_two(2 * (size_t)m->config->httpd.max_body_bytes + RING_MARGIN_BYTES)
                     : RING_UP_BYTES;
     *slot = (struct child_slot){.role = role, .index = index, .gauge = p->gauge};

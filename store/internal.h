@@ -45,6 +45,10 @@ enum store_db {
     DB_WEBHOOK_TARGETS,
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
+    DB_STAGED, /* the buffer queue's: store/buffer.h */
+    DB_POSTED,
+    DB_PARTS,
+    DB_ELSEWHERE,
     DB_COUNT,
 };
 

@@ -58,6 +58,10 @@ static const char *const db_names[DB_COUNT] = {
     [DB_WEBHOOK_TARGETS] = "webhook_targets",
     [DB_WEBHOOK_DUE] = "webhook_due",
     [DB_WEBHOOK_FAILED] = "webhook_failed",
+    [DB_STAGED] = "staged",
+    [DB_POSTED] = "posted",
+    [DB_PARTS] = "parts",
+    [DB_ELSEWHERE] = "elsewhere",
 };
 
 int store_fail(struct err *err, int rc, const char *what)
