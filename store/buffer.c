@@ -142,23 +142,23 @@ static struct key place_key(uint64_t batch_id, uint32_t recipient)
     return k;
 }
 
-int elsewhere_put(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct slice claim,
+int served_put(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct slice claim,
                   uint64_t now_us, struct err *err)
 {
     struct key place = place_key(batch_id, recipient), row = {.len = 0};
 
     key_u64(&row, now_us);
-    if (claim.len == CLAIM_BYTES && store_put(t, DB_ELSEWHERE, claim, key_slice(&row), err) != 0)
+    if (claim.len == CLAIM_BYTES && store_put(t, DB_SERVED, claim, key_slice(&row), err) != 0)
         return -1;
-    return store_put(t, DB_ELSEWHERE, key_slice(&place), key_slice(&row), err);
+    return store_put(t, DB_SERVED, key_slice(&place), key_slice(&row), err);
 }
 
-bool elsewhere_has(struct store_txn *t, uint64_t batch_id, uint32_t recipient,
+bool served_has(struct store_txn *t, uint64_t batch_id, uint32_t recipient,
                    const uint8_t claim[CLAIM_BYTES])
 {
     struct key place = place_key(batch_id, recipient);
     struct slice row;
 
-    return store_get(t, DB_ELSEWHERE, key_slice(&place), &row) ||
-           store_get(t, DB_ELSEWHERE, slice_of(claim, CLAIM_BYTES), &row);
+    return store_get(t, DB_SERVED, key_slice(&place), &row) ||
+           store_get(t, DB_SERVED, slice_of(claim, CLAIM_BYTES), &row);
 }

@@ -4,7 +4,7 @@
  * SHAPE   staged     batch id → the httpd that asked, the rings' epoch, its ACCEPT: to be put on the queue
  *         posted     group of a POST's recipients (mail/part.h) → id and answer of the first such
  *         parts      batch id → how often SQS had given that message to somebody
- *         elsewhere  a claim, or (batch id, recipient) → SES has taken that mail of another machine
+ *         served     a claim, or (batch id, recipient) → SES has taken that mail of another machine
  * ENDS    The writer writes, within its transaction; pollers read what is staged.
  * MEMORY  As in store/store.h.
  * ERRORS  -1 and *err, as in store/batch_write.h.
@@ -44,9 +44,9 @@ int part_row_put(struct store_txn *t, uint64_t batch_id, uint32_t receives, uint
                  struct err *err);
 
 /* claim: CLAIM_BYTES, or empty. */
-int elsewhere_put(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct slice claim,
+int served_put(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct slice claim,
                   uint64_t now_us, struct err *err);
-bool elsewhere_has(struct store_txn *t, uint64_t batch_id, uint32_t recipient,
+bool served_has(struct store_txn *t, uint64_t batch_id, uint32_t recipient,
                    const uint8_t claim[CLAIM_BYTES]);
 
 #endif

@@ -48,7 +48,7 @@ enum store_db {
     DB_STAGED, /* the buffer queue's: store/buffer.h */
     DB_POSTED,
     DB_PARTS,
-    DB_ELSEWHERE,
+    DB_SERVED,
     DB_COUNT,
 };
 

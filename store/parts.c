@@ -20,7 +20,7 @@ static bool is_known(struct store_txn *t, const struct record_part *r, uint32_t 
     uint64_t owner;
 
     return claim_get(t, claim_of(r, recipient), &owner) ||
-           elsewhere_has(t, r->batch_id, recipient, claim_of(r, recipient));
+           served_has(t, r->batch_id, recipient, claim_of(r, recipient));
 }
 
 /* -------- a message that is new here -------- */
@@ -92,7 +92,7 @@ static int revive_slice(struct scheduler *s, struct store_txn *t, const struct r
         int rc = 0;
         if (w->states[bit] == STATE_DUPLICATE && !is_known(t, r, index))
             rc = take_back(t, w, s, bit, claim, err);
-        else if (w->states[bit] == STATE_PENDING && elsewhere_has(t, r->batch_id, index, claim))
+        else if (w->states[bit] == STATE_PENDING && served_has(t, r->batch_id, index, claim))
             rc = give_up(t, w, s, bit, claim, err);
         if (rc != 0)
             return -1;
@@ -214,7 +214,7 @@ int part_note_elsewhere(struct scheduler *s, struct store_txn *t, uint64_t batch
         (!run->is_part || !states_get(t, batch_id, recipient / SLICE_MAX, states, &count) ||
          recipient % SLICE_MAX >= count || states[recipient % SLICE_MAX] != STATE_DUPLICATE))
         return 0;
-    return elsewhere_put(t, batch_id, recipient, claim, clock_wall_us(), err);
+    return served_put(t, batch_id, recipient, claim, clock_wall_us(), err);
 }
 
 /* -------- handing on -------- */

@@ -44,7 +44,7 @@ enum stage {
     STAGE_WEBHOOK_FAILURES,
     STAGE_POSTED,
     STAGE_PARTS,
-    STAGE_ELSEWHERE,
+    STAGE_SERVED,
     STAGE_END,
 };
 
@@ -387,8 +387,8 @@ static int expire(struct retention *r, struct store_txn *t, uint64_t now_ms, uin
         return walk(r, t, DB_POSTED, is_old_first, buffer_before_us(r, now_ms), err);
     case STAGE_PARTS:
         return walk(r, t, DB_PARTS, is_old_first, buffer_before_us(r, now_ms), err);
-    case STAGE_ELSEWHERE:
-        return walk(r, t, DB_ELSEWHERE, is_old_first, buffer_before_us(r, now_ms), err);
+    case STAGE_SERVED:
+        return walk(r, t, DB_SERVED, is_old_first, buffer_before_us(r, now_ms), err);
     case STAGE_END:
         return 0;
     default:

@@ -61,7 +61,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_STAGED] = "staged",
     [DB_POSTED] = "posted",
     [DB_PARTS] = "parts",
-    [DB_ELSEWHERE] = "elsewhere",
+    [DB_SERVED] = "served",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

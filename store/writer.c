@@ -318,7 +318,7 @@ static struct known known_recipients(struct store_txn *t, const struct record_ac
         uint32_t receives;
         if (claim_get(t, claim, &owner))
             k.local = k.local || !part_row_get(t, owner, &receives);
-        else if (!elsewhere_has(t, 0, 0, claim))
+        else if (!served_has(t, 0, 0, claim))
             k.all = false;
     }
     return k;
