@@ -57,8 +57,33 @@ void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
                     "\"ApproximateFirstReceiveTimestamp\"]}");
 }
 
-void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice *handles,
-                     size_t count)
+void sqs_receive_some_body(struct buf *to, struct slice queue_url, unsigned most, unsigned wait_s,
+                           unsigned visibility_s)
+{
+    buf_add_byte(to, '{');
+    json_put_str(to, "QueueUrl", queue_url);
+    json_put_u64(to, "MaxNumberOfMessages", most);
+    json_put_u64(to, "WaitTimeSeconds", wait_s);
+    json_put_u64(to, "VisibilityTimeout", visibility_s);
+    buf_add_str(to, ",\"MessageSystemAttributeNames\":[\"SentTimestamp\","
+                    "\"ApproximateFirstReceiveTimestamp\",\"ApproximateReceiveCount\","
+                    "\"MessageGroupId\"]}");
+}
+
+void sqs_send_body(struct buf *to, struct slice queue_url, struct slice body, struct slice group,
+                   struct slice twin)
+{
+    buf_add_byte(to, '{');
+    json_put_str(to, "QueueUrl", queue_url);
+    json_put_str(to, "MessageGroupId", group);
+    json_put_str(to, "MessageDeduplicationId", twin);
+    json_put_str(to, "MessageBody", body);
+    buf_add_byte(to, '}');
+}
+
+/* Entries with ids "0".."9"; what stands behind each handle is `more`. */
+static void put_entries(struct buf *to, struct slice queue_url, const struct slice *handles,
+                        size_t count, struct slice more)
 {
     buf_add_byte(to, '{');
     json_put_str(to, "QueueUrl", queue_url);
@@ -69,9 +94,26 @@ void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice 
         buf_add_u64(to, i);
         buf_add_byte(to, '"');
         json_put_str(to, "ReceiptHandle", handles[i]);
+        buf_add_slice(to, more);
         buf_add_byte(to, '}');
     }
     buf_add_str(to, "]}");
+}
+
+void sqs_visibility_body(struct buf *to, struct slice queue_url, const struct slice *handles,
+                         size_t count, unsigned visibility_s)
+{
+    struct buf more = {0};
+
+    buf_printf(&more, ",\"VisibilityTimeout\":%u", visibility_s);
+    put_entries(to, queue_url, handles, count, buf_slice(&more));
+    buf_fini(&more);
+}
+
+void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice *handles,
+                     size_t count)
+{
+    put_entries(to, queue_url, handles, count, slice_none());
 }
 
 void sqs_depth_body(struct buf *to, struct slice queue_url)
@@ -142,6 +184,10 @@ bool sqs_received_parse(struct slice body, struct sqs_received *r)
         out->body = json_get_text(m, "Body");
         out->intact = is_intact(out->body, json_get_text(m, "MD5OfBody"));
         out->waited_ms = waited_ms(m);
+        const cJSON *attributes = json_get(m, "Attributes");
+        out->group = json_get_text(attributes, "MessageGroupId");
+        if (!slice_to_u64(json_get_text(attributes, "ApproximateReceiveCount"), &out->receives))
+            out->receives = 0;
         if (out->receipt_handle.len > 0) /* without one it can be neither kept away nor deleted */
             r->count++;
     }
@@ -154,7 +200,18 @@ void sqs_received_free(struct sqs_received *r)
     *r = (struct sqs_received){0};
 }
 
-bool sqs_deleted_parse(struct slice body, uint32_t *failed)
+bool sqs_sent_parse(struct slice answer, struct slice body)
+{
+    cJSON *tree = json_parse(answer);
+    struct slice md5 = json_get_text(tree, "MD5OfMessageBody");
+    bool taken = md5.len > 0 && is_intact(body, md5);
+
+    json_free(tree);
+    return taken;
+}
+
+/* faults: those count that are the sender's, too. */
+static bool failed_parse(struct slice body, bool faults, uint32_t *failed)
 {
     cJSON *tree = json_parse(body);
     bool readable = cJSON_IsObject(tree);
@@ -162,12 +219,21 @@ bool sqs_deleted_parse(struct slice body, uint32_t *failed)
     *failed = 0;
     for (const cJSON *f = json_first(json_get(tree, "Failed")); f != NULL; f = f->next) {
         uint64_t id;
-        /* A fault of ours (an expired handle) is not mended by asking again: the message comes
-         * back. */
-        if (!json_get_bool(f, "SenderFault", false) && slice_to_u64(json_get_text(f, "Id"), &id) &&
-            id < SQS_BATCH_MAX)
+        if ((faults || !json_get_bool(f, "SenderFault", false)) &&
+            slice_to_u64(json_get_text(f, "Id"), &id) && id < SQS_BATCH_MAX)
             *failed |= UINT32_C(1) << id;
     }
     json_free(tree);
     return readable;
+}
+
+/* A fault of ours (an expired handle) is not mended by asking again: the message comes back. */
+bool sqs_deleted_parse(struct slice body, uint32_t *failed)
+{
+    return failed_parse(body, false, failed);
+}
+
+bool sqs_changed_parse(struct slice body, uint32_t *failed)
+{
+    return failed_parse(body, true, failed);
 }

@@ -15,6 +15,8 @@ enum { SQS_BATCH_MAX = 10 };
 struct sqs_message {
     struct slice message_id, receipt_handle, body;
     bool intact;        /* the body's MD5 is as SQS said */
+    uint64_t receives;  /* how often it has been given to somebody; 0 = not told */
+    struct slice group; /* MessageGroupId; empty = none */
     uint64_t waited_ms; /* in the queue, until it was first received; UINT64_MAX = not told */
 };
 
@@ -32,6 +34,17 @@ struct slice sqs_region_of(struct slice queue_url);
 /* The request bodies. handles: 1..10 of them; entry ids are "0".."9". */
 void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
                       unsigned visibility_s);
+/* The same with most messages (1..10), told by how often and in which group: for FIFO queues. */
+void sqs_receive_some_body(struct buf *to, struct slice queue_url, unsigned most, unsigned wait_s,
+                           unsigned visibility_s);
+/* ChangeMessageVisibilityBatch, answered like a deletion. */
+void sqs_visibility_body(struct buf *to, struct slice queue_url, const struct slice *handles,
+                         size_t count, unsigned visibility_s);
+/* SendMessage to a FIFO queue. group, twin: letters, digits and punctuation, 1..128 of them. */
+void sqs_send_body(struct buf *to, struct slice queue_url, struct slice body, struct slice group,
+                   struct slice twin);
+/* Has SQS taken exactly this body? Of a 200's body. */
+bool sqs_sent_parse(struct slice answer, struct slice body);
 void sqs_delete_body(struct buf *to, struct slice queue_url, const struct slice *handles,
                      size_t count);
 
@@ -50,6 +63,8 @@ void sqs_received_free(struct sqs_received *r);
 /* failed: bit i is set for entry i that is to be tried again. False: unreadable, all may have
  * failed. */
 bool sqs_deleted_parse(struct slice body, uint32_t *failed);
+/* The same of a change of visibility: each entry that failed counts, whoever's fault it is. */
+bool sqs_changed_parse(struct slice body, uint32_t *failed);
 
 /* Fills in service, method, path, content type and target; body, timeout and callback are the
  * caller's. */

@@ -39,6 +39,7 @@ enum setting_type {
     TYPE_FORMAT,
     TYPE_ON_DOUBT,
     TYPE_STRATEGY,
+    TYPE_TOO_LARGE,
     TYPE_SHARE,     /* "0.1%" → parts per million */
     TYPE_ADDRESS,   /* host:port */
     TYPE_ADDRESSES, /* a list of them, and of Unix sockets */
@@ -114,7 +115,10 @@ static const struct setting settings[] = {
     {"aws", "sns_endpoint", TYPE_TEXT, AT(aws.sns_endpoint), "", 0, 0, true, "instead of the regional one"},
     {"aws", "sts_endpoint", TYPE_TEXT, AT(aws.sts_endpoint), "", 0, 0, true, "instead of the regional one; asked when a role is assumed"},
     {"aws", "iam_endpoint", TYPE_TEXT, AT(aws.iam_endpoint), "", 0, 0, true, "instead of AWS's; asked by postern setup alone"},
-    {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, true, "empty: batches wait in the local store"},
+    {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, false, "URL of a FIFO queue for several machines that share newsletters; empty: batches wait in the local store"},
+    {"queues", "buffer_message_max", TYPE_BYTES, AT(queues.buffer_message_max_bytes), "256K", 16384, 1048576, true, "of a message on it; the queue's MaximumMessageSize may be less than SQS's 1 MiB"},
+    {"queues", "buffer_visibility", TYPE_DURATION, AT(queues.buffer_visibility_ms), "2m", 2000, 3600000, true, "how long a message stays with a machine that says nothing more"},
+    {"queues", "buffer_too_large", TYPE_TOO_LARGE, AT(queues.buffer_too_large), "local", 0, 0, true, "what does not fit a message: local, this machine alone keeps and sends it; refuse"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
     {"queues", "verify_sns", TYPE_BOOL, AT(queues.verify_sns), "false", 0, 0, true, "believe only messages with SNS's signature; others become dead letters (raw delivery and EventBridge have none)"},
@@ -366,6 +370,7 @@ static const char *const level_names[] = {"debug", "info", "warn", "error", NULL
 static const char *const format_names[] = {"text", "json", NULL};
 static const char *const doubt_names[] = {"resend", "hold", NULL};
 static const char *const strategy_names[] = {"auto", "simple", "raw", NULL};
+static const char *const too_large_names[] = {"local", "refuse", NULL};
 static const char *const bool_names[] = {"false", "true", "no", "yes", "off", "on", NULL};
 
 static void list_add(struct config_list *list, const char *text)
@@ -471,6 +476,12 @@ static void set_value(struct reading *r, void *base, const struct setting *s, co
             c->sender.strategy = (enum config_strategy)choice;
         else
             want = "auto, simple or raw";
+        break;
+    case TYPE_TOO_LARGE:
+        if (read_choice(text, too_large_names, &choice))
+            c->queues.buffer_too_large = (enum config_too_large)choice;
+        else
+            want = "local or refuse";
         break;
     case TYPE_SHARE:
         if (!read_share(text, &number))
@@ -914,6 +925,35 @@ static bool is_dashboard_path(const char *path)
     return true;
 }
 
+/* Only a FIFO queue gives the parts of a repeated POST to one machine at a time. */
+static void check_buffer(struct reading *r)
+{
+    struct slice url = slice_str(r->config->queues.newsletter_buffer), end = SLICE(".fifo");
+    const char *const *events = (const char *const *)r->config->event_queues.texts;
+
+    if (url.len == 0)
+        return;
+    if (!is_http_url(r->config->queues.newsletter_buffer)) {
+        mistake(r, 0, "queues.newsletter_buffer = \"%s\" is no http:// or https:// URL",
+                r->config->queues.newsletter_buffer);
+        return;
+    }
+    if (url.len < end.len || !slice_eq(slice_from(url, url.len - end.len), end))
+        mistake(r, 0,
+                "queues.newsletter_buffer: a standard queue may give one message to two machines "
+                "at once; name a FIFO queue, whose URL ends in .fifo");
+    /* One poller knows for itself how far the event queues have been heard. */
+    if (r->config->poller.children != 1)
+        mistake(r, 0, "queues.newsletter_buffer goes with poller.children = 1");
+    if (r->config->queues.buffer_visibility_ms > r->config->sender.doubt_window_ms)
+        mistake(r, 0,
+                "queues.buffer_visibility is longer than sender.doubt_window: what a lost machine "
+                "sent last would not be waited for");
+    for (size_t i = 0; i < r->config->event_queues.count; i++)
+        if (slice_eq(slice_str(events[i]), url))
+            mistake(r, 0, "queues.newsletter_buffer is an event queue, too: it needs its own");
+}
+
 static void check_whole(struct reading *r)
 {
     struct config *c = r->config;
@@ -963,7 +1003,7 @@ static void check_whole(struct reading *r)
         if (urls[i][1][0] != '\0' && !is_http_url(urls[i][1]))
             mistake(r, 0, "%s = \"%s\" is no http:// or https:// URL", urls[i][0], urls[i][1]);
     if (c->queues.newsletter_buffer[0] != '\0')
-        mistake(r, 0, "queues.newsletter_buffer is not served yet: leave it empty");
+        check_buffer(r);
     if (c->httpd.tls_certificate[0] == '\0' && c->httpd.tls_key[0] != '\0')
         mistake(r, 0, "httpd.tls_key without httpd.tls_certificate: name both files");
     if (!is_dashboard_path(c->dashboard.path))
@@ -1200,6 +1240,7 @@ static const char *form_of(enum setting_type type)
     case TYPE_FORMAT:
     case TYPE_ON_DOUBT:
     case TYPE_STRATEGY:
+    case TYPE_TOO_LARGE:
         return "word";
     case TYPE_SHARE:
         return "share";

@@ -70,6 +70,8 @@ enum config_rate_kind { RATE_AUTO, RATE_FIXED, RATE_SHARE };
 enum config_on_doubt { ON_DOUBT_RESEND, ON_DOUBT_HOLD };
 /* How mails are put into SES: the cheapest call that can express them; the same without
  * SendBulkEmail; all as raw MIME. */
+/* What becomes of a batch that does not fit the buffer queue's messages. */
+enum config_too_large { TOO_LARGE_LOCAL, TOO_LARGE_REFUSE };
 enum config_strategy { STRATEGY_AUTO, STRATEGY_SIMPLE, STRATEGY_RAW };
 
 struct config {
@@ -133,7 +135,10 @@ struct config {
     } aws;
     struct {
         char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */
-        bool verify_sns;                                             /* only what SNS has signed */
+        uint64_t buffer_message_max_bytes;
+        uint64_t buffer_visibility_ms;
+        enum config_too_large buffer_too_large;
+        bool verify_sns;               /* only what SNS has signed */
         struct config_list sns_topics; /* ARNs whose signature counts; none = the account's own */
     } queues;
     struct config_list

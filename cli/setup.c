@@ -679,11 +679,10 @@ static void say_next(struct setup *u, const struct conf_plan *conf, const struct
         put_dns(u, &out, false);
     }
     if (u->plumbing.buffer != NULL && conf->changes.len > 0)
-        buf_printf(
-            &out,
-            "\n%s is for several machines that share newsletters (queues.newsletter_buffer); "
-            "one machine needs it not.\n",
-            u->plumbing.buffer->name);
+        buf_printf(&out,
+                   "\n%s is not read: machines that share newsletters take a FIFO queue "
+                   "(queues.newsletter_buffer, docs/scaling.md).\n",
+                   u->plumbing.buffer->name);
     print(&out);
     credentials_wipe(&out); /* the API key stood in it */
 }

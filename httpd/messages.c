@@ -63,6 +63,9 @@ bool message_is_kept(struct exchange *x, const struct record_answer *answer)
         log_warn("a message for %s was refused: the disk is full", x->domain->name);
         reply_later(x, 503, 60, SLICE("The server's disk is full, nothing was queued"));
         return false;
+    case ANSWER_TOO_LARGE:
+        message_refuse(x, 413, answer->text);
+        return false;
     default:
         log_error("the writer refused a message for %s: %.*s", x->domain->name,
                   SLICE_ARGS(answer->text));

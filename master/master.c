@@ -27,6 +27,7 @@ enum {
     LOCK_TRIES = 50, /* of 100 ms: a predecessor may still be leaving */
     RING_MARGIN_BYTES = 8 * 1024 * 1024,
     RING_UP_BYTES = 4 * 1024 * 1024,
+    POLLER_UP_BYTES = 1 << 30, /* for batches of the largest max_body there is */
     RING_DOWN_BYTES = 1024 * 1024,
 };
 
@@ -148,9 +149,13 @@ static size_t power_of_two(size_t least)
  * and gives the pages of long ones back. */
 static size_t up_bytes(enum child_role role, const struct config *c)
 {
-    return role == ROLE_HTTPD
-               ? power_of_two(2 * (size_t)c->httpd.max_body_bytes + RING_MARGIN_BYTES)
-               : RING_UP_BYTES;
+    if (role == ROLE_HTTPD)
+        return power_of_two(2 * (size_t)c->httpd.max_body_bytes + RING_MARGIN_BYTES);
+    /* Parts come from machines whose bodies may be larger; and a poller keeps its rings over a reload
+     * that allows larger ones. It is room, not memory. */
+    if (role == ROLE_POLLER && c->queues.newsletter_buffer[0] != '\0')
+        return POLLER_UP_BYTES;
+    return RING_UP_BYTES;
 }
 
 static int make_rings(struct child_slot *slot, size_t up, struct err *err)

@@ -24,8 +24,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "mail/form.h"
 #include "mail/ses_address.h"
 #include "mail/ses_event.h"
+#include "poller/buffer_in.h"
+#include "poller/buffer_out.h"
 #include "poller/depth.h"
 #include "poller/queue.h"
 #include "poller/signatures.h"
@@ -55,6 +58,8 @@ struct poller {
     struct aws_client *client;
     struct store *store;
     struct queue **queues;
+    struct buffer_out *buffer_out; /* the first poller's, where there is a buffer queue */
+    struct buffer_in *buffer_in;
     struct depth *depth;           /* the first poller's */
     struct signatures *signatures; /* NULL: every message is believed */
     size_t queue_count;
@@ -131,7 +136,8 @@ static bool is_of_domain(const struct ses_event *e, struct slice domain)
 }
 
 /* Adds what the store knows. False when no configured domain owns the event. */
-static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e)
+static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e,
+                     uint64_t *elsewhere_id)
 {
     struct slice packed;
     struct message_head head;
@@ -148,6 +154,9 @@ static bool complete(struct poller *p, struct store_txn *t, struct ses_event *e)
      * is past retention or another machine's. */
     if (!e->has_recipient || has_batch)
         e->batch_id = 0;
+    /* With a buffer queue the batch may come here yet: then it must be known who has been served. */
+    if (e->settles && p->me->config->queues.newsletter_buffer[0] != '\0')
+        *elsewhere_id = e->batch_id;
     e->settles = false;
     if (t != NULL && e->batch_id == 0 && e->event.domain.len == 0)
         (void)elsewhere_complete(t, &e->event, &p->arena);
@@ -209,8 +218,24 @@ static enum ring_result push_replayed(struct poller *p, const struct deadletter_
     return push(p, end);
 }
 
-static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64_t *end)
+/* The claim of the mail that this event is about, as far as the event itself tells. */
+static void add_claim(const struct ses_event *e, struct buf *claim)
 {
+    struct recipient one = {.address = e->address};
+    struct submission s = {
+        .head = {.domain = e->event.domain}, .recipients = &one, .recipient_count = 1};
+
+    for (size_t i = 0; i < e->event.var_count; i++)
+        if (slice_eq(e->event.vars[i].name, SLICE("email-id")))
+            s.head.email_id = e->event.vars[i].value;
+    if (e->destinations <= 1 && e->address.len > 0)
+        submission_claims(&s, claim);
+}
+
+static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64_t elsewhere_id,
+                                   uint64_t *end)
+{
+    struct buf claim = {0};
     struct record_event r = {
         .batch_id = e->batch_id,
         .recipient = e->recipient,
@@ -219,6 +244,7 @@ static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64
         .bounce = (uint32_t)e->bounce,
         .suppress_code = e->suppress_code,
         .suppress_text = e->suppress_text,
+        .elsewhere_id = elsewhere_id,
     };
 
     buf_reset(&p->packed);
@@ -228,11 +254,15 @@ static enum ring_result push_event(struct poller *p, struct ses_event *e, uint64
         r.event = buf_slice(&p->packed);
         r.event_id = slice_of(e->event.id, EVENT_ID_BYTES);
         r.ses_us = e->event.ses_us;
-    } else if (!r.settles) {
+    } else if (!r.settles && elsewhere_id == 0) {
         return RING_OK; /* it says nothing to anybody: its message may go when it likes */
     }
+    if (elsewhere_id != 0)
+        add_claim(e, &claim);
+    r.claim = buf_slice(&claim);
     buf_reset(&p->record);
     record_event_encode(&p->record, &r);
+    buf_fini(&claim);
     return push(p, end);
 }
 
@@ -275,8 +305,9 @@ static int take_message(struct poller *p, struct slice queue_url, struct slice b
     if (verdict == SES_EVENTS && count > 0) {
         struct store_txn *t = store_begin_read(p->store, &err);
         for (size_t i = 0; i < count && got == RING_OK; i++) {
-            if (complete(p, t, &events[i])) {
-                got = push_event(p, &events[i], end);
+            uint64_t elsewhere_id = 0;
+            if (complete(p, t, &events[i], &elsewhere_id)) {
+                got = push_event(p, &events[i], elsewhere_id, end);
             } else {
                 verdict = SES_DEADLETTER;
                 why = SLICE("belongs to no configured domain");
@@ -369,7 +400,8 @@ static void replay(struct poller *p)
 
 static void set_tick_as_needed(struct poller *p)
 {
-    bool busy = p->leaving;
+    bool busy = p->leaving || (p->buffer_out != NULL && buffer_out_is_busy(p->buffer_out)) ||
+                (p->buffer_in != NULL && buffer_in_is_busy(p->buffer_in));
 
     for (size_t i = 0; i < p->queue_count; i++)
         busy = busy || queue_has_held(p->queues[i]);
@@ -399,6 +431,14 @@ static void tell_oldest(const struct poller *p)
                               memory_order_relaxed);
 }
 
+static void advance_buffer(struct poller *p, uint64_t heard_ms)
+{
+    if (p->buffer_out != NULL && !p->leaving)
+        buffer_out_advance(p->buffer_out, p->store);
+    if (p->buffer_in != NULL)
+        buffer_in_advance(p->buffer_in, p->store, heard_ms);
+}
+
 static void advance(struct poller *p)
 {
     uint64_t tail = ring_tail(p->me->slot->up);
@@ -417,6 +457,7 @@ static void advance(struct poller *p)
         uint64_t until_ms = queue_heard_wall_ms(p->queues[i], tail + 1);
         heard_ms = until_ms < heard_ms ? until_ms : heard_ms;
     }
+    advance_buffer(p, heard_ms == UINT64_MAX ? 0 : heard_ms);
     if (p->depth != NULL && !p->leaving)
         depth_advance(p->depth);
     /* The writer ends doubts only when the events that could settle them have been read. */
@@ -465,6 +506,8 @@ static void on_term(evutil_socket_t sig, short what, void *arg)
     child_leaving(p->me);
     for (size_t i = 0; i < p->queue_count; i++)
         queue_stop(p->queues[i]);
+    if (p->buffer_in != NULL)
+        buffer_in_stop(p->buffer_in);
     advance(p);
     set_tick_as_needed(p);
 }
@@ -476,6 +519,17 @@ static void on_certificates(void *arg)
     event_active(p->tick, EV_TIMEOUT, 0);
 }
 
+static enum ring_result push_buffer(void *arg, const struct buf *record, uint64_t *end)
+{
+    struct poller *p = arg;
+
+    buf_reset(&p->record);
+    buf_add_slice(&p->record, buf_slice(record));
+    enum ring_result got = push(p, end);
+    bell_ring(&p->me->writer_bell); /* somebody waits for it */
+    return got;
+}
+
 static void open_queues(struct poller *p)
 {
     const struct config *c = p->me->config;
@@ -483,6 +537,10 @@ static void open_queues(struct poller *p)
     if (c->queues.verify_sns)
         p->signatures = signatures_open(p->client, c, on_certificates, p);
 
+    if (p->me->slot->index == 0 && c->queues.newsletter_buffer[0] != '\0') {
+        p->buffer_out = buffer_out_open(p->me, p->client, push_buffer, p);
+        p->buffer_in = buffer_in_open(p->me, p->client, push_buffer, p);
+    }
     if (p->me->slot->index == 0)
         p->depth = depth_open(p->client, &c->event_queues, p->me->gauges->queues);
     p->queues = mem_zero(c->event_queues.count, sizeof(struct queue *));
@@ -526,6 +584,8 @@ static void free_event(struct event *e)
 static void poller_close(struct poller *p)
 {
     aws_client_destroy(p->client);
+    buffer_out_close(p->buffer_out);
+    buffer_in_close(p->buffer_in);
     depth_close(p->depth);
     signatures_close(p->signatures);
     for (size_t i = 0; i < p->queue_count; i++)

@@ -6,6 +6,9 @@
  * What a topic sends is taken only if the queue's policy lets that topic send. A message received
  * more often than the queue's RedrivePolicy allows moves to its dead-letter queue, and remembers
  * where it came from, so that StartMessageMoveTask can take it back.
+ *
+ * Of a FIFO queue (its name ends in .fifo) one message of each group is in flight at a time, in the
+ * order of their sending, and a deduplication id counts for five minutes.
  */
 #include <ctype.h>
 #include <event2/buffer.h>
@@ -26,17 +29,26 @@ enum {
     LOOK_MS = 100, /* for messages whose time in flight is over */
     BODY_MAX = 1048576,
     NAME_CHARS_MAX = 80,
+    DEDUPLICATION_MS = 300000,
 };
 
 struct message {
     struct message *prev, *next; /* in its list */
     struct message *bucket_next;
     struct sqs_queue *queue;
+    char *group;     /* of a FIFO queue; else NULL */
     char *came_from; /* ARN of the queue that gave it up as dead; NULL = none did */
     uint64_t id, received, sent_ms, first_received_ms, visible_at_ms;
     bool in_flight;
     size_t len;
     uint8_t body[];
+};
+
+/* A message that was sent with a deduplication id. */
+struct twin {
+    struct twin *next;
+    char *name;
+    uint64_t message_id, sent_ms;
 };
 
 struct list {
@@ -60,6 +72,8 @@ struct sqs_queue {
     char *name, *arn;
     struct list visible, in_flight;
     struct waiter *waiters;
+    struct twin *twins; /* FIFO: of the last five minutes, the latest first */
+    bool is_fifo;
     uint64_t visibility_ms, deleted, created_ms, changed_ms;
     char *dead_letter_arn;
     uint64_t receive_most; /* 0 = no dead-letter queue */
@@ -137,8 +151,12 @@ static void fly(struct message *m, uint64_t until_ms)
 
 static void land(struct message *m)
 {
+    struct message *at = m->queue->visible.last;
+
     m->in_flight = false;
-    list_insert_after(&m->queue->visible, m->queue->visible.last, m);
+    while (m->queue->is_fifo && at != NULL && at->id > m->id)
+        at = at->prev;
+    list_insert_after(&m->queue->visible, at, m);
 }
 
 static struct list *list_of(struct message *m)
@@ -155,6 +173,7 @@ static void message_drop(struct cloud_sqs *s, struct message *m)
             break;
         }
     free(m->came_from);
+    free(m->group);
     free(m);
 }
 
@@ -176,6 +195,11 @@ static struct sqs_queue *queue_find(struct cloud_sqs *s, struct slice where)
     return NULL;
 }
 
+static bool is_fifo_name(struct slice name)
+{
+    return name.len > 5 && slice_eq(slice_from(name, name.len - 5), SLICE(".fifo"));
+}
+
 static struct sqs_queue *queue_make(struct cloud_sqs *s, struct slice name)
 {
     struct sqs_queue *q = mem_zero(1, sizeof *q);
@@ -185,6 +209,7 @@ static struct sqs_queue *queue_make(struct cloud_sqs *s, struct slice name)
     q->name[name.len] = '\0';
     buf_printf(&arn, "arn:aws:sqs:%s:%s:%s", s->cloud->region, s->cloud->account, q->name);
     q->arn = mem_strdup(buf_cstr(&arn));
+    q->is_fifo = is_fifo_name(name);
     buf_fini(&arn);
     q->visibility_ms = VISIBILITY_S * 1000;
     q->created_ms = q->changed_ms = clock_wall_ms();
@@ -266,7 +291,57 @@ static void put_id(struct buf *json, const char *name, uint64_t id)
 
 static void give_to_waiters(struct cloud_sqs *s, struct sqs_queue *q);
 
-static uint64_t put_message(struct cloud_sqs *s, struct sqs_queue *q, struct slice body)
+/* The message that had this deduplication id within the last five minutes; 0 = none. */
+static uint64_t twin_of(struct sqs_queue *q, struct slice name)
+{
+    uint64_t now_ms = clock_wall_ms();
+
+    for (struct twin **at = &q->twins; *at != NULL;) {
+        struct twin *one = *at;
+        if (one->sent_ms + DEDUPLICATION_MS > now_ms) {
+            if (slice_eq(slice_str(one->name), name))
+                return one->message_id;
+            at = &one->next;
+            continue;
+        }
+        *at = one->next;
+        free(one->name);
+        free(one);
+    }
+    return 0;
+}
+
+static void twin_add(struct sqs_queue *q, struct slice name, uint64_t message_id)
+{
+    struct twin *one = mem_zero(1, sizeof *one);
+
+    *one = (struct twin){.next = q->twins, .message_id = message_id, .sent_ms = clock_wall_ms()};
+    one->name = mem_dup(name.ptr, name.len + 1);
+    one->name[name.len] = '\0';
+    q->twins = one;
+}
+
+static bool group_is_in_flight(const struct sqs_queue *q, const char *group)
+{
+    for (const struct message *m = q->in_flight.first; m != NULL; m = m->next)
+        if (m->group != NULL && group != NULL && strcmp(m->group, group) == 0)
+            return true;
+    return false;
+}
+
+/* The next message that may be received; NULL = none may. */
+static struct message *next_visible(const struct sqs_queue *q)
+{
+    struct message *m = q->visible.first;
+
+    while (q->is_fifo && m != NULL && group_is_in_flight(q, m->group))
+        m = m->next;
+    return m;
+}
+
+/* group: of a FIFO queue's message; else NULL. */
+static uint64_t put_message(struct cloud_sqs *s, struct sqs_queue *q, struct slice body,
+                            const char *group)
 {
     struct message *m = mem_alloc(sizeof *m + body.len);
 
@@ -274,6 +349,7 @@ static uint64_t put_message(struct cloud_sqs *s, struct sqs_queue *q, struct sli
         .queue = q, .id = ++s->last_id, .sent_ms = clock_wall_ms(), .len = body.len};
     if (body.len > 0)
         memcpy(m->body, body.ptr, body.len);
+    m->group = group != NULL ? mem_strdup(group) : NULL;
     m->bucket_next = s->buckets[m->id % BUCKETS];
     s->buckets[m->id % BUCKETS] = m;
     land(m);
@@ -293,10 +369,10 @@ bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn, struct slice top
                   {"aws:SecureTransport", SLICE("true")}},
     };
 
-    if (q == NULL || !slice_eq(slice_str(q->arn), queue_arn) ||
+    if (q == NULL || q->is_fifo || !slice_eq(slice_str(q->arn), queue_arn) ||
         policy_verdict(q->policy, true, &ask) != POLICY_ALLOWS)
         return false;
-    (void)put_message(s, q, body);
+    (void)put_message(s, q, body, NULL);
     give_to_waiters(s, q);
     return true;
 }
@@ -308,8 +384,7 @@ static unsigned take(struct cloud_sqs *s, struct sqs_queue *q, unsigned most,
     unsigned taken = 0;
     uint64_t now_ms = clock_wall_ms();
 
-    while (taken < most && q->visible.first != NULL) {
-        struct message *m = q->visible.first;
+    for (struct message *m; taken < most && (m = next_visible(q)) != NULL;) {
         list_remove(&q->visible, m);
         m->received++;
         struct sqs_queue *dead = q->receive_most != 0 && m->received > q->receive_most
@@ -339,9 +414,12 @@ static unsigned take(struct cloud_sqs *s, struct sqs_queue *q, unsigned most,
         buf_printf(
             json,
             ",\"Attributes\":{\"ApproximateReceiveCount\":\"%llu\",\"SentTimestamp\":\"%llu\","
-            "\"ApproximateFirstReceiveTimestamp\":\"%llu\"}}",
+            "\"ApproximateFirstReceiveTimestamp\":\"%llu\"",
             (unsigned long long)m->received, (unsigned long long)m->sent_ms,
             (unsigned long long)m->first_received_ms);
+        if (m->group != NULL)
+            json_put_str(json, "MessageGroupId", slice_str(m->group));
+        buf_add_str(json, "}}");
     }
     return taken;
 }
@@ -395,7 +473,7 @@ static void on_closed(struct evhttp_connection *connection, void *arg)
 static void give_to_waiters(struct cloud_sqs *s, struct sqs_queue *q)
 {
     (void)s;
-    if (q->waiters != NULL && q->visible.first != NULL)
+    if (q->waiters != NULL && next_visible(q) != NULL)
         event_active(q->waiters->timer, EV_TIMEOUT, 0); /* one at a time; bursts fill its answer */
 }
 
@@ -447,6 +525,8 @@ static const struct {
     {"RedrivePolicy", NULL, 0, 0},
     {"RedriveAllowPolicy", NULL, 0, 0},
     {"KmsMasterKeyId", NULL, 0, 0},
+    {"FifoQueue", NULL, 0, 0},
+    {"ContentBasedDeduplication", "false", 0, 0},
     {"KmsDataKeyReusePeriodSeconds", NULL, 60, 86400},
 };
 
@@ -568,6 +648,12 @@ static void queue_free(struct cloud_sqs *s, struct sqs_queue *q)
     while (q->waiters != NULL)
         waiter_free(q->waiters);
     queue_empty(s, q);
+    while (q->twins != NULL) {
+        struct twin *gone = q->twins;
+        q->twins = gone->next;
+        free(gone->name);
+        free(gone);
+    }
     free(q->name);
     free(q->arn);
     free(q->dead_letter_arn);
@@ -584,6 +670,8 @@ static void put_url(struct op *o, const struct sqs_queue *q)
 
 static bool is_name(struct slice name)
 {
+    if (is_fifo_name(name))
+        name.len -= 5;
     for (size_t i = 0; i < name.len; i++)
         if (!isalnum(name.ptr[i]) && name.ptr[i] != '-' && name.ptr[i] != '_')
             return false;
@@ -639,6 +727,12 @@ static void op_create(struct op *o)
         cloud_sqs_error(o->http, 400, "InvalidParameterValue",
                         "Can only include alphanumeric characters, hyphens, or underscores. 1 to "
                         "80 in length");
+        return;
+    }
+    if (is_fifo_name(name) !=
+        slice_eq(json_get_text(json_get(o->in, "Attributes"), "FifoQueue"), SLICE("true"))) {
+        cloud_sqs_error(o->http, 400, "InvalidParameterValue",
+                        "The name of a FIFO queue, and of no other, ends in .fifo");
         return;
     }
     if (other != NULL) {
@@ -868,15 +962,39 @@ static void op_set_attributes(struct op *o)
         answer(o->http, 200, SLICE("{}"));
 }
 
+/* The message's id; 0 and what is wrong. */
+static uint64_t send_one(struct op *o, const cJSON *entry, const char **wrong)
+{
+    struct slice body = json_get_text(entry, "MessageBody");
+    struct slice group = json_get_text(entry, "MessageGroupId");
+    struct slice twin = json_get_text(entry, "MessageDeduplicationId");
+
+    *wrong = NULL;
+    if (body.len == 0 || body.len > BODY_MAX)
+        *wrong = "A message has 1 to 1048576 bytes.";
+    else if (o->q->is_fifo && (group.len == 0 || twin.len == 0))
+        *wrong = "A FIFO queue's message has MessageGroupId and MessageDeduplicationId.";
+    if (*wrong != NULL)
+        return 0;
+    uint64_t id = o->q->is_fifo ? twin_of(o->q, twin) : 0;
+    if (id != 0)
+        return id;
+    id = put_message(o->s, o->q, body, o->q->is_fifo ? (const char *)group.ptr : NULL);
+    if (o->q->is_fifo)
+        twin_add(o->q, twin, id);
+    return id;
+}
+
 static void op_send(struct op *o)
 {
+    const char *wrong;
     struct slice body = json_get_text(o->in, "MessageBody");
 
-    if (body.len == 0 || body.len > BODY_MAX) {
-        cloud_sqs_error(o->http, 400, "InvalidParameterValue", "A message has 1 to 1048576 bytes.");
+    uint64_t id = send_one(o, o->in, &wrong);
+    if (id == 0) {
+        cloud_sqs_error(o->http, 400, "InvalidParameterValue", wrong);
         return;
     }
-    uint64_t id = put_message(o->s, o->q, body);
     buf_add_byte(&o->out, '{');
     put_id(&o->out, "MessageId", id);
     put_md5(&o->out, "MD5OfMessageBody", body);
@@ -905,11 +1023,15 @@ static void op_send_batch(struct op *o)
     buf_add_str(&o->out, "{\"Successful\":[");
     for (const cJSON *e = json_first(json_get(o->in, "Entries")); e != NULL; e = e->next) {
         struct slice body = json_get_text(e, "MessageBody");
+        const char *wrong;
+        uint64_t id = send_one(o, e, &wrong);
+        if (id == 0)
+            continue;
         if (o->out.ptr[o->out.len - 1] == '}')
             buf_add_byte(&o->out, ',');
         buf_add_byte(&o->out, '{');
         json_put_str(&o->out, "Id", json_get_text(e, "Id"));
-        put_id(&o->out, "MessageId", put_message(o->s, o->q, body));
+        put_id(&o->out, "MessageId", id);
         put_md5(&o->out, "MD5OfMessageBody", body);
         buf_add_byte(&o->out, '}');
     }
@@ -930,7 +1052,7 @@ static void op_receive(struct op *o)
         cloud_sqs_error(o->http, 400, "InvalidParameterValue", "A parameter is out of range.");
         return;
     }
-    if (o->q->visible.first != NULL || wait_s == 0) {
+    if (next_visible(o->q) != NULL || wait_s == 0) {
         answer_received(o->s, o->q, o->http, (unsigned)most, visibility_ms);
         return;
     }

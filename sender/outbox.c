@@ -951,6 +951,20 @@ static void give_back(struct lease *l)
     l->unstarted = l->along = 0;
 }
 
+/* The buffer queue may give these to another machine: nothing of them is begun from here on. */
+static void give_back_unheld(struct outbox *o, uint64_t now)
+{
+    for (unsigned i = 0; i < o->send_count; i++) {
+        struct send *s = &o->sends[i];
+        if (s->state == SEND_WAITING && s->lease->rec.until_mono_ms != 0 &&
+            s->lease->rec.until_mono_ms <= now)
+            settle(s, OUTCOME_RETRY, 0, slice_none(), 0);
+    }
+    for (struct lease *l = o->leases; l != NULL; l = l->next)
+        if (l->rec.until_mono_ms != 0 && l->rec.until_mono_ms <= now && l->unstarted != 0)
+            give_back(l);
+}
+
 /* False when the rate allows no more now: then nothing of a later lane may overtake. */
 static bool repeat_due(struct outbox *o, enum lane lane, uint64_t now)
 {
@@ -995,6 +1009,7 @@ void outbox_pump(struct outbox *o)
     uint64_t now = clock_mono_ms();
 
     o->wake_mono_ms = UINT64_MAX;
+    give_back_unheld(o, now);
     /* Without credentials nothing is begun: what is not begun is in no doubt when we die. The tick
      * looks again. */
     for (size_t i = 0; i < 2 && !o->leaving && aws_can_sign(o->client); i++)

@@ -47,8 +47,11 @@ enum record_kind {
     RECORD_TEMPLATE,
     RECORD_ELSEWHERE,
     RECORD_ASK,
+    RECORD_BUFFERED,
+    RECORD_PART,
+    RECORD_HELD,
 };
-enum { RECORD_KIND_LAST = RECORD_ASK };
+enum { RECORD_KIND_LAST = RECORD_HELD };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -183,7 +186,8 @@ enum { RECORD_KIND_LAST = RECORD_ASK };
     F(4, u64, batch_id, REQUIRED)                                                                  \
     F(5, u32, slice, REQUIRED) /* recipients slice × 50 … */                                    \
     F(6, u64, mask, REQUIRED)  /* bit i: recipient i of the slice is to be sent */                 \
-    F(7, u32, lane, REQUIRED)
+    F(7, u32, lane, REQUIRED)                                                                      \
+    F(8, u64, until_mono_ms, OPTIONAL) /* nothing of it is begun from then on; 0 = no end */
 
 /* sender → writer: what became of some recipients of a lease. results: a packed array of [bit, enum
  * outcome, code, text, retry_ms]; text: SES's message id (SENT; empty: no call of its own) or its
@@ -206,9 +210,11 @@ enum { RECORD_KIND_LAST = RECORD_ASK };
     F(5, u32, suppress, REQUIRED)  /* enum suppression, or 0 */                                    \
     F(6, text, suppress_code, OPTIONAL)                                                            \
     F(7, text, suppress_text, OPTIONAL)                                                            \
-    F(8, text, event_id, OPTIONAL) /* EVENT_ID_BYTES; with event */                                \
-    F(9, u64, ses_us, OPTIONAL)    /* struct event's ses_us; with event */                         \
-    F(10, u32, bounce, OPTIONAL)   /* enum bounce */
+    F(8, text, event_id, OPTIONAL)     /* EVENT_ID_BYTES; with event */                            \
+    F(9, u64, ses_us, OPTIONAL)        /* struct event's ses_us; with event */                     \
+    F(10, u32, bounce, OPTIONAL)       /* enum bounce */                                           \
+    F(11, u64, elsewhere_id, OPTIONAL) /* the batch, not known here, whose mail SES has taken */   \
+    F(12, text, claim, OPTIONAL)       /* CLAIM_BYTES, of that mail's reader */
 
 /* poller → writer: what cannot be understood. Stored, then deleted from SQS. */
 #define DEADLETTER(F)                                                                              \
@@ -222,6 +228,32 @@ enum { RECORD_KIND_LAST = RECORD_ASK };
 #define REPLAYED(F)                                                                                \
     F(1, text, id, REQUIRED)     /* DEADLETTER_ID_BYTES */                                         \
     F(2, u64, wish_us, REQUIRED) /* of the wish that was carried out */
+
+/* poller → writer: what became of a batch that was to go on the buffer queue. */
+#define BUFFERED(F)                                                                                \
+    F(1, u64, batch_id, REQUIRED)                                                                  \
+    F(2, u32, verdict, REQUIRED) /* enum buffered */                                               \
+    F(3, text, words, OPTIONAL)
+
+/* poller → writer: a part of a batch from the buffer queue (mail/part.h), ours for now. A repeat
+ * changes nothing. */
+#define PART(F)                                                                                    \
+    F(1, u64, batch_id, REQUIRED)                                                                  \
+    F(2, text, domain, REQUIRED)                                                                   \
+    F(3, text, head, REQUIRED) /* as in ACCEPT */                                                  \
+    F(4, text, content, REQUIRED)                                                                  \
+    F(5, text, slices, REQUIRED)                                                                   \
+    F(6, u32, recipient_count, REQUIRED)                                                           \
+    F(7, text, claims, REQUIRED)                                                                   \
+    F(8, u64, due_wall_ms, REQUIRED)                                                               \
+    F(9, u32, lane, REQUIRED)                                                                      \
+    F(10, u32, receives, REQUIRED)      /* how often SQS has given it to somebody */               \
+    F(11, u64, until_mono_ms, REQUIRED) /* as in HELD */
+
+/* poller → writer: the queue gives this part to nobody else before then. */
+#define HELD(F)                                                                                    \
+    F(1, u64, batch_id, REQUIRED)                                                                  \
+    F(2, u64, until_mono_ms, REQUIRED)
 
 /* sender → writer: SES's own suppression list no longer holds this address. */
 #define LIFTED(F)                                                                                  \
@@ -293,10 +325,17 @@ enum lane { LANE_TRANSACTIONAL, LANE_NEWSLETTER };
 enum answer_verdict {
     ANSWER_OK,
     ANSWER_NOT_FOUND,
-    ANSWER_FULL,    /* disk or map full: nothing was kept */
-    ANSWER_REFUSED, /* the record was not understood: nothing was kept */
-    ANSWER_MORE,    /* done in part: ask again for the rest */
-    ANSWER_LIMIT,   /* there are as many as there may be: nothing was kept */
+    ANSWER_FULL,      /* disk or map full: nothing was kept */
+    ANSWER_REFUSED,   /* the record was not understood: nothing was kept */
+    ANSWER_MORE,      /* done in part: ask again for the rest */
+    ANSWER_LIMIT,     /* there are as many as there may be: nothing was kept */
+    ANSWER_TOO_LARGE, /* for the buffer queue: nothing was kept */
+};
+
+enum buffered {
+    BUFFERED_TAKEN,     /* SQS has all of it */
+    BUFFERED_LOCAL,     /* it cannot travel: it is to be kept here */
+    BUFFERED_TOO_LARGE, /* for a message */
 };
 
 enum template_change {
@@ -390,6 +429,9 @@ RECORD_STRUCT(tag, TAG)
 RECORD_STRUCT(template, TEMPLATE)
 RECORD_STRUCT(elsewhere, ELSEWHERE)
 RECORD_STRUCT(ask, ASK)
+RECORD_STRUCT(buffered, BUFFERED)
+RECORD_STRUCT(part, PART)
+RECORD_STRUCT(held, HELD)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

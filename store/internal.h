@@ -51,6 +51,10 @@ enum store_db {
     DB_TEMPLATE_VERSIONS,
     DB_ELSEWHERE, /* SES's message id → µs, whose newsletter it is: store/elsewhere.h */
     DB_LOGINS, /* links and sessions of the dashboard: store/logins.h */
+    DB_STAGED, /* the buffer queue's: store/buffer.h */
+    DB_POSTED,
+    DB_PARTS,
+    DB_SERVED,
     DB_COUNT,
 };
 

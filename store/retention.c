@@ -44,6 +44,9 @@ enum stage {
     STAGE_REPUTATION,
     STAGE_WEBHOOK_FAILURES,
     STAGE_ELSEWHERE,
+    STAGE_POSTED,
+    STAGE_PARTS,
+    STAGE_SERVED,
     STAGE_END,
 };
 
@@ -274,6 +277,15 @@ static uint64_t uniques_before(const struct retention *r, uint64_t now_ms)
     return before(now_ms, events_ms > batches_ms ? events_ms : batches_ms);
 }
 
+/* What tells repeats on the buffer queue: SQS keeps a message for 14 days. */
+static uint64_t buffer_before_us(const struct retention *r, uint64_t now_ms)
+{
+    uint64_t batches_ms = r->config->retention.batches_ms;
+    uint64_t kept_ms = batches_ms > RETENTION_IDS_KEPT_MS ? batches_ms : RETENTION_IDS_KEPT_MS;
+
+    return before(now_ms, kept_ms) * US_PER_MS;
+}
+
 static int walk_counters(struct retention *r, struct store_txn *t, uint64_t now_ms, struct err *err)
 {
     const uint64_t hour_ms = 3600 * 1000;
@@ -368,6 +380,12 @@ static int expire(struct retention *r, struct store_txn *t, uint64_t now_ms, uin
         return walk(r, t, DB_WEBHOOK_FAILED, is_old_first, old_ms * US_PER_MS, err);
     case STAGE_ELSEWHERE:
         return walk(r, t, DB_ELSEWHERE, is_old_first, old_ms * US_PER_MS, err);
+    case STAGE_POSTED:
+        return walk(r, t, DB_POSTED, is_old_first, buffer_before_us(r, now_ms), err);
+    case STAGE_PARTS:
+        return walk(r, t, DB_PARTS, is_old_first, buffer_before_us(r, now_ms), err);
+    case STAGE_SERVED:
+        return walk(r, t, DB_SERVED, is_old_first, buffer_before_us(r, now_ms), err);
     case STAGE_END:
         return 0;
     default:

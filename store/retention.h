@@ -11,6 +11,8 @@
  *                         reputation after REPUTATION_KEPT_MS, but for a domain's first; answers
  *                         that nobody heard when a repeat would not be one; addresses that SES's
  *                         list was never freed of after LIFTED_KEPT_MS
+ *         what is known of the buffer queue's batches (store/buffer.h): as long as batches, and as
+ *         long as SQS may keep a message
  *         Suppressions stay: they have no age.
  *         Above retention.size the oldest events go before their time, then settled batches; but
  *         nothing younger than SPARED_MS, which readers and repeated POSTs still need.

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "mail/address.h"
 #include "mail/form.h"
+#include "store/buffer.h"
 
 /* -------- meters -------- */
 
@@ -105,6 +106,9 @@ struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id)
         .books = books,
         .booked = books,
     };
+    uint32_t receives;
+    run->is_part = part_row_get(t, id, &receives);
+    run->held_until_mono_ms = clock_mono_ms(); /* nobody knows; store/parts.h gives it time */
     s->domains[run->domain].in_flight += books.state[STATE_LEASED] + books.state[STATE_DOUBT];
     *bucket = run;
     s->run_count++;
@@ -136,7 +140,8 @@ void run_place(struct scheduler *s, struct run *run)
 {
     struct run_heap *ready = &s->domains[run->domain].ready[run_lane(run)];
 
-    if (!run->active || run->mark != MARK_NONE || run->books.state[STATE_PENDING] == 0)
+    if (!run->active || run->mark != MARK_NONE || run->books.state[STATE_PENDING] == 0 ||
+        !run_is_held(run))
         run_heap_take(run);
     else if (run->due_wall_ms > clock_wall_ms())
         run_heap_put(&s->scheduled, run, run->due_wall_ms);
@@ -144,6 +149,11 @@ void run_place(struct scheduler *s, struct run *run)
         run_heap_put(&s->patient, run, run->not_before_mono_ms);
     else if (run->heap != ready)
         run_heap_put(ready, run, run->due_wall_ms);
+}
+
+bool run_is_held(const struct run *run)
+{
+    return !run->is_part || run->held_until_mono_ms > clock_mono_ms();
 }
 
 bool run_hurry(struct scheduler *s, struct run *run)

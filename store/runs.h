@@ -46,7 +46,9 @@ struct run {
     struct books books;
     struct books booked; /* as they were when they were last stored */
     bool books_changed;
-    bool active; /* in scheduler.active: has a due row */
+    bool active;                 /* in scheduler.active: has a due row */
+    bool is_part;                /* of the buffer queue: nothing of it goes unless it is held */
+    uint64_t held_until_mono_ms; /* the queue gives it to nobody else before */
     /* run_heap.c's: where it waits for its grant */
     struct run_heap *heap;
     size_t heap_at;
@@ -100,6 +102,12 @@ struct scheduler {
     struct gates *gates;
     struct arena arena; /* of one operation */
 };
+
+/* May something of it be sent now, as far as the buffer queue says? */
+bool run_is_held(const struct run *run);
+/* These recipients, in STATE_DOUBT already, wait for an event until the doubt window ends. */
+int doubt_begin(struct scheduler *s, struct store_txn *t, const struct run *run, uint32_t slice,
+                uint64_t mask, struct err *err);
 
 /* The run of a stored batch; NULL when the store has no such batch. */
 struct run *run_get(struct scheduler *s, struct store_txn *t, uint64_t id);

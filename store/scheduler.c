@@ -78,6 +78,13 @@ uint32_t scheduler_lane(struct scheduler *s, struct store_txn *t, uint64_t batch
     return lane;
 }
 
+uint64_t scheduler_held_until(struct scheduler *s, struct store_txn *t, uint64_t batch_id)
+{
+    const struct run *run = run_get(s, t, batch_id);
+
+    return run == NULL || !run->is_part ? 0 : run->held_until_mono_ms;
+}
+
 static void lease_hold(struct scheduler *s, struct lease *lease, const struct lease_row *row,
                        uint32_t lane)
 {
@@ -338,7 +345,7 @@ static struct run *first_ready(const struct run_heap *h)
     struct run *run;
 
     while ((run = run_heap_first(h)) != NULL &&
-           (run->mark != MARK_NONE || run->books.state[STATE_PENDING] == 0))
+           (run->mark != MARK_NONE || run->books.state[STATE_PENDING] == 0 || !run_is_held(run)))
         run_heap_take(run);
     return run;
 }
@@ -463,6 +470,7 @@ int scheduler_grant(struct scheduler *s, struct store_txn *t, const struct child
         .slice = w.slice,
         .mask = mask,
         .lane = w.run->lane,
+        .until_mono_ms = w.run->is_part ? w.run->held_until_mono_ms : 0,
     };
     record_lease_encode(record, &r);
     return 1;
@@ -488,8 +496,8 @@ static int lease_end(struct scheduler *s, struct store_txn *t, struct lease *lea
     return lease_del(t, lease->row.sender, lease->row.id, err);
 }
 
-static int doubt_begin(struct scheduler *s, struct store_txn *t, const struct run *run,
-                       uint32_t slice, uint64_t mask, struct err *err)
+int doubt_begin(struct scheduler *s, struct store_txn *t, const struct run *run, uint32_t slice,
+                uint64_t mask, struct err *err)
 {
     struct lease_row row = {
         .sender = LEASE_DOUBT,

@@ -59,6 +59,8 @@ struct feeds *scheduler_feeds(struct scheduler *s);
 int scheduler_feedback(struct scheduler *s, struct store_txn *t, struct slice domain,
                        struct slice address, enum reputation_kind kind, struct err *err);
 
+/* Until when the buffer queue leaves a batch to us; 0 = it is not of that queue. */
+uint64_t scheduler_held_until(struct scheduler *s, struct store_txn *t, uint64_t batch_id);
 /* The lane of a batch; false = it is not known, *lane is the newsletters'. */
 bool scheduler_lane_find(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
                          uint32_t *lane);

@@ -182,6 +182,12 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
                        open_count(run));
             return 0;
         }
+        if (run->is_part) {
+            *verdict = ANSWER_REFUSED;
+            buf_add_str(words, "it came from the buffer queue, and may be another machine's by "
+                               "now: repeat its POST (Ghost: Retry)");
+            return 0;
+        }
         if (resend(s, t, run, count, err) != 0)
             return -1;
         buf_printf(words, "%" PRIu32 " recipients that had failed are sent again", *count);

@@ -66,6 +66,10 @@ static const char *const db_names[DB_COUNT] = {
     [DB_TEMPLATE_VERSIONS] = "template_versions",
     [DB_ELSEWHERE] = "elsewhere",
     [DB_LOGINS] = "logins",
+    [DB_STAGED] = "staged",
+    [DB_POSTED] = "posted",
+    [DB_PARTS] = "parts",
+    [DB_SERVED] = "served",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

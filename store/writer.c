@@ -38,10 +38,12 @@
 #include "mail/address.h"
 #include "mail/date.h"
 #include "mail/event.h"
+#include "mail/part.h"
 #include "shm/last_words.h"
 #include "shm/record.h"
 #include "store/backup.h"
 #include "store/batch_write.h"
+#include "store/buffer.h"
 #include "store/control.h"
 #include "store/counters.h"
 #include "store/deadletters.h"
@@ -50,6 +52,7 @@
 #include "store/import.h"
 #include "store/logins.h"
 #include "store/outcomes.h"
+#include "store/parts.h"
 #include "store/retention.h"
 #include "store/scheduler.h"
 #include "store/store.h"
@@ -83,6 +86,14 @@ struct link {
     size_t outbox_safe;  /* committed up to here: may be pushed */
 };
 
+/* A repeated POST whose first is still on its way to the buffer queue: both are answered then. */
+struct waiting {
+    struct waiting *next;
+    uint64_t batch_id;
+    struct link *link;
+    uint64_t request_id, generation;
+};
+
 struct writer {
     const struct child *me;
     struct event_base *base;
@@ -98,6 +109,8 @@ struct writer {
     struct link *links;          /* me->slot_count */
     struct store_txn *loading;   /* while it opens */
     uint64_t last_batch_id;
+    struct waiting *waiting;
+    bool has_staged; /* this transaction has: a poller is to look */
     uint64_t readers_checked_mono_ms;
     struct arena arena; /* of one record */
     struct buf scratch;
@@ -237,11 +250,177 @@ static struct slice first_answer_id(struct store_txn *t, uint64_t batch_id, stru
     return arena_printf(a, "<%.*s>", SLICE_ARGS(head.message_id));
 }
 
+/* Keeps the batch in the store, but for recipients that an earlier one has claimed. */
+static int keep(struct writer *w, struct store_txn *t, struct link *l,
+                const struct record_accept *r, struct message_head *head, uint64_t id,
+                struct err *err)
+{
+    uint64_t first = 0;
+    uint8_t *duplicate = arena_alloc(&w->arena, r->recipient_count);
+    uint32_t duplicates = find_duplicates(t, r, duplicate, &first);
+    struct slice answer_id = r->answer_id, message_id = head->message_id, packed = r->head;
+    struct buf repacked = {0};
+
+    if (duplicates != 0) {
+        struct slice known = first_answer_id(t, first, &w->arena, &message_id);
+        if (known.len != 0)
+            answer_id = known;
+        log_info("%.*s: a repeated POST, %u of %u recipients known from batch %016llx",
+                 SLICE_ARGS(r->domain), duplicates, r->recipient_count, (unsigned long long)first);
+        if (duplicates == r->recipient_count) {
+            answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
+            return 0;
+        }
+        head->message_id = message_id;
+        message_head_pack(&repacked, head);
+        packed = buf_slice(&repacked);
+    }
+
+    struct new_batch b = {
+        .id = id,
+        .head = packed,
+        .content = r->content,
+        .slices = r->slices,
+        .domain = r->domain,
+        .message_id = message_id,
+        .recipient_count = r->recipient_count,
+        .claims = r->claims,
+        .duplicate = duplicate,
+        .due_wall_ms = r->due_wall_ms,
+        .lane = r->lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER,
+    };
+    int got = batch_insert(t, &b, err);
+    buf_fini(&repacked);
+    if (got == 0)
+        return err_set(err, ERR_INPUT, "httpd %u: slices do not hold %u recipients", l->slot->index,
+                       r->recipient_count);
+    if (got < 0 || (r->awaited && taken_put(t, b.id, r->once, err) != 0) ||
+        (r->once.len == CLAIM_BYTES && claim_put(t, r->once.ptr, b.id, err) != 0) ||
+        scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
+        return -1;
+    answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
+    log_info("batch %016" PRIx64 " of %.*s: %" PRIu32 " recipients accepted", b.id,
+             SLICE_ARGS(r->domain), r->recipient_count - duplicates);
+    return 0;
+}
+
+/* -------- batches for the buffer queue -------- */
+
+static bool is_for_buffer(const struct writer *w, const struct record_accept *r,
+                          const struct message_head *head)
+{
+    return w->me->config->queues.newsletter_buffer[0] != '\0' && head->batch_mode &&
+           r->lane == LANE_NEWSLETTER && !r->testmode && !head->testmode && r->claims.len != 0;
+}
+
+/* What this store knows of a POST's recipients. */
+struct known {
+    bool all;   /* each is claimed here, or was served elsewhere */
+    bool local; /* one is claimed by a batch that never was on the queue */
+};
+
+static struct known known_recipients(struct store_txn *t, const struct record_accept *r)
+{
+    struct known k = {.all = true};
+
+    for (uint32_t i = 0; i < r->recipient_count; i++) {
+        const uint8_t *claim = r->claims.ptr + (size_t)i * CLAIM_BYTES;
+        uint64_t owner;
+        uint32_t receives;
+        if (claim_get(t, claim, &owner))
+            k.local = k.local || !part_row_get(t, owner, &receives);
+        else if (!served_has(t, 0, 0, claim))
+            k.all = false;
+    }
+    return k;
+}
+
+static void wait_for(struct writer *w, struct link *l, const struct record_accept *r,
+                     uint64_t batch_id)
+{
+    struct waiting *one = mem_zero(1, sizeof *one);
+
+    *one = (struct waiting){.next = w->waiting,
+                            .batch_id = batch_id,
+                            .link = l,
+                            .request_id = r->request_id,
+                            .generation = r->generation};
+    w->waiting = one;
+}
+
+/* Those who repeated the POST of this batch hear what its first sender hears. */
+static void answer_waiting(struct writer *w, uint64_t batch_id, enum answer_verdict verdict,
+                           struct slice text)
+{
+    for (struct waiting **at = &w->waiting; *at != NULL;) {
+        struct waiting *one = *at;
+        if (one->batch_id != batch_id) {
+            at = &one->next;
+            continue;
+        }
+        *at = one->next;
+        answer(w, one->link, one->request_id, one->generation, verdict, text);
+        free(one);
+    }
+}
+
+/* The batch waits in the store until a poller has put it on the queue; then its client is answered.
+ * A repeat waits with the first; one that comes later goes on the queue again, unless all its
+ * recipients are known here, and whoever reads it there passes over those that have been served. */
+static int stage(struct writer *w, struct store_txn *t, struct link *l,
+                 const struct record_accept *r, struct message_head *head, struct err *err)
+{
+    struct first_post first = {.batch_id = 0};
+    uint8_t group[PART_GROUP_BYTES];
+    struct record_accept again = *r;
+    struct buf packed = {0}, record = {0};
+    struct staged staged;
+
+    part_group_of(r->claims, group);
+    bool repeated = posted_get(t, group, &first);
+    first.answer_id = arena_dup(&w->arena, first.answer_id);
+    if (repeated && staged_get(t, first.batch_id, &staged)) {
+        log_info("%.*s: a repeated POST, whose first is on its way to the buffer queue",
+                 SLICE_ARGS(r->domain));
+        wait_for(w, l, r, first.batch_id);
+        return 0;
+    }
+    struct known known = known_recipients(t, r);
+    if (known.local)
+        return keep(w, t, l, r, head, new_batch_id(w), err);
+    if (repeated)
+        again.answer_id = first.answer_id;
+    if (known.all) {
+        log_info("%.*s: a repeated POST, all %u recipients known", SLICE_ARGS(r->domain),
+                 r->recipient_count);
+        answer(w, l, r->request_id, r->generation, ANSWER_OK, again.answer_id);
+        return 0;
+    }
+    uint64_t id = new_batch_id(w);
+    w->last_batch_id = id + PARTS_MAX; /* an id for each part */
+    if (repeated && first.answer_id.len > 2 && first.answer_id.ptr[0] == '<') {
+        head->message_id = slice_of(first.answer_id.ptr + 1, first.answer_id.len - 2);
+        message_head_pack(&packed, head);
+        again.head = buf_slice(&packed);
+    }
+    record_accept_encode(&record, &again);
+    first.batch_id = id;
+    first.answer_id = again.answer_id;
+    staged = (struct staged){l->slot->gauge, w->me->ring_epoch, buf_slice(&record)};
+    int rc = staged_put(t, id, &staged, err);
+    if (rc == 0)
+        rc = posted_put(t, group, &first, clock_wall_us(), err);
+    buf_fini(&packed);
+    buf_fini(&record);
+    w->has_staged = true;
+    return rc;
+}
+
 static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
                         const struct record_accept *r, struct err *err)
 {
     struct message_head head;
-    uint64_t first = 0;
+    uint64_t first;
 
     /* The connection died with its httpd: nobody hears the answer, the client tries again. Not
      * keeping the batch means that the repeat is no second copy. */
@@ -283,52 +462,87 @@ static int apply_accept(struct writer *w, struct store_txn *t, struct link *l,
             return got < 0 ? -1 : 0;
     }
 
-    uint8_t *duplicate = arena_alloc(&w->arena, r->recipient_count);
-    uint32_t duplicates = find_duplicates(t, r, duplicate, &first);
-    struct slice answer_id = r->answer_id, message_id = head.message_id, packed = r->head;
-    struct buf repacked = {0};
     log_request(head.request_id);
-    if (duplicates != 0) {
-        struct slice known = first_answer_id(t, first, &w->arena, &message_id);
-        if (known.len != 0)
-            answer_id = known;
-        log_info("%.*s: a repeated POST, %u of %u recipients known from batch %016llx",
-                 SLICE_ARGS(r->domain), duplicates, r->recipient_count, (unsigned long long)first);
-        if (duplicates == r->recipient_count) {
-            answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
-            return 0;
-        }
-        head.message_id = message_id;
-        message_head_pack(&repacked, &head);
-        packed = buf_slice(&repacked);
-    }
+    if (is_for_buffer(w, r, &head))
+        return stage(w, t, l, r, &head, err);
+    return keep(w, t, l, r, &head, new_batch_id(w), err);
+}
 
-    struct new_batch b = {
-        .id = new_batch_id(w),
-        .head = packed,
-        .content = r->content,
-        .slices = r->slices,
-        .domain = r->domain,
-        .message_id = message_id,
-        .recipient_count = r->recipient_count,
-        .claims = r->claims,
-        .duplicate = duplicate,
-        .due_wall_ms = r->due_wall_ms,
-        .lane = r->lane == LANE_TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER,
-    };
-    int got = batch_insert(t, &b, err);
-    buf_fini(&repacked);
-    if (got == 0)
-        return err_set(err, ERR_INPUT, "httpd %u: slices do not hold %u recipients", l->slot->index,
-                       r->recipient_count);
-    if (got < 0 || (r->awaited && taken_put(t, b.id, r->once, err) != 0) ||
-        (r->once.len == CLAIM_BYTES && claim_put(t, r->once.ptr, b.id, err) != 0) ||
-        scheduler_add(w->scheduler, t, b.id, b.due_wall_ms, b.lane, err) != 0)
+/* The httpd with this gauge; any, where there is none. */
+static struct link *link_of(struct writer *w, unsigned gauge)
+{
+    struct link *found = NULL;
+
+    for (size_t i = 0; i < w->me->slot_count; i++)
+        if (w->links[i].slot->role == ROLE_HTTPD &&
+            (found == NULL || w->links[i].slot->gauge == gauge))
+            found = &w->links[i];
+    assert(found != NULL);
+    return found;
+}
+
+/* What did not go on the queue is kept here, where the policy allows it. */
+static int keep_staged(struct writer *w, struct store_txn *t, struct link *l, uint64_t id,
+                       const struct record_accept *accept, struct err *err)
+{
+    struct message_head head;
+
+    if (!message_head_unpack(accept->head, &w->arena, &head))
+        return err_set(err, ERR_STORE, "a staged batch cannot be read back");
+    log_info("batch %016" PRIx64 " of %.*s does not go on the buffer queue: it is kept here", id,
+             SLICE_ARGS(accept->domain));
+    return keep(w, t, l, accept, &head, id, err);
+}
+
+static int apply_buffered(struct writer *w, struct store_txn *t, const struct record_buffered *r,
+                          struct err *err)
+{
+    bool refuse = r->verdict == BUFFERED_TOO_LARGE &&
+                  w->me->config->queues.buffer_too_large == TOO_LARGE_REFUSE;
+    struct record_accept accept;
+    uint8_t group[PART_GROUP_BYTES];
+    struct staged staged;
+
+    if (!staged_get(t, r->batch_id, &staged))
+        return 0; /* told before */
+    if (!record_accept_decode(arena_dup(&w->arena, staged.accept), &accept)) {
+        log_error("batch %016" PRIx64
+                  ": what is staged cannot be read; its client was told nothing",
+                  r->batch_id);
+        return staged_del(t, r->batch_id, err);
+    }
+    struct link *l = link_of(w, staged.gauge);
+    if (staged.epoch != w->me->ring_epoch)
+        accept.generation = 0; /* of before a restart: nobody waits */
+    part_group_of(accept.claims, group);
+    if (staged_del(t, r->batch_id, err) != 0 ||
+        (r->verdict != BUFFERED_TAKEN && posted_del(t, group, err) != 0))
         return -1;
-    answer(w, l, r->request_id, r->generation, ANSWER_OK, answer_id);
-    log_info("batch %016" PRIx64 " of %.*s: %" PRIu32 " recipients accepted", b.id,
-             SLICE_ARGS(r->domain), r->recipient_count - duplicates);
+    if (refuse) {
+        answer(w, l, accept.request_id, accept.generation, ANSWER_TOO_LARGE, r->words);
+        answer_waiting(w, r->batch_id, ANSWER_TOO_LARGE, r->words);
+        return 0;
+    }
+    answer_waiting(w, r->batch_id, ANSWER_OK, accept.answer_id);
+    if (r->verdict != BUFFERED_TAKEN)
+        return keep_staged(w, t, l, r->batch_id, &accept, err);
+    log_info("batch %016" PRIx64 " of %.*s: %" PRIu32 " recipients are on the buffer queue",
+             r->batch_id, SLICE_ARGS(accept.domain), accept.recipient_count);
+    answer(w, l, accept.request_id, accept.generation, ANSWER_OK, accept.answer_id);
     return 0;
+}
+
+static int apply_part(struct writer *w, struct store_txn *t, const struct record_part *r,
+                      struct err *err)
+{
+    struct slice why = SLICE("the disk is full");
+    int got = store_is_full(w->store) ? 0 : part_take(w->scheduler, t, r, &why, err);
+
+    /* It stays in the queue: its poller lets it go when it does not find the batch here. */
+    if (got == 0)
+        log_error("batch %016" PRIx64 " from the buffer queue is passed over: %.*s", r->batch_id,
+                  SLICE_ARGS(why));
+    return got < 0 ? -1 : 0;
 }
 
 static int apply_unheard(struct store_txn *t, const struct record_unheard *r, struct err *err)
@@ -508,6 +722,13 @@ static int apply_event(struct writer *w, struct store_txn *t, const struct recor
 {
     struct event e = {.ses_us = r->ses_us};
 
+    if (r->elsewhere_id != 0 &&
+        (part_note_elsewhere(w->scheduler, t, r->elsewhere_id, r->recipient, r->claim, err) != 0 ||
+         scheduler_settle(w->scheduler, t, r->elsewhere_id, r->recipient, err) != 0))
+        return -1;
+    if (r->settles && r->batch_id != 0 && scheduler_held_until(w->scheduler, t, r->batch_id) != 0 &&
+        part_note_elsewhere(w->scheduler, t, r->batch_id, r->recipient, slice_none(), err) != 0)
+        return -1;
     if (r->settles && r->batch_id != 0 &&
         scheduler_settle(w->scheduler, t, r->batch_id, r->recipient, err) != 0)
         return -1;
@@ -758,7 +979,8 @@ static bool may_send(enum child_role role, enum record_kind kind)
     case ROLE_SENDER:
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
-        return kind == RECORD_EVENT || kind == RECORD_DEADLETTER || kind == RECORD_REPLAYED;
+        return kind == RECORD_EVENT || kind == RECORD_DEADLETTER || kind == RECORD_REPLAYED ||
+               kind == RECORD_BUFFERED || kind == RECORD_PART || kind == RECORD_HELD;
     case ROLE_COURIER:
         return kind == RECORD_POSTED;
     case ROLE_WRITER:
@@ -793,6 +1015,9 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_tag tag;
         struct record_template template;
         struct record_ask ask;
+        struct record_buffered buffered;
+        struct record_part part;
+        struct record_held held;
     } r;
     int got = 0;
 
@@ -884,6 +1109,21 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         if (!record_ask_decode(bytes, &r.ask))
             return 0;
         got = apply_ask(w, t, l, &r.ask, err);
+        break;
+    case RECORD_BUFFERED:
+        if (!record_buffered_decode(bytes, &r.buffered))
+            return 0;
+        got = apply_buffered(w, t, &r.buffered, err);
+        break;
+    case RECORD_PART:
+        if (!record_part_decode(bytes, &r.part))
+            return 0;
+        got = apply_part(w, t, &r.part, err);
+        break;
+    case RECORD_HELD:
+        if (!record_held_decode(bytes, &r.held))
+            return 0;
+        part_hold(w->scheduler, t, &r.held);
         break;
     case RECORD_ELSEWHERE:
     case RECORD_CONTROL:
@@ -1072,6 +1312,8 @@ static int fill(struct writer *w, struct store_txn *t, struct budget *budget, st
         return -1;
     if (scheduler_doubt_is_due(w->scheduler) && scheduler_expire_doubts(w->scheduler, t, err) != 0)
         return -1;
+    if (parts_are_to_be_handed_on(w->scheduler) && parts_hand_on(w->scheduler, t, err) != 0)
+        return -1;
     if (obey(w, t, err) != 0 || grant(w, t, &granted, err) != 0)
         return -1;
     int more = scheduler_expand(w->scheduler, t, EXPAND_RECIPIENTS, err);
@@ -1102,11 +1344,13 @@ static void after_commit(struct writer *w, bool has_enqueued)
             l->moved = false;
             bell_ring(&l->slot->bell); /* room again; and a poller may delete */
         }
-        if (has_enqueued && l->slot->role == ROLE_COURIER)
+        if ((has_enqueued && l->slot->role == ROLE_COURIER) ||
+            (w->has_staged && l->slot->role == ROLE_POLLER))
             bell_ring(&l->slot->bell);
         l->outbox_safe = l->outbox.len;
         outbox_push(w, l);
     }
+    w->has_staged = false;
     control_send(w->control);
 }
 
@@ -1289,6 +1533,7 @@ static int push_again(void *arg, const struct lease_row *row)
             .slice = row->slice,
             .mask = row->mask,
             .lane = scheduler_lane(w->scheduler, w->loading, row->batch_id),
+            .until_mono_ms = scheduler_held_until(w->scheduler, w->loading, row->batch_id),
         };
         buf_reset(&w->scratch);
         record_lease_encode(&w->scratch, &r);
@@ -1321,6 +1566,8 @@ static int writer_load(struct writer *w, struct err *err)
     if (t == NULL)
         return -1;
     w->last_batch_id = batch_last_id(t);
+    if (staged_last_id(t) + PARTS_MAX > w->last_batch_id)
+        w->last_batch_id = staged_last_id(t) + PARTS_MAX;
     w->scheduler = scheduler_open(w->me, t, err);
     for (size_t i = 0; i < w->me->slot_count; i++) {
         struct link *l = &w->links[i];
@@ -1392,6 +1639,11 @@ static void writer_close(struct writer *w)
     store_close(w->store);
     for (size_t i = 0; w->links != NULL && i < w->me->slot_count; i++)
         buf_fini(&w->links[i].outbox);
+    while (w->waiting != NULL) {
+        struct waiting *gone = w->waiting;
+        w->waiting = gone->next;
+        free(gone);
+    }
     free(w->links);
     buf_fini(&w->scratch);
     arena_fini(&w->arena);

@@ -37,6 +37,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(lifted);
     TRY(webhook);
     TRY(posted);
+    TRY(buffered);
+    TRY(part);
+    TRY(held);
     TRY(control);
     TRY(controlled);
     buf_fini(&again);

@@ -186,6 +186,66 @@ static void depths_are_asked_for_and_read(void **unused)
     assert_false(sqs_depth_parse(SLICE("nothing"), &depth));
 }
 
+static void a_message_is_sent_to_a_group_and_its_md5_is_checked(void **unused)
+{
+    struct buf body = {0};
+
+    (void)unused;
+    sqs_send_body(&body, SLICE("u"), SLICE("text"), SLICE("g"), SLICE("d"));
+    assert_string_equal(buf_cstr(&body),
+                        "{\"QueueUrl\":\"u\",\"MessageGroupId\":\"g\","
+                        "\"MessageDeduplicationId\":\"d\",\"MessageBody\":\"text\"}");
+    buf_fini(&body);
+    assert_true(sqs_sent_parse(SLICE("{\"MD5OfMessageBody\":\"1cb251ec0d568de6a929b520c4aed8d1\"}"),
+                               SLICE("text")));
+    assert_false(sqs_sent_parse(
+        SLICE("{\"MD5OfMessageBody\":\"1cb251ec0d568de6a929b520c4aed8d2\"}"), SLICE("text")));
+    assert_false(sqs_sent_parse(SLICE("{}"), SLICE("text")));
+    assert_false(sqs_sent_parse(SLICE("no json"), SLICE("text")));
+}
+
+static void a_change_of_visibility_that_failed_counts_whoever_is_at_fault(void **unused)
+{
+    const struct slice handles[] = {SLICE("one"), SLICE("two")};
+    struct buf body = {0};
+    uint32_t failed;
+
+    (void)unused;
+    sqs_visibility_body(&body, SLICE("u"), handles, 2, 120);
+    assert_string_equal(buf_cstr(&body),
+                        "{\"QueueUrl\":\"u\",\"Entries\":["
+                        "{\"Id\":\"0\",\"ReceiptHandle\":\"one\",\"VisibilityTimeout\":120},"
+                        "{\"Id\":\"1\",\"ReceiptHandle\":\"two\",\"VisibilityTimeout\":120}]}");
+    buf_fini(&body);
+    assert_true(sqs_changed_parse(
+        SLICE("{\"Failed\":[{\"Id\":\"1\",\"SenderFault\":true},{\"Id\":\"3\"}]}"), &failed));
+    assert_int_equal(failed, 1 << 1 | 1 << 3);
+    assert_false(sqs_changed_parse(SLICE("[]"), &failed));
+}
+
+static void a_received_message_tells_how_often_and_its_group(void **unused)
+{
+    struct sqs_received r;
+    struct buf body = {0};
+
+    (void)unused;
+    sqs_receive_some_body(&body, SLICE("u"), 3, 5, 60);
+    assert_non_null(strstr(buf_cstr(&body), "\"MaxNumberOfMessages\":3,\"WaitTimeSeconds\":5,"
+                                            "\"VisibilityTimeout\":60,"));
+    assert_non_null(strstr(buf_cstr(&body), "\"ApproximateReceiveCount\""));
+    buf_fini(&body);
+    assert_true(sqs_received_parse(
+        SLICE("{\"Messages\":[{\"ReceiptHandle\":\"h\",\"Body\":\"\",\"Attributes\":"
+              "{\"ApproximateReceiveCount\":\"7\",\"MessageGroupId\":\"g\"}},"
+              "{\"ReceiptHandle\":\"i\",\"Body\":\"\"}]}"),
+        &r));
+    assert_int_equal(r.count, 2);
+    assert_int_equal(r.messages[0].receives, 7);
+    ASSERT_TEXT(r.messages[0].group, "g");
+    assert_int_equal(r.messages[1].receives, 0);
+    sqs_received_free(&r);
+}
+
 static void a_queue_s_url_names_its_region(void **unused)
 {
     static const char *const cases[][2] = {
@@ -219,6 +279,9 @@ int main(void)
         cmocka_unit_test(a_deletion_numbers_its_entries),
         cmocka_unit_test(a_request_goes_to_the_root_as_json_1_0),
         cmocka_unit_test(a_queue_s_url_names_its_region),
+        cmocka_unit_test(a_message_is_sent_to_a_group_and_its_md5_is_checked),
+        cmocka_unit_test(a_change_of_visibility_that_failed_counts_whoever_is_at_fault),
+        cmocka_unit_test(a_received_message_tells_how_often_and_its_group),
         cmocka_unit_test(depths_are_asked_for_and_read),
         cmocka_unit_test(messages_are_read_and_checked),
         cmocka_unit_test(an_empty_queue_answers_in_several_ways),

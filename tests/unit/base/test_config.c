@@ -195,6 +195,19 @@ static void each_mistake_is_named_with_its_line(void **unused)
          "domain \"b.example\": system_from = \"Desk\" is no address"},
         {"queues { sns_topics = {\"ses-events\"} }\n" GOOD_REST,
          "queues.sns_topics: \"ses-events\" is no ARN"},
+        {"queues { newsletter_buffer = \"https://sqs.eu-west-1.amazonaws.com/1/b\" }\n" GOOD_REST,
+         "name a FIFO queue, whose URL ends in .fifo"},
+        {"queues { newsletter_buffer = \"b.fifo\" }\n" GOOD_REST,
+         "newsletter_buffer = \"b.fifo\" is no http:// or https:// URL"},
+        {"queues { newsletter_buffer = \"https://q/b.fifo\" newsletter_events = "
+         "\"https://q/b.fifo\" }\naws { region = x }\n" GOOD_DOMAIN,
+         "is an event queue, too"},
+        {"queues { newsletter_buffer = \"https://q/b.fifo\" }\npoller { children = 2 }\n" GOOD_REST,
+         "goes with poller.children = 1"},
+        {"queues { newsletter_buffer = \"https://q/b.fifo\" }\n"
+         "sender { doubt_window = \"1m\" }\n" GOOD_REST,
+         "buffer_visibility is longer than sender.doubt_window"},
+        {"queues { buffer_too_large = \"drop\" }\n" GOOD_REST, "expected local or refuse"},
     };
     struct buf m = {0};
 

@@ -24,6 +24,7 @@ struct world {
     struct child me;
     struct poller p;
     struct store_txn *t;
+    uint64_t elsewhere; /* what complete() said last */
 };
 
 static void put_batch(struct store_txn *t, uint64_t id, bool batch_mode)
@@ -73,7 +74,7 @@ static void put_batch(struct store_txn *t, uint64_t id, bool batch_mode)
 
 static int make_world(void **state)
 {
-    static char ours[] = "mg.example.com", other[] = "other.example";
+    static char ours[] = "mg.example.com", other[] = "other.example", empty[1];
     struct world *w = mem_zero(1, sizeof *w);
     struct err err = {0};
 
@@ -88,6 +89,7 @@ static int make_world(void **state)
     w->domains[1].name = other;
     w->config.domains = w->domains;
     w->config.domain_count = 2;
+    w->config.queues.newsletter_buffer = empty;
     w->me.config = &w->config;
     w->p.me = &w->me;
     w->t = store_begin_read(w->p.store, &err);
@@ -147,7 +149,7 @@ static void a_reader_is_found_however_the_address_is_spelled(void **state)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct ses_event e = event_of(BATCH, cases[i].tagged, cases[i].spelled);
-        assert_true(complete(&w->p, w->t, &e));
+        assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
         assert_int_equal(e.batch_id, BATCH);
         assert_true(e.settles);
         assert_int_equal(e.recipient, cases[i].found);
@@ -162,11 +164,11 @@ static void of_several_recipients_of_one_mail_a_strange_one_is_told_but_settles_
     struct world *w = *state;
     struct ses_event e = event_of(BATCH + 1, 0, "r9@readers.example");
 
-    assert_true(complete(&w->p, w->t, &e));
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
     assert_int_equal(e.recipient, 9);
     assert_true(e.settles);
     e = event_of(BATCH + 1, 0, "forwarded@elsewhere.example");
-    assert_true(complete(&w->p, w->t, &e));
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
     assert_int_equal(e.batch_id, BATCH + 1);
     assert_false(e.settles);
     assert_true(slice_eq(e.event.recipient, SLICE("forwarded@elsewhere.example")));
@@ -181,7 +183,7 @@ static void without_its_batch_an_event_goes_where_it_says_itself(void **state)
 
     e.event.domain = SLICE("other.example"); /* by postern-meta */
     e.event.message_id = SLICE("their@other.example");
-    assert_true(complete(&w->p, w->t, &e));
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
     assert_int_equal(e.batch_id, 0xdead); /* counted for it, but it settles nobody here */
     assert_false(e.settles);
     assert_true(slice_eq(e.event.domain, SLICE("other.example")));
@@ -189,25 +191,65 @@ static void without_its_batch_an_event_goes_where_it_says_itself(void **state)
 
     e = event_of(0, 0, "r7@readers.example"); /* no tags at all: by the sender */
     e.from_domain = SLICE("news.sub.other.example");
-    assert_true(complete(&w->p, w->t, &e));
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
     assert_true(slice_eq(e.event.domain, SLICE("other.example")));
 
     e = event_of(BATCH, READERS, "r7@readers.example"); /* no such recipient */
-    assert_true(complete(&w->p, w->t, &e));
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
     assert_int_equal(e.batch_id, 0);
 
     e = event_of(BATCH, 7, "r7@readers.example"); /* of that number, and not ours */
     e.event.domain = SLICE("other.example");
-    assert_true(complete(&w->p, w->t, &e));
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
     assert_int_equal(e.batch_id, 0);
     assert_true(slice_eq(e.event.domain, SLICE("other.example")));
     assert_true(slice_eq(e.event.recipient, SLICE("r7@readers.example")));
 
     e = event_of(0xdead, 7, "r7@readers.example");
     e.from_domain = SLICE("stranger.example");
-    assert_false(complete(&w->p, w->t, &e));
+    assert_false(complete(&w->p, w->t, &e, &w->elsewhere));
     e.from_domain = slice_none();
-    assert_false(complete(&w->p, w->t, &e));
+    assert_false(complete(&w->p, w->t, &e, &w->elsewhere));
+}
+
+/* Its batch may come from the buffer queue yet: then who has been served must be known, by the place
+ * in the batch and by the claim that a POST would make. */
+static void with_a_buffer_queue_an_event_of_a_batch_elsewhere_is_noted(void **state)
+{
+    static char url[] = "https://sqs.eu-west-1.amazonaws.com/1/b.fifo";
+    struct world *w = *state;
+    struct ses_event e = event_of(0xdead, 7, "Ann@Readers.example");
+    struct name_value vars[] = {{SLICE("email-id"), SLICE("65f0c1")}};
+    struct recipient posted = {.address = SLICE("Ann@readers.EXAMPLE")};
+    struct buf of_event = {0}, of_post = {0};
+
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
+    assert_int_equal(w->elsewhere, 0);
+    w->config.queues.newsletter_buffer = url;
+    e = event_of(0xdead, 7, "Ann@Readers.example");
+    e.destinations = 1;
+    e.event.vars = vars;
+    e.event.var_count = 1;
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
+    assert_int_equal(w->elsewhere, 0xdead);
+    add_claim(&e, &of_event);
+    const struct submission s = {
+        .head = {.domain = SLICE("mg.example.com"), .email_id = SLICE("65f0c1")},
+        .recipients = &posted,
+        .recipient_count = 1};
+    submission_claims(&s, &of_post);
+    assert_int_equal(of_post.len, CLAIM_BYTES);
+    assert_true(slice_eq(buf_slice(&of_event), buf_slice(&of_post)));
+    buf_fini(&of_event);
+    buf_fini(&of_post);
+
+    w->elsewhere = 0; /* what proves nothing, or is of a batch that is here, is not noted */
+    e = event_of(0xdead, 7, "r7@readers.example");
+    e.settles = false;
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
+    e = event_of(BATCH, 7, "r7@readers.example");
+    assert_true(complete(&w->p, w->t, &e, &w->elsewhere));
+    assert_int_equal(w->elsewhere, 0);
 }
 
 int main(void)
@@ -218,6 +260,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             of_several_recipients_of_one_mail_a_strange_one_is_told_but_settles_nobody, make_world,
             end_world),
+        cmocka_unit_test_setup_teardown(with_a_buffer_queue_an_event_of_a_batch_elsewhere_is_noted,
+                                        make_world, end_world),
         cmocka_unit_test_setup_teardown(without_its_batch_an_event_goes_where_it_says_itself,
                                         make_world, end_world),
     };

@@ -279,7 +279,8 @@ static void desk_close(struct desk *d)
     buf_fini(&packed_content);
 }
 
-static void grant(struct desk *d, uint64_t id, uint64_t batch_id, uint32_t slice, uint64_t mask)
+static void grant_until(struct desk *d, uint64_t id, uint64_t batch_id, uint32_t slice,
+                        uint64_t mask, uint64_t until_mono_ms)
 {
     struct record_lease r = {.generation = 7,
                              .lease_id = id,
@@ -288,12 +289,18 @@ static void grant(struct desk *d, uint64_t id, uint64_t batch_id, uint32_t slice
                              .slice = slice,
                              .mask = mask,
                              .lane =
-                                 batch_id == TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER};
+                                 batch_id == TRANSACTIONAL ? LANE_TRANSACTIONAL : LANE_NEWSLETTER,
+                             .until_mono_ms = until_mono_ms};
     struct buf b = {0};
 
     record_lease_encode(&b, &r);
     outbox_adopt(d->outbox, buf_slice(&b));
     buf_fini(&b);
+}
+
+static void grant(struct desk *d, uint64_t id, uint64_t batch_id, uint32_t slice, uint64_t mask)
+{
+    grant_until(d, id, batch_id, slice, mask, 0);
 }
 
 /* What the writer would read. */
@@ -437,6 +444,33 @@ static void throttling_delays_and_never_fails_anyone(void **state)
     assert_int_equal(d.outcomes[OUTCOME_SENT], 1);
     assert_int_equal(d.outcomes[OUTCOME_FAILED] + d.outcomes[OUTCOME_RETRY], 0);
     assert_int_equal(atomic_load(&d.me.gauges->throttled_count), 2);
+    desk_close(&d);
+}
+
+/* Neither what was not begun nor what was refused for now goes when the time is over. */
+static void nothing_of_a_lease_is_begun_beyond_its_end(void **state)
+{
+    struct desk d;
+    uint64_t until = clock_mono_ms() + 1500;
+    desk_open(&d, 1);
+
+    (void)state;
+    grant_until(&d, 4, NEWS, 1, 6, clock_mono_ms());
+    outbox_pump(d.outbox);
+    collect(&d);
+    assert_int_equal(seam.call_count, 0);
+    assert_int_equal(d.seen[OUTCOME_RETRY], 6);
+    grant_until(&d, 5, NEWS, 0, 3, until);
+    outbox_pump(d.outbox);
+    assert_int_equal(seam.call_count, 1);
+    while (clock_mono_ms() < until)
+        (void)usleep(10000);
+    answer(429, AWS_ANSWERED, "");
+    outbox_pump(d.outbox);
+    collect(&d);
+    assert_int_equal(seam.call_count, 1);
+    assert_int_equal(d.seen[OUTCOME_RETRY], 7);
+    assert_int_equal(d.finished, 2);
     desk_close(&d);
 }
 
@@ -920,6 +954,7 @@ int main(void)
         cmocka_unit_test(a_recipient_that_cannot_be_expressed_fails_alone),
         cmocka_unit_test(each_answer_becomes_its_outcome),
         cmocka_unit_test(throttling_delays_and_never_fails_anyone),
+        cmocka_unit_test(nothing_of_a_lease_is_begun_beyond_its_end),
         cmocka_unit_test(an_upload_that_is_always_cut_fails_only_while_ses_answers_others),
         cmocka_unit_test(copies_are_booked_when_ses_has_taken_a_mail_that_carries_them),
         cmocka_unit_test(copies_whose_readers_failed_are_looked_at_again),

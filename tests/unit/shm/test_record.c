@@ -34,12 +34,56 @@ static void a_lease_is_these_bytes(void **unused)
     (void)unused;
     record_lease_encode(&bytes, &in);
     text_hex(&hex, buf_slice(&bytes));
-    assert_string_equal(buf_cstr(&hex), "9301058701030"
+    assert_string_equal(buf_cstr(&hex), "9301058801030"
                                         "2cf112233445566778803090"
                                         "4cfffffffffffffffff0513"
-                                        "06cf00020000000000000701");
+                                        "06cf000200000000000007010800");
     buf_fini(&bytes);
     buf_fini(&hex);
+}
+
+static void records_of_the_buffer_queue_round_trip(void **unused)
+{
+    struct buf bytes = {0};
+    struct record_buffered buffered = {.batch_id = 9,
+                                       .verdict = BUFFERED_TOO_LARGE,
+                                       .words = SLICE("w")},
+                           buffered_out;
+    struct record_held held = {.batch_id = 9, .until_mono_ms = 77}, held_out;
+    struct record_part part = {.batch_id = UINT64_MAX,
+                               .domain = SLICE("d"),
+                               .head = SLICE("h"),
+                               .content = SLICE("c"),
+                               .slices = SLICE("s"),
+                               .recipient_count = 3,
+                               .claims = SLICE("k"),
+                               .due_wall_ms = 4,
+                               .lane = 1,
+                               .receives = 2,
+                               .until_mono_ms = 5},
+                       part_out;
+    struct record_lease lease = a_lease(), lease_out;
+
+    (void)unused;
+    record_buffered_encode(&bytes, &buffered);
+    assert_int_equal(record_kind_of(buf_slice(&bytes)), RECORD_BUFFERED);
+    assert_true(record_buffered_decode(buf_slice(&bytes), &buffered_out));
+    assert_int_equal(buffered_out.verdict, BUFFERED_TOO_LARGE);
+    buf_reset(&bytes);
+    record_held_encode(&bytes, &held);
+    assert_true(record_held_decode(buf_slice(&bytes), &held_out));
+    assert_int_equal(held_out.until_mono_ms, 77);
+    buf_reset(&bytes);
+    record_part_encode(&bytes, &part);
+    assert_true(record_part_decode(buf_slice(&bytes), &part_out));
+    assert_true(part_out.batch_id == UINT64_MAX && part_out.receives == 2 &&
+                part_out.until_mono_ms == 5 && slice_eq(part_out.claims, SLICE("k")));
+    lease.until_mono_ms = 123;
+    buf_reset(&bytes);
+    record_lease_encode(&bytes, &lease);
+    assert_true(record_lease_decode(buf_slice(&bytes), &lease_out));
+    assert_int_equal(lease_out.until_mono_ms, 123);
+    buf_fini(&bytes);
 }
 
 static void every_kind_round_trips(void **unused)
@@ -180,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_lease_is_these_bytes),
         cmocka_unit_test(every_kind_round_trips),
+        cmocka_unit_test(records_of_the_buffer_queue_round_trip),
         cmocka_unit_test(the_envelope_of_every_kind_is_known),
         cmocka_unit_test(no_truncation_and_no_surplus_is_taken),
         cmocka_unit_test(fields_are_judged_one_by_one),

@@ -1,0 +1,435 @@
+/*
+ * Parts of the buffer queue against a real store: what is held goes, what is not does not; who may
+ * have been served by another machine is in doubt, who was is not sent; and the books balance.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/pack.h"
+#include "mail/form.h"
+#include "store/buffer.h"
+#include "store/check.h"
+#include "store/parts.h"
+#include "store/runs.h"
+
+enum { RECIPIENTS = 70, SENDER_GAUGE = 1, LONG_MS = 3600000, LONG_AGO_MS = 11000 };
+
+struct world {
+    char dir[64];
+    struct config config;
+    struct config_domain domains[2];
+    struct child me;
+    struct child_slot slot;
+    struct store *store;
+    struct scheduler *scheduler;
+    struct buf claims, head, content, slices; /* of the message */
+};
+
+static struct store_txn *begin(struct world *w)
+{
+    struct err err;
+    struct store_txn *t = store_begin_write(w->store, &err);
+
+    assert_non_null(t);
+    return t;
+}
+
+static void say_problem(void *arg, struct slice words)
+{
+    (void)arg;
+    print_error("%.*s\n", SLICE_ARGS(words));
+}
+
+/* After every step the store agrees with itself. */
+static void commit(struct world *w, struct store_txn *t)
+{
+    struct check c = {.problem = say_problem};
+    struct err err;
+
+    assert_int_equal(scheduler_flush(w->scheduler, t, &err), 0);
+    assert_int_equal(store_commit(t, &err), 0);
+    t = store_begin_read(w->store, &err);
+    assert_int_equal(store_check(t, &c, &err), 0);
+    store_end_read(t);
+    assert_int_equal(c.problems, 0);
+}
+
+static void reopen_scheduler(struct world *w)
+{
+    struct err err;
+    struct store_txn *t = store_begin_read(w->store, &err);
+
+    assert_non_null(t);
+    scheduler_close(w->scheduler);
+    w->scheduler = scheduler_open(&w->me, t, &err);
+    assert_non_null(w->scheduler);
+    store_end_read(t);
+}
+
+static void write_message(struct world *w)
+{
+    struct message_head h = {.domain = SLICE("mg.example.com"),
+                             .message_id = SLICE("1.2@mg.example.com"),
+                             .email_id = SLICE("6b041b59ddb6680c07e77357"),
+                             .from = SLICE("a@mg.example.com"),
+                             .batch_mode = true,
+                             .recipient_count = RECIPIENTS,
+                             .lane = LANE_NEWSLETTER};
+    struct message_content content = {.from = h.from, .batch_mode = true};
+    struct recipient list[RECIPIENTS] = {{.kind = RECIPIENT_TO}};
+    char addresses[RECIPIENTS][40];
+    struct buf one = {0};
+
+    for (uint32_t i = 0; i < RECIPIENTS; i++) {
+        (void)snprintf(addresses[i], sizeof addresses[i], "r%u@readers.example.net", i);
+        list[i].address = slice_str(addresses[i]);
+    }
+    const struct submission all = {.head = h, .recipients = list, .recipient_count = RECIPIENTS};
+    submission_claims(&all, &w->claims);
+    message_head_pack(&w->head, &h);
+    message_content_pack(&w->content, &content);
+    pack_array(&w->slices, slice_count_of(RECIPIENTS));
+    for (uint32_t at = 0; at < RECIPIENTS; at += SLICE_MAX) {
+        buf_reset(&one);
+        recipients_pack(&one, list + at, slice_len_of(RECIPIENTS, at / SLICE_MAX));
+        pack_bin(&w->slices, buf_slice(&one));
+    }
+    buf_fini(&one);
+}
+
+static int set_up(void **state)
+{
+    struct world *w = mem_zero(1, sizeof *w);
+    struct err err;
+    char path[128];
+    bool believable;
+
+    (void)snprintf(w->dir, sizeof w->dir, "/tmp/postern-test-XXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    (void)snprintf(path, sizeof path, "%s/started", w->dir);
+    w->domains[0].name = mem_dup("mg.example.com", 15);
+    w->domains[1].name = mem_dup("two.example", 12);
+    w->config.domains = w->domains;
+    w->config.domain_count = 2;
+    w->config.sender.doubt_window_ms = LONG_MS;
+    w->config.sender.hold_ms = 60000;
+    w->config.sender.on_doubt = ON_DOUBT_RESEND;
+    w->me = (struct child){
+        .config = &w->config,
+        .gauges = gauges_create(NULL, &err),
+        .started = started_open(path, &believable, &err),
+        .started_believable = true,
+        .slots = &w->slot,
+        .slot_count = 1,
+        .ring_epoch = 77,
+    };
+    assert_non_null(w->me.gauges);
+    assert_non_null(w->me.started);
+    w->slot = (struct child_slot){.role = ROLE_SENDER, .index = 0, .gauge = SENDER_GAUGE};
+    w->me.gauges->bucket.per_s_milli = 1000000; /* as many leases as one likes */
+    w->me.gauges->lives[SENDER_GAUGE].generation = 5;
+    w->me.gauges->slots[SENDER_GAUGE].state = GAUGE_READY;
+    w->store = store_open(w->dir, STORE_WRITE, &err);
+    assert_non_null(w->store);
+    reopen_scheduler(w);
+    write_message(w);
+    *state = w;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *w = *state;
+    char command[128];
+
+    scheduler_close(w->scheduler);
+    store_close(w->store);
+    started_close(w->me.started);
+    gauges_destroy(w->me.gauges);
+    buf_fini(&w->claims);
+    buf_fini(&w->head);
+    buf_fini(&w->content);
+    buf_fini(&w->slices);
+    free(w->domains[0].name);
+    free(w->domains[1].name);
+    (void)snprintf(command, sizeof command, "rm -rf %s", w->dir);
+    assert_int_equal(system(command), 0);
+    free(w);
+    return 0;
+}
+
+static bool grant(struct world *w, struct store_txn *t, struct record_lease *lease)
+{
+    struct buf record = {0};
+    struct err err;
+    int got = scheduler_grant(w->scheduler, t, &w->slot, 5, &record, &err);
+
+    assert_true(got >= 0);
+    if (got == 1)
+        assert_true(record_lease_decode(buf_slice(&record), lease));
+    buf_fini(&record);
+    return got == 1;
+}
+
+static struct record_part message(struct world *w, uint64_t id, uint32_t receives,
+                                  uint64_t until_mono_ms)
+{
+    return (struct record_part){.batch_id = id,
+                                .domain = SLICE("mg.example.com"),
+                                .head = buf_slice(&w->head),
+                                .content = buf_slice(&w->content),
+                                .slices = buf_slice(&w->slices),
+                                .recipient_count = RECIPIENTS,
+                                .claims = buf_slice(&w->claims),
+                                .lane = LANE_NEWSLETTER,
+                                .receives = receives,
+                                .until_mono_ms = until_mono_ms};
+}
+
+static void take(struct world *w, uint64_t id, uint32_t receives, uint64_t until_mono_ms)
+{
+    struct record_part r = message(w, id, receives, until_mono_ms);
+    struct store_txn *t = begin(w);
+    struct slice why;
+    struct err err;
+
+    assert_int_equal(part_take(w->scheduler, t, &r, &why, &err), 1);
+    commit(w, t);
+}
+
+static struct books books_of(struct world *w, uint64_t id)
+{
+    struct books b;
+    struct err err;
+    struct store_txn *t = store_begin_read(w->store, &err);
+
+    assert_true(batch_books(t, id, &b));
+    store_end_read(t);
+    return b;
+}
+
+/* Grants all there is; how many recipients. */
+static unsigned grant_all(struct world *w, uint64_t until_mono_ms)
+{
+    struct record_lease lease;
+    struct store_txn *t = begin(w);
+    unsigned n = 0;
+
+    while (grant(w, t, &lease)) {
+        n += (unsigned)__builtin_popcountll(lease.mask);
+        assert_int_equal(lease.until_mono_ms, until_mono_ms);
+    }
+    commit(w, t);
+    return n;
+}
+
+static void settle(struct world *w, uint64_t id, uint32_t from, uint32_t to)
+{
+    struct store_txn *t = begin(w);
+    struct err err;
+
+    for (uint32_t i = from; i < to; i++)
+        assert_int_equal(scheduler_settle(w->scheduler, t, id, i, &err), 0);
+    commit(w, t);
+}
+
+static void note(struct world *w, uint64_t id, uint32_t recipient, struct slice claim)
+{
+    struct store_txn *t = begin(w);
+    struct err err;
+
+    assert_int_equal(part_note_elsewhere(w->scheduler, t, id, recipient, claim, &err), 0);
+    commit(w, t);
+}
+
+static struct slice claim_at(const struct world *w, uint32_t recipient)
+{
+    return slice_of(w->claims.ptr + (size_t)recipient * CLAIM_BYTES, CLAIM_BYTES);
+}
+
+static bool is_claimed(struct world *w, uint32_t recipient)
+{
+    struct err err;
+    struct store_txn *t = store_begin_read(w->store, &err);
+    uint64_t owner;
+    bool claimed = claim_get(t, claim_at(w, recipient).ptr, &owner);
+
+    store_end_read(t);
+    return claimed;
+}
+
+static void what_is_held_goes_and_its_lease_says_until_when(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_mono_ms() + LONG_MS;
+
+    take(w, 9, 1, until);
+    assert_int_equal(books_of(w, 9).accepted, RECIPIENTS);
+    assert_int_equal(grant_all(w, until), RECIPIENTS);
+}
+
+static void what_is_not_held_waits(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_mono_ms() + LONG_MS;
+
+    take(w, 9, 1, clock_mono_ms());
+    assert_int_equal(grant_all(w, 0), 0);
+    struct store_txn *t = begin(w);
+    part_hold(w->scheduler, t, &(struct record_held){9, until});
+    commit(w, t);
+    assert_int_equal(grant_all(w, until), RECIPIENTS);
+}
+
+/* The writer's successor is told of no hold until the poller says so. */
+static void after_a_start_nothing_goes_before_the_hold_is_told_again(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_mono_ms() + LONG_MS;
+
+    take(w, 9, 1, until);
+    reopen_scheduler(w);
+    assert_int_equal(grant_all(w, 0), 0);
+    struct store_txn *t = begin(w);
+    part_hold(w->scheduler, t, &(struct record_held){9, until});
+    commit(w, t);
+    assert_int_equal(grant_all(w, until), RECIPIENTS);
+}
+
+static void what_another_machine_had_is_in_doubt_first(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_mono_ms() + LONG_MS;
+
+    take(w, 9, 2, until);
+    assert_int_equal(books_of(w, 9).state[STATE_DOUBT], RECIPIENTS);
+    assert_int_equal(grant_all(w, until), 0);
+    settle(w, 9, 0, 60);
+    assert_int_equal(books_of(w, 9).state[STATE_SENT], 60);
+    assert_int_equal(books_of(w, 9).state[STATE_DOUBT], RECIPIENTS - 60);
+}
+
+static void our_own_message_again_is_in_no_doubt(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_mono_ms() + LONG_MS;
+
+    take(w, 9, 1, clock_mono_ms());
+    take(w, 9, 1, clock_mono_ms()); /* the same record twice */
+    take(w, 9, 2, until);
+    assert_int_equal(grant_all(w, until), RECIPIENTS);
+    /* Between the second and the fourth somebody else had it: but nothing is pending any more. */
+    take(w, 9, 4, until);
+    assert_int_equal(books_of(w, 9).state[STATE_DOUBT], 0);
+    assert_int_equal(books_of(w, 9).state[STATE_LEASED], RECIPIENTS);
+}
+
+static void who_was_served_elsewhere_is_not_sent(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_mono_ms() + LONG_MS;
+
+    note(w, 9, 3, slice_none());       /* the same message, by index */
+    note(w, 1234, 0, claim_at(w, 50)); /* another one, by claim */
+    take(w, 9, 2, until);
+    assert_int_equal(books_of(w, 9).accepted, RECIPIENTS - 2);
+    assert_int_equal(books_of(w, 9).state[STATE_DUPLICATE], 2);
+    assert_false(is_claimed(w, 3));
+    assert_true(is_claimed(w, 4));
+}
+
+static void hand_on(struct world *w)
+{
+    struct store_txn *t = begin(w);
+    struct err err;
+
+    assert_true(parts_are_to_be_handed_on(w->scheduler));
+    assert_int_equal(parts_hand_on(w->scheduler, t, &err), 0);
+    commit(w, t);
+    assert_false(parts_are_to_be_handed_on(w->scheduler));
+}
+
+/* What was not sent is another machine's; what comes back is ours again, but for whom it served. */
+static void what_is_no_longer_held_is_handed_on_and_taken_back(void **state)
+{
+    struct world *w = *state;
+    uint64_t now = clock_mono_ms();
+
+    take(w, 9, 1, now);
+    settle(w, 9, 0, 10);
+    assert_false(parts_are_to_be_handed_on(w->scheduler));
+    take(w, 9, 2, now > LONG_AGO_MS ? now - LONG_AGO_MS : 1);
+    hand_on(w);
+    struct books b = books_of(w, 9);
+    assert_int_equal(b.accepted, 10);
+    assert_int_equal(b.state[STATE_PENDING], 0);
+    assert_int_equal(b.state[STATE_DUPLICATE], RECIPIENTS - 10);
+    assert_false(is_claimed(w, 20));
+
+    note(w, 9, 20, slice_none()); /* the other one has served it */
+    settle(w, 9, 20, 21);         /* which is none of our books */
+    take(w, 9, 4, now + LONG_MS);
+    b = books_of(w, 9);
+    assert_int_equal(b.accepted, RECIPIENTS - 1);
+    assert_int_equal(b.state[STATE_DOUBT], RECIPIENTS - 11);
+    assert_int_equal(b.state[STATE_DUPLICATE], 1);
+}
+
+/* A repeated POST, read when the first message is through. */
+static void a_copy_sends_nothing_again(void **state)
+{
+    struct world *w = *state;
+    uint64_t until = clock_mono_ms() + LONG_MS;
+
+    take(w, 9, 1, until);
+    settle(w, 9, 0, RECIPIENTS);
+    take(w, 77, 1, until);
+    assert_int_equal(books_of(w, 77).accepted, 0);
+    assert_int_equal(grant_all(w, until), 0);
+}
+
+static void another_batch_of_that_id_is_refused(void **state)
+{
+    struct world *w = *state;
+    struct record_part r = message(w, 9, 1, clock_mono_ms());
+    struct slice why;
+    struct err err;
+
+    take(w, 9, 1, clock_mono_ms());
+    r.head.len--;
+    r.receives = 2;
+    struct store_txn *t = begin(w);
+    assert_int_equal(part_take(w->scheduler, t, &r, &why, &err), 0);
+    r = message(w, 10, 1, 0);
+    r.claims.len--;
+    assert_int_equal(part_take(w->scheduler, t, &r, &why, &err), 0);
+    store_abort(t);
+}
+
+int main(void)
+{
+#define WITH_A_STORE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        WITH_A_STORE(what_is_held_goes_and_its_lease_says_until_when),
+        WITH_A_STORE(what_is_not_held_waits),
+        WITH_A_STORE(after_a_start_nothing_goes_before_the_hold_is_told_again),
+        WITH_A_STORE(what_another_machine_had_is_in_doubt_first),
+        WITH_A_STORE(our_own_message_again_is_in_no_doubt),
+        WITH_A_STORE(who_was_served_elsewhere_is_not_sent),
+        WITH_A_STORE(what_is_no_longer_held_is_handed_on_and_taken_back),
+        WITH_A_STORE(a_copy_sends_nothing_again),
+        WITH_A_STORE(another_batch_of_that_id_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
