@@ -159,9 +159,9 @@ static const struct setting settings[] = {
 
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
 
-static const char *const section_names[] = {"",       "log",     "httpd",     "sender",  "guard",
-                                            "poller", "aws",     "queues",    "sandbox", "webhooks",
-                                            "alarm",  "metrics", "dashboard", "retention", "domain"};
+static const char *const section_names[] = {
+    "",        "log",      "httpd", "sender",  "guard",     "poller",    "aws",   "queues",
+    "sandbox", "webhooks", "alarm", "metrics", "dashboard", "retention", "domain"};
 enum { SECTIONS = sizeof section_names / sizeof section_names[0] };
 
 /* -------- collecting mistakes -------- */
@@ -1283,7 +1283,7 @@ static bool differs(const struct setting *s, const struct config *a, const struc
     case TYPE_ADDRESS:
         return strcmp(at->host, other->host) != 0 || strcmp(at->port, other->port) != 0;
     default:
-        assert(!"a setting of this type can be reloaded");
+        assert(false && "a setting of this type can be reloaded");
         return true;
     }
 }

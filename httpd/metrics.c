@@ -514,8 +514,8 @@ static void put_process_figure(struct page *p, const char *name, const char *typ
     exposition_family(&p->to, name, type, help);
     for (size_t i = 0; i < GAUGE_SLOTS_MAX; i++) {
         /* What a place has counted stays, when a reload leaves it empty; nobody is missing there. */
-        bool is_empty = atomic_load_explicit(&p->gauges->lives[i].is_unused,
-                                             memory_order_relaxed) != 0;
+        bool is_empty =
+            atomic_load_explicit(&p->gauges->lives[i].is_unused, memory_order_relaxed) != 0;
         if (!gauge_is_used(p->gauges, i) || (is_empty && strcmp(type, "gauge") == 0))
             continue;
         struct exposition_labels labels = labels_of_life(&p->gauges->lives[i], index);

@@ -8,8 +8,8 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "mail/date.h"
 #include "httpd/dashboard.h"
+#include "mail/date.h"
 #include "shm/last_words.h"
 
 enum { HOST_MAX = 255, DOMAIN_SHOWN = 64 };

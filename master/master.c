@@ -386,8 +386,9 @@ int master_run(struct config *config)
         (m.parent_fd >= 0 || master_open_started(&m, &err) == 0) &&
         outlet_open(&m.outlet, config, &err) == 0) {
         log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen.list[0].host,
-                 config_address_is_unix(&config->listen.list[0]) ? "" : ":", config->listen.list[0].port,
-                 config->listen.count > 1 ? " and more" : "", config->state_dir,
+                 config_address_is_unix(&config->listen.list[0]) ? "" : ":",
+                 config->listen.list[0].port, config->listen.count > 1 ? " and more" : "",
+                 config->state_dir,
                  config->aws.region[0] != '\0' ? config->aws.region
                                                : "the region that comes with the credentials",
                  config->sandbox.enabled ? " (the sandbox: no mail leaves this machine)" : "");

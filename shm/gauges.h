@@ -33,7 +33,7 @@ struct gauge_life {
     _Alignas(64) _Atomic uint64_t generation; /* grows over all slots */
     _Atomic uint64_t pid;
     _Atomic uint32_t restarts;
-    _Atomic uint32_t is_unused; /* nobody lives here, and nobody is to: of a past configuration */
+    _Atomic uint32_t is_unused;   /* nobody lives here, and nobody is to: of a past configuration */
     _Atomic uint32_t role, index; /* enum child_role; its number in that */
     _Atomic uint64_t cpu_us;      /* of all lives; never falls */
     _Atomic uint64_t resident_bytes;

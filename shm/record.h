@@ -282,11 +282,11 @@ enum { RECORD_KIND_LAST = RECORD_HELD };
     F(6, text, by, OPTIONAL)       /* who asks, for the log; empty = a person at this machine */   \
     F(7, text, records, OPTIONAL)  /* CONTROL_IMPORT: a packed array of encoded EVENTs, SUPPRESSes
                                       and ELSEWHEREs */ \
-    F(8, u64, late_us, OPTIONAL)   /* CONTROL_IMPORT: see store/import.h */ \
+    F(8, u64, late_us, OPTIONAL)   /* CONTROL_IMPORT: see store/import.h */                        \
     F(9, text, who, OPTIONAL)      /* CONTROL_LOGIN: a person's name */                            \
-    F(10, u32, role, OPTIONAL)      /* CONTROL_LOGIN: enum login_role */                            \
-    F(11, text, ticket, OPTIONAL)   /* CONTROL_LOGIN, _SIGN_IN: LOGIN_DIGEST_BYTES of the link's */ \
-    F(12, text, session, OPTIONAL)  /* CONTROL_SIGN_IN, _SIGN_OUT: the same of the cookie's */
+    F(10, u32, role, OPTIONAL)     /* CONTROL_LOGIN: enum login_role */                            \
+    F(11, text, ticket, OPTIONAL)  /* CONTROL_LOGIN, _SIGN_IN: LOGIN_DIGEST_BYTES of the link's */ \
+    F(12, text, session, OPTIONAL) /* CONTROL_SIGN_IN, _SIGN_OUT: the same of the cookie's */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \

@@ -143,7 +143,7 @@ static struct key place_key(uint64_t batch_id, uint32_t recipient)
 }
 
 int served_put(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct slice claim,
-                  uint64_t now_us, struct err *err)
+               uint64_t now_us, struct err *err)
 {
     struct key place = place_key(batch_id, recipient), row = {.len = 0};
 
@@ -154,7 +154,7 @@ int served_put(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struc
 }
 
 bool served_has(struct store_txn *t, uint64_t batch_id, uint32_t recipient,
-                   const uint8_t claim[CLAIM_BYTES])
+                const uint8_t claim[CLAIM_BYTES])
 {
     struct key place = place_key(batch_id, recipient);
     struct slice row;

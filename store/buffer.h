@@ -45,8 +45,8 @@ int part_row_put(struct store_txn *t, uint64_t batch_id, uint32_t receives, uint
 
 /* claim: CLAIM_BYTES, or empty. */
 int served_put(struct store_txn *t, uint64_t batch_id, uint32_t recipient, struct slice claim,
-                  uint64_t now_us, struct err *err);
+               uint64_t now_us, struct err *err);
 bool served_has(struct store_txn *t, uint64_t batch_id, uint32_t recipient,
-                   const uint8_t claim[CLAIM_BYTES]);
+                const uint8_t claim[CLAIM_BYTES]);
 
 #endif

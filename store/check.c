@@ -11,8 +11,8 @@
 #include "store/check_events.h"
 #include "store/internal.h"
 #include "store/key.h"
-#include "store/totals.h"
 #include "store/templates.h"
+#include "store/totals.h"
 #include "store/webhooks.h"
 
 /* A lease or a doubt that is still to be met at its batch's slice. */

@@ -45,13 +45,13 @@ enum store_db {
     DB_WEBHOOK_TARGETS,
     DB_WEBHOOK_DUE,
     DB_WEBHOOK_FAILED,
-    DB_TOTALS, /* domain, lane → what it has had and has: store/totals.h */
-    DB_TAKEN, /* batch id → what SES said of it: store/taken.h */
+    DB_TOTALS,    /* domain, lane → what it has had and has: store/totals.h */
+    DB_TAKEN,     /* batch id → what SES said of it: store/taken.h */
     DB_TEMPLATES, /* stored templates: store/templates.h */
     DB_TEMPLATE_VERSIONS,
     DB_ELSEWHERE, /* SES's message id → µs, whose newsletter it is: store/elsewhere.h */
-    DB_LOGINS, /* links and sessions of the dashboard: store/logins.h */
-    DB_STAGED, /* the buffer queue's: store/buffer.h */
+    DB_LOGINS,    /* links and sessions of the dashboard: store/logins.h */
+    DB_STAGED,    /* the buffer queue's: store/buffer.h */
     DB_POSTED,
     DB_PARTS,
     DB_SERVED,

@@ -15,8 +15,8 @@
 #include "store/internal.h"
 #include "store/runs.h"
 #include "store/suppressions.h"
-#include "store/totals.h"
 #include "store/taken.h"
+#include "store/totals.h"
 
 enum {
     RUNS_KEPT = 2048, /* settled runs kept for the books of late events */

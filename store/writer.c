@@ -57,9 +57,9 @@
 #include "store/scheduler.h"
 #include "store/store.h"
 #include "store/suppressions.h"
-#include "store/totals.h"
 #include "store/taken.h"
 #include "store/templates.h"
+#include "store/totals.h"
 #include "store/webhooks.h"
 
 enum {
@@ -1271,9 +1271,8 @@ static int obey(struct writer *w, struct store_txn *t, struct err *err)
         enum answer_verdict verdict;
         uint32_t count;
         buf_reset(&w->scratch);
-        int rc = r.verb == CONTROL_IMPORT
-                     ? take_history(w, t, &r, &verdict, &count, err)
-                     : control(w, t, &r, &verdict, &count, &w->scratch, err);
+        int rc = r.verb == CONTROL_IMPORT ? take_history(w, t, &r, &verdict, &count, err)
+                                          : control(w, t, &r, &verdict, &count, &w->scratch, err);
         if (rc != 0)
             return -1;
         control_answer(w->control, &(struct record_controlled){.verdict = (uint32_t)verdict,

@@ -177,8 +177,7 @@ static uint64_t newsletter(struct world *w, uint64_t at_ms, bool settled)
                              0);
         before.state[STATE_PENDING] = READERS;
         assert_int_equal(books_put(w->t, b.id, &books, &w->err), 0);
-        assert_int_equal(
-            totals_add_books(w->t, DOMAIN, h->lane, &before, &books, &w->err), 0);
+        assert_int_equal(totals_add_books(w->t, DOMAIN, h->lane, &before, &books, &w->err), 0);
         assert_int_equal(due_del(w->t, at_ms, b.id, &w->err), 0);
     }
     buf_fini(&head);
