@@ -40,8 +40,8 @@ static const struct verb {
      "goes that was received ten times and never stored.",
      "deadletters replay all --search 'no configured domain'"},
     {"webhooks", "where events are told, and how it goes",
-     "\nfailures\nreplay|drop ID|all\nkey DOMAIN", TAKES_JSON | TAKES_LIMIT | TAKES_SEARCH,
-     cli_webhooks, NULL,
+     "\nfailures\nreplay|drop ID|all\nkey DOMAIN",
+     TAKES_JSON | TAKES_LIMIT | TAKES_SEARCH | TAKES_DOMAIN, cli_webhooks, NULL,
      "failures: what was given up; replay tells it again. key: what the domain's are signed\n"
      "with.",
      "webhooks replay all --search /my-receiver"},

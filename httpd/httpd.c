@@ -300,7 +300,10 @@ static void exchange_serve(struct exchange *x)
 
 void exchange_dispatch(struct exchange *x)
 {
-    if (x->route.kind != ROUTE_HEALTH && !find_domain(x))
+    bool is_of_none = x->route.kind == ROUTE_HEALTH || x->route.kind == ROUTE_HEALTHCHECK ||
+                      x->route.kind == ROUTE_METRICS;
+
+    if (!is_of_none && !find_domain(x))
         return;
     if (!is_method_allowed(x)) {
         reply_method_not_allowed(x);

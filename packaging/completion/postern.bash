@@ -14,12 +14,12 @@ _postern_options() {
 
 # What an option's value is by its usage: "FILE", "NAME"; nothing where it takes none.
 _postern_value() {
-  grep -oE -- "(^|[^a-z-])$2 [A-Z][A-Z-]*" <<<"$1" | sed -n '1s/.* //p'
+  grep -oE -- "(^|[^a-z-])$2 +[A-Z][A-Z-]*" <<<"$1" | sed -n '1s/.* //p'
 }
 
 # The words that may stand behind the subcommand: those of each line of its usage before "ID", "NAME", "all".
 _postern_words() {
-  sed -nE 's/^(usage:|      ) postern [a-z]+ \[-c FILE\] ([a-z|]+).*/\2/p' <<<"$1" | tr '|' '\n'
+  sed -nE 's/^(usage:|      ) postern [a-z]+ ([a-z|]+)( .*)?$/\2/p' <<<"$1" | tr '|' '\n'
 }
 
 _postern_domains() {

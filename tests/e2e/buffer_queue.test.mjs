@@ -24,8 +24,11 @@ describe('one machine', () => {
     assert.deepEqual(report.books.map((b) => b.accepted).sort(), [200, 500]);
     const delivered = () => postern.batches().reduce((sum, b) => sum + b.delivered, 0);
     await waitFor('deliveries', () => delivered() === 700, 20000);
-    const items = await postern.walk('event=delivered&limit=300');
-    assert.equal(new Set(items.map((e) => e.recipient)).size, 700);
+    let items;
+    await waitFor('their events', async () => {
+      items = await postern.walk('event=delivered&limit=300');
+      return new Set(items.map((e) => e.recipient)).size === 700;
+    }, 10000, 200);
     assert.equal(items[0].message.headers['message-id'], id.slice(1, -1));
     assert.equal((await (await postern.post(newsletterForm(to, { emailId: form.emailId }))).json()).id, id);
     await waitFor('an empty queue', async () => (await depth(aws, buffer)) === 0, 60000, 200);

@@ -98,7 +98,7 @@ describe('every subcommand', () => {
   it('writes JSON for machines, and no colours where there is no terminal', () => {
     const uses = {
       status: [[]], batches: [[]], domains: [[], [domain]], events: [['--domain', domain]], deadletters: [[], ['replay', 'all'], ['queues']], webhooks: [[], ['failures'], ['key', domain]],
-      check: [[]], backup: [['DIR']], import: [[dump], ['--dry-run', dump]], setup: [['--domain', domain, '--region', 'us-east-1', '--dry-run'], ['--domain', domain, '--region', 'us-east-1', '--print-dns']], doctor: [[]], key: [['new']],
+      check: [[]], backup: [['DIR']], import: [[dump], ['--dry-run', dump]], setup: [['--domain', domain, '--region', 'us-east-1', '--dry-run'], ['--domain', domain, '--region', 'us-east-1', '--print-dns']], doctor: [[]], key: [['new']], login: [[], ['--role', 'viewer']],
     };
     let copies = 0;
     for (const verb of verbs.filter((v) => v !== 'sandbox'))

@@ -73,6 +73,7 @@ describe('domains', () => {
     for (let i = 0; i < 3000; i++) {
       const path = `/${Array.from({ length: 1 + random(5) }, () => words[random(words.length)]).join('/')}${random(3) ? '' : '?page=x'}`;
       if (path.split('?')[0].replace(/\/$/, '') === '/health') continue;
+      if (/^\/dashboard(\/|\?|$)/.test(path)) continue; // pages that hold nothing: dashboard.test.mjs
       const method = ['GET', 'POST', 'DELETE', 'PUT', 'HEAD', 'OPTIONS'][random(6)];
       // Raw, as a client library would tidy the path up.
       const answer = await new Promise((resolve, reject) => {

@@ -145,10 +145,10 @@ describe('the OpenAPI file', () => {
     const page = await call('getLogs', 200, {}, json({ ...range, pagination: { limit: 2 } }));
     await call('getLogs', 200, {}, json({ ...range, pagination: { limit: 2, token: page.pagination.next } }));
     await call('getLogs', 400, {}, json({ start: 'x' }));
-    await call('getMetrics', 200, {}, json({ duration: '1d' }));
-    const metrics = await call('getMetrics', 200, {}, json({ ...range, dimensions: ['time', 'domain', 'tag'], include_aggregates: true, pagination: { sort: 'accepted_count:desc', limit: 2 } }));
+    await call('getAnalyticsMetrics', 200, {}, json({ duration: '1d' }));
+    const metrics = await call('getAnalyticsMetrics', 200, {}, json({ ...range, dimensions: ['time', 'domain', 'tag'], include_aggregates: true, pagination: { sort: 'accepted_count:desc', limit: 2 } }));
     assert.ok(metrics.items.length > 0 && metrics.aggregates.metrics.accepted_count > 0);
-    await call('getMetrics', 400, {}, json({ metrics: ['x'] }));
+    await call('getAnalyticsMetrics', 400, {}, json({ metrics: ['x'] }));
   });
 
   it('statistics and tags', async () => {
@@ -173,7 +173,7 @@ describe('the OpenAPI file', () => {
   });
 
   it('tags, described and deleted', async () => {
-    const mail = { from: `a@${domain}`, to: 'b@readers.example.net', subject: 'x', text: 'y', 'o:tag': 'My Tag' };
+    const mail = { from: `a@${domain}`, to: 'b@readers.example.net', subject: 'x', text: 'y', 'o:tag': 'My Tag', 'o:testmode': 'yes' };
     await call('sendMessage', 200, {}, form(mail));
     await waitFor('the tag', async () => (await postern.request('GET', target('getTag', { tag: 'my tag' }))).status === 200);
     for (const [suffix, params, options] of [['Tag', { tag: 'MY TAG' }, {}], ['TagByQuery', {}, { query: { tag: 'my tag' } }]]) {
@@ -337,8 +337,7 @@ describe('the OpenAPI file', () => {
   });
 
   it('without a key, with a domain that is none, and with every method that is not served', async () => {
-    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA', action: 'getNewsletterUsage' };
-    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA', template: 'x', version: 'x', newVersion: 'y' };
+    const params = { list: 'bounces', address: 'x@example.net', tag: 'x', token: 'x', kind: 'opened', key: 'eA', action: 'getNewsletterUsage', template: 'x', version: 'x', newVersion: 'y' };
     for (const [id, operation] of operations) {
       const method = operation.method.toUpperCase();
       if (operation.security?.length === 0) continue;

@@ -120,9 +120,8 @@ describe('a parameter of a message', () => {
     for (const one of [plain, ...seen]) {
       one.request = requests.get(one.own);
       if (one.status !== 200) continue;
-      const { items } = await (await p.request('GET', `/v3/${domain}/events?event=accepted&recipient=${one.own}`)).json();
-      one.event = items[0];
-      assert.ok(one.event, `${one.own}: no event`);
+      // The last second is not shown yet.
+      await waitFor(`the event of ${one.own}`, async () => (one.event = (await (await p.request('GET', `/v3/${domain}/events?event=accepted&recipient=${one.own}`)).json()).items[0]), 10000);
     }
   });
   after(() => p?.stop());
