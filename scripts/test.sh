@@ -4,7 +4,7 @@
 #   scripts/test.sh               all suites
 #   scripts/test.sh unit e2e      only those: structure, unit, asan, tsan, fuzz, e2e, fault
 #
-# FUZZ_S     seconds for each fuzz target (default 4)
+# FUZZ_S     seconds for each fuzz target (default 3)
 # Full output of each suite is kept under build/test-logs/.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -13,6 +13,7 @@ mkdir -p "$logs"
 passed=0
 failed=0
 jobs=$(nproc)
+at_once=$jobs # of side_by_side()
 
 # Adds up "ok" and "not ok" lines of a TAP log, but for skipped tests; shows what failed.
 count_tap() {
@@ -43,7 +44,7 @@ side_by_side() {
   local results
   results=$(mktemp -d)
   for item; do
-    if ((running == jobs)); then
+    if ((running == at_once)); then
       wait -n
       running=$((running - 1))
     fi
@@ -87,7 +88,7 @@ suite_tsan() { unit_flavour tsan '^shm/test_(ring|gauges|bell|notice)$'; }
 run_fuzz() {
   local found=build/fuzz-corpus/$1 seeds=tests/fuzz/corpus/${1#fuzz_}
   mkdir -p "$found" "$seeds"
-  "build/fuzz/tests/fuzz/$1" -max_total_time="${FUZZ_S:-4}" -timeout=10 -rss_limit_mb=2048 \
+  "build/fuzz/tests/fuzz/$1" -max_total_time="${FUZZ_S:-3}" -timeout=10 -rss_limit_mb=2048 \
     -artifact_prefix="$logs/$1-" "$found" "$seeds" >"$logs/$1.log" 2>&1
 }
 tell_fuzz() {
@@ -139,6 +140,7 @@ node_suite() {
   fi
   names=("$folder"/*.test.mjs)
   names=("${names[@]##*/}")
+  local at_once=$((jobs * 2)) # they wait more than they work
   side_by_side run_node tell_node "${names[@]%.test.mjs}"
 }
 
