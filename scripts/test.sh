@@ -144,7 +144,10 @@ node_suite() {
   side_by_side run_node tell_node "${names[@]%.test.mjs}"
 }
 
-suite_e2e() { node_suite e2e tests/e2e; }
+suite_e2e() {
+  local at_once=$((jobs + 1)) # they wait more than they work
+  node_suite e2e tests/e2e
+}
 suite_fault() { node_suite fault tests/fault; }
 
 suite_structure() {
