@@ -6,7 +6,7 @@ import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
-import { Postern, binary, root, serviceManager, stopAll, waitFor } from './harness.mjs';
+import { Postern, binary, domain, key, newsletterForm, readers, root, serviceManager, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
 
@@ -67,14 +67,31 @@ for (1, 2) {
     let said = '';
     run.stdout.on('data', (d) => (said += d));
     const ended = new Promise((resolve) => run.on('exit', resolve));
-    after(() => run.kill('SIGKILL'));
     const child = (n) => Number(said.match(/child \d+/g)?.[n]?.slice(6));
+    after(() => {
+      run.kill('SIGKILL');
+      for (const n of [0, 1]) {
+        try {
+          process.kill(child(n), 'SIGKILL');
+        } catch {
+          // it has ended
+        }
+      }
+    });
     await waitFor('the first', () => postern.healthy());
     const overUnix = () =>
       new Promise((resolve) => http.get({ socketPath, path: '/health', agent: false }, (res) => resolve(res.resume().statusCode)).on('error', (e) => resolve(e.code)));
     assert.equal(await overUnix(), 200);
+    const form = newsletterForm(readers(2));
+    const post = () =>
+      new Promise((resolve) =>
+        http
+          .request({ socketPath, agent: false, method: 'POST', path: `/v3/${domain}/messages`, headers: { Authorization: `Basic ${Buffer.from(`api:${key}`).toString('base64')}`, 'Content-Type': `multipart/form-data; boundary=${form.boundary}` } }, (res) => resolve(res.resume().statusCode))
+          .on('error', (e) => resolve(e.code))
+          .end(form.body),
+      );
     process.kill(child(0), 'SIGTERM');
-    const waiting = overUnix(); // while nobody or the next one is there: not refused
+    const waiting = post(); // whoever is there, or comes: it is taken
     await waitFor('the second', async () => child(1) > 0 && (await postern.healthy()));
     assert.equal(await waiting, 200);
     assert.ok(fs.existsSync(socketPath), "its file is the manager's");
