@@ -87,61 +87,10 @@ void service_expire_soon(struct service *s, unsigned ms)
 
 /* ---- requests ---- */
 
-static bool is_method_allowed(const struct exchange *x)
+/* What no key of a domain opens, and no domain is looked for. */
+static bool is_about_no_domain(enum route_kind kind)
 {
-    enum evhttp_cmd_type method = evhttp_request_get_command(x->req);
-
-    switch (x->route.kind) {
-    case ROUTE_HEALTH:
-    case ROUTE_METRICS:
-    case ROUTE_HEALTHCHECK:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
-    case ROUTE_MESSAGES:
-    case ROUTE_MESSAGES_MIME:
-    case ROUTE_SEND:
-    case ROUTE_USAGE:
-        return method == EVHTTP_REQ_POST;
-    case ROUTE_EVENTS:
-    case ROUTE_STATS:
-    case ROUTE_TAGS:
-    case ROUTE_TAG_STATS:
-        return method == EVHTTP_REQ_GET;
-    case ROUTE_TAG:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_PUT || method == EVHTTP_REQ_DELETE;
-    case ROUTE_STORED_MESSAGE:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST;
-    case ROUTE_ENVELOPES:
-        return method == EVHTTP_REQ_DELETE;
-    case ROUTE_LOGS:
-    case ROUTE_ANALYTICS_METRICS:
-        return method == EVHTTP_REQ_POST;
-    case ROUTE_SUPPRESSION:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE;
-    case ROUTE_SUPPRESSIONS:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_DELETE;
-    case ROUTE_SUPPRESSIONS_IMPORT:
-        return method == EVHTTP_REQ_POST;
-    case ROUTE_DOMAINS:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_PUT ||
-               method == EVHTTP_REQ_DELETE;
-    case ROUTE_WEBHOOKS:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_DELETE ||
-               method == EVHTTP_REQ_PUT || (method == EVHTTP_REQ_POST && x->route.leaf.len == 0);
-    case ROUTE_TEMPLATES:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST || method == EVHTTP_REQ_DELETE;
-    case ROUTE_TEMPLATE:
-    case ROUTE_TEMPLATE_VERSION:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_PUT || method == EVHTTP_REQ_DELETE;
-    case ROUTE_TEMPLATE_VERSIONS:
-        return method == EVHTTP_REQ_GET || method == EVHTTP_REQ_POST;
-    case ROUTE_TEMPLATE_COPY:
-        return method == EVHTTP_REQ_PUT;
-    case ROUTE_DASHBOARD:
-    case ROUTE_NOT_FOUND:
-    case ROUTE_BAD_ESCAPE:
-        break;
-    }
-    return false;
+    return kind == ROUTE_HEALTH || kind == ROUTE_HEALTHCHECK || kind == ROUTE_METRICS;
 }
 
 static bool is_about_templates(enum route_kind kind)
@@ -278,7 +227,7 @@ static void exchange_serve(struct exchange *x)
     } else if (server_is_for_metrics(s->server, x->req) && x->route.kind != ROUTE_HEALTH) {
         reply_message(x, 404, SLICE("Not Found"));
         return;
-    } else if (x->route.kind != ROUTE_HEALTH && x->route.kind != ROUTE_HEALTHCHECK) {
+    } else if (!is_about_no_domain(x->route.kind)) {
         x->domain_count =
             auth_check(s->auth, exchange_header(x, "Authorization"),
                        is_sending(x) ? AUTH_SENDING : AUTH_ALL, &x->arena, &x->domains);
@@ -300,12 +249,9 @@ static void exchange_serve(struct exchange *x)
 
 void exchange_dispatch(struct exchange *x)
 {
-    bool is_of_none = x->route.kind == ROUTE_HEALTH || x->route.kind == ROUTE_HEALTHCHECK ||
-                      x->route.kind == ROUTE_METRICS;
-
-    if (!is_of_none && !find_domain(x))
+    if (!is_about_no_domain(x->route.kind) && !find_domain(x))
         return;
-    if (!is_method_allowed(x)) {
+    if (!route_allows(&x->route, exchange_method(x))) {
         reply_method_not_allowed(x);
         return;
     }

@@ -24,7 +24,7 @@ void exchange_note_latency(const struct exchange *x, enum gauge_latency which)
     child_note_latency(x->service->me, which, took_us(x));
 }
 
-static const char *method_name(const struct exchange *x)
+const char *exchange_method(const struct exchange *x)
 {
     if (x->req == NULL) /* nobody's: a question of our own */
         return "(live)";
@@ -63,7 +63,7 @@ struct slice exchange_header(const struct exchange *x, const char *name)
 void exchange_enter(const struct exchange *x)
 {
     log_request(slice_str(x->request_id));
-    last_words_doing("%s %s of %.*s request=%s", method_name(x), route_name(&x->route),
+    last_words_doing("%s %s of %.*s request=%s", exchange_method(x), route_name(&x->route),
                      SLICE_ARGS(slice_head(x->route.domain, DOMAIN_SHOWN)), x->request_id);
 }
 
@@ -113,7 +113,7 @@ static void audit(const struct exchange *x, int status)
             uri.ptr[i] = ' ';
     log_fields(LOG_LEVEL_INFO, fields, sizeof fields / sizeof fields[0],
                "dashboard: %.*s, session %s: %s%.*s: %d", SLICE_ARGS(p->name), p->id,
-               method_name(x), SLICE_ARGS(buf_slice(&uri)), status);
+               exchange_method(x), SLICE_ARGS(buf_slice(&uri)), status);
     buf_fini(&uri);
 }
 
@@ -126,7 +126,7 @@ void reply_bytes(struct exchange *x, int status, const char *type, struct buf *b
     if (out != NULL && body->len != 0 &&
         evbuffer_add_reference(out, body->ptr, body->len, free_bytes, body->ptr) == 0)
         *body = (struct buf){0};
-    log_debug("%s %s %.*s %d %llu ms %.*s", method_name(x), route_name(&x->route),
+    log_debug("%s %s %.*s %d %llu ms %.*s", exchange_method(x), route_name(&x->route),
               SLICE_ARGS(slice_head(x->route.domain, HOST_MAX)), status,
               (unsigned long long)took_us(x) / 1000, SLICE_ARGS(x->client.address));
     if (x->audited)

@@ -18,12 +18,15 @@ void reply_later(struct exchange *x, int status, unsigned retry_after_s, struct 
 void reply_unauthorized(struct exchange *x);
 void reply_method_not_allowed(struct exchange *x);
 
-/* Ends the exchange without an answer: the process is leaving. */
 /* What is done and logged from here on is about this one, until exchange_leave(). */
 void exchange_enter(const struct exchange *x);
 void exchange_leave(void);
 
+/* Ends the exchange without an answer: the process is leaving. */
 void exchange_drop(struct exchange *x);
+
+/* "GET"; what no route allows is "(other)". */
+const char *exchange_method(const struct exchange *x);
 
 /* Appends scheme and authority that the client used: "https://mail.example.com". public_url as
  * configured (empty = none); host: the Host header. A Host that is none becomes "localhost". */

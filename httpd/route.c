@@ -258,6 +258,19 @@ void route_parse(struct slice path, struct arena *a, struct route *route)
         route_resource(route, segments + 2, count - 2, leaf);
 }
 
+bool route_allows(const struct route *route, const char *method)
+{
+    struct slice rest = slice_str(route->allow), one;
+    bool more = true;
+
+    while (more) {
+        more = slice_cut(rest, ',', &one, &rest);
+        if (slice_eq(slice_trim(one), slice_str(method)))
+            return true;
+    }
+    return false;
+}
+
 const char *route_name(const struct route *route)
 {
     switch (route->kind) {

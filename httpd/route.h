@@ -60,6 +60,8 @@ struct route {
 
 void route_parse(struct slice path, struct arena *a, struct route *route);
 const char *route_name(const struct route *route); /* for the log */
+/* Is the method ("GET") among those of route->allow? */
+bool route_allows(const struct route *route, const char *method);
 
 /* The next name=value of a query, both decoded with '+' as blank; false at the end. A pair with a
  * broken escape is passed over. */

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -136,6 +137,56 @@ static void a_query_is_read_pair_by_pair(void **unused)
     arena_fini(&a);
 }
 
+static void a_method_is_allowed_that_the_route_names_as_a_whole(void **unused)
+{
+    static const struct {
+        const char *path, *allowed;
+    } cases[] = {
+        {"/health", "GET HEAD"},
+        {"/healthcheck", "GET HEAD"},
+        {"/metrics", "GET HEAD"},
+        {"/v1/send", "POST"},
+        {"/stats/getNewsletterUsage", "POST"},
+        {"/v1/analytics/logs", "POST"},
+        {"/v1/analytics/metrics", "POST"},
+        {"/v3/example.com/messages", "POST"},
+        {"/v3/example.com/messages.mime", "POST"},
+        {"/v3/example.com/events", "GET"},
+        {"/v3/example.com/envelopes", "DELETE"},
+        {"/v3/example.com/stats/total", "GET"},
+        {"/v3/example.com/tags", "GET"},
+        {"/v3/example.com/tags/x", "GET PUT DELETE"},
+        {"/v3/example.com/tags/x/stats", "GET"},
+        {"/v3/example.com/bounces", "GET POST DELETE"},
+        {"/v3/example.com/bounces/import", "POST"},
+        {"/v3/example.com/bounces/a@example.net", "GET DELETE"},
+        {"/v3/domains", "GET POST PUT DELETE"},
+        {"/v3/domains/example.com/messages/key", "GET POST"},
+        {"/v3/domains/example.com/webhooks", "GET POST"},
+        {"/v4/domains/example.com/webhooks", "GET POST PUT DELETE"},
+        {"/v3/domains/example.com/webhooks/opened", "GET PUT DELETE"},
+        {"/v3/example.com/templates", "GET POST DELETE"},
+        {"/v3/example.com/templates/x", "GET PUT DELETE"},
+        {"/v3/example.com/templates/x/versions", "GET POST"},
+        {"/v3/example.com/templates/x/versions/y", "GET PUT DELETE"},
+        {"/v3/example.com/templates/x/versions/y/copy/z", "PUT"},
+        {"/nothing", ""},
+    };
+    static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE"};
+    struct arena a = {0};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct route route = parse(&a, cases[i].path);
+        for (size_t m = 0; m < sizeof methods / sizeof *methods; m++)
+            assert_int_equal(route_allows(&route, methods[m]),
+                             strstr(cases[i].allowed, methods[m]) != NULL);
+        assert_false(route_allows(&route, "(other)"));
+        assert_false(route_allows(&route, "GE"));
+    }
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +194,7 @@ int main(void)
         cmocka_unit_test(segments_are_cut_before_they_are_decoded),
         cmocka_unit_test(only_the_domains_family_refuses_in_json),
         cmocka_unit_test(a_query_is_read_pair_by_pair),
+        cmocka_unit_test(a_method_is_allowed_that_the_route_names_as_a_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
