@@ -93,3 +93,16 @@ bool body_read(struct exchange *x, struct slice *body)
         return refuse(x, 400, SLICE("Content-Encoding is not supported: gzip, deflate or none"));
     return decompress(x, *body, body);
 }
+
+bool body_read_form(struct exchange *x, struct form *form)
+{
+    struct refusal why;
+    struct slice body;
+
+    if (!body_read(x, &body))
+        return false;
+    if (form_parse(exchange_header(x, "Content-Type"), body, &x->arena, form, &why))
+        return true;
+    reply_message(x, why.status, why.message);
+    return false;
+}

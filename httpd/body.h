@@ -11,7 +11,11 @@
 #define HTTPD_BODY_H
 
 #include "httpd/service.h"
+#include "mail/form.h"
 
 bool body_read(struct exchange *x, struct slice *body);
+/* A body that is a form (mail/form.h), of either kind. false: answered, as above or with what is wrong
+ * with the form. */
+bool body_read_form(struct exchange *x, struct form *form);
 
 #endif

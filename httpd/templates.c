@@ -484,16 +484,10 @@ static bool read_field(struct exchange *x, struct asked *a, const struct form_fi
 
 static bool read_form(struct exchange *x, struct asked *a)
 {
-    struct refusal why;
     struct form form;
-    struct slice body;
 
-    if (!body_read(x, &body))
+    if (!body_read_form(x, &form))
         return false;
-    if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why)) {
-        reply_message(x, why.status, why.message);
-        return false;
-    }
     for (size_t i = 0; i < form.count; i++)
         if (!read_field(x, a, &form.fields[i]))
             return false;

@@ -220,16 +220,10 @@ static void hear(struct said *said, struct slice name, struct slice value, bool 
 /* False: the exchange has been answered. */
 static bool hear_form(struct exchange *x, struct said *said, bool by_url)
 {
-    struct refusal why;
     struct form form;
-    struct slice body;
 
-    if (!body_read(x, &body))
+    if (!body_read_form(x, &form))
         return false;
-    if (!form_parse(exchange_header(x, "Content-Type"), body, &x->arena, &form, &why)) {
-        reply_message(x, why.status, why.message);
-        return false;
-    }
     for (size_t i = 0; i < form.count; i++)
         hear(said, form.fields[i].name, form.fields[i].value, by_url, &x->arena);
     return true;
