@@ -45,29 +45,31 @@ struct slice sqs_region_of(struct slice queue_url)
     return slice_none();
 }
 
-void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
-                      unsigned visibility_s)
-{
-    buf_add_byte(to, '{');
-    json_put_str(to, "QueueUrl", queue_url);
-    json_put_u64(to, "MaxNumberOfMessages", SQS_BATCH_MAX);
-    json_put_u64(to, "WaitTimeSeconds", wait_s);
-    json_put_u64(to, "VisibilityTimeout", visibility_s);
-    buf_add_str(to, ",\"MessageSystemAttributeNames\":[\"SentTimestamp\","
-                    "\"ApproximateFirstReceiveTimestamp\"]}");
-}
-
-void sqs_receive_some_body(struct buf *to, struct slice queue_url, unsigned most, unsigned wait_s,
-                           unsigned visibility_s)
+/* attributes: of each message, JSON texts with commas between. */
+static void put_receive(struct buf *to, struct slice queue_url, unsigned most, unsigned wait_s,
+                        unsigned visibility_s, const char *attributes)
 {
     buf_add_byte(to, '{');
     json_put_str(to, "QueueUrl", queue_url);
     json_put_u64(to, "MaxNumberOfMessages", most);
     json_put_u64(to, "WaitTimeSeconds", wait_s);
     json_put_u64(to, "VisibilityTimeout", visibility_s);
-    buf_add_str(to, ",\"MessageSystemAttributeNames\":[\"SentTimestamp\","
-                    "\"ApproximateFirstReceiveTimestamp\",\"ApproximateReceiveCount\","
-                    "\"MessageGroupId\"]}");
+    buf_printf(to, ",\"MessageSystemAttributeNames\":[%s]}", attributes);
+}
+
+#define ITS_TIMES "\"SentTimestamp\",\"ApproximateFirstReceiveTimestamp\""
+
+void sqs_receive_body(struct buf *to, struct slice queue_url, unsigned wait_s,
+                      unsigned visibility_s)
+{
+    put_receive(to, queue_url, SQS_BATCH_MAX, wait_s, visibility_s, ITS_TIMES);
+}
+
+void sqs_receive_some_body(struct buf *to, struct slice queue_url, unsigned most, unsigned wait_s,
+                           unsigned visibility_s)
+{
+    put_receive(to, queue_url, most, wait_s, visibility_s,
+                ITS_TIMES ",\"ApproximateReceiveCount\",\"MessageGroupId\"");
 }
 
 void sqs_send_body(struct buf *to, struct slice queue_url, struct slice body, struct slice group,
