@@ -887,6 +887,17 @@ static int apply_tag(struct writer *w, struct store_txn *t, struct link *l,
     return 0;
 }
 
+static int take_history(struct writer *w, struct store_txn *t, const struct record_control *r,
+                        enum answer_verdict *verdict, uint32_t *count, struct buf *words,
+                        struct err *err)
+{
+    if (!store_is_full(w->store))
+        return import_control(t, w->me->config, r, clock_wall_us(), verdict, count, words, err);
+    *verdict = ANSWER_FULL;
+    buf_add_str(words, "the disk is full");
+    return 0;
+}
+
 /* What a person asks for, whichever way it came. *words: for that person. */
 static int control(struct writer *w, struct store_txn *t, const struct record_control *r,
                    enum answer_verdict *verdict, uint32_t *count, struct buf *words,
@@ -897,6 +908,8 @@ static int control(struct writer *w, struct store_txn *t, const struct record_co
         return deadletter_control(t, r, clock_wall_us(), verdict, count, words, err);
     if (r->verb == CONTROL_WEBHOOK_REPLAY || r->verb == CONTROL_WEBHOOK_DROP)
         return webhook_control(t, r, clock_wall_ms(), verdict, count, words, err);
+    if (r->verb == CONTROL_IMPORT)
+        return take_history(w, t, r, verdict, count, words, err);
     if ((r->verb == CONTROL_LOGIN || r->verb == CONTROL_SIGN_IN) && store_is_full(w->store)) {
         *verdict = ANSWER_FULL;
         buf_add_str(words, "the disk is full");
@@ -908,7 +921,8 @@ static int control(struct writer *w, struct store_txn *t, const struct record_co
     return scheduler_control(w->scheduler, t, r, verdict, count, words, err);
 }
 
-/* Nobody is let in by a process that faces the internet: links come from the command line. */
+/* A process that faces the internet lets nobody in and brings no history: links and imports come from
+ * the command line. */
 static int apply_ask(struct writer *w, struct store_txn *t, struct link *l,
                      const struct record_ask *r, struct err *err)
 {
@@ -1250,18 +1264,6 @@ static int bury_dead_senders(struct writer *w, struct store_txn *t, struct err *
     return 0;
 }
 
-static int take_history(struct writer *w, struct store_txn *t, const struct record_control *r,
-                        enum answer_verdict *verdict, uint32_t *count, struct err *err)
-{
-    if (!store_is_full(w->store))
-        return import_control(t, w->me->config, r, clock_wall_us(), verdict, count, &w->scratch,
-                              err);
-    *verdict = ANSWER_FULL;
-    *count = 0;
-    buf_add_str(&w->scratch, "the disk is full");
-    return 0;
-}
-
 /* What people ask for over the control socket. */
 static int obey(struct writer *w, struct store_txn *t, struct err *err)
 {
@@ -1271,9 +1273,7 @@ static int obey(struct writer *w, struct store_txn *t, struct err *err)
         enum answer_verdict verdict;
         uint32_t count;
         buf_reset(&w->scratch);
-        int rc = r.verb == CONTROL_IMPORT ? take_history(w, t, &r, &verdict, &count, err)
-                                          : control(w, t, &r, &verdict, &count, &w->scratch, err);
-        if (rc != 0)
+        if (control(w, t, &r, &verdict, &count, &w->scratch, err) != 0)
             return -1;
         control_answer(w->control, &(struct record_controlled){.verdict = (uint32_t)verdict,
                                                                .text = buf_slice(&w->scratch),
