@@ -3,8 +3,8 @@
  * writer, or, in a dry run, before import_judge() (store/import.h).
  *
  * MEMORY  What is put is copied. sink_close() frees.
- * ERRORS  Once a packet could not be handed over, everything put is passed over and sink_failed()
- *         says so; what went before it stays, and a second run finds it known.
+ * ERRORS  Once a packet could not be handed over, everything put is passed over and `failed` says
+ *         so; what went before it stays, and a second run finds it known.
  */
 #ifndef CLI_IMPORT_SINK_H
 #define CLI_IMPORT_SINK_H

@@ -80,8 +80,9 @@ static void keep_open(int fd)
 static void describe(const struct master *m, int fd, struct buf *to)
 {
     buf_printf(to, "%d %d", fd, m->lock_fd);
-    for (size_t i = 0; i <= m->listen_count; i++) {
-        const struct listener *l = i < m->listen_count ? &m->listeners[i] : &m->sandbox_listener;
+    for (size_t i = 0; i <= m->now.listen_count; i++) {
+        const struct listener *l =
+            i < m->now.listen_count ? &m->now.listeners[i] : &m->sandbox_listener;
         if (l->fd < 0)
             continue;
         buf_printf(to, "\n%d %d %s %s", l->fd, l->lock_fd, l->at.port[0] == '\0' ? "-" : l->at.port,
@@ -97,7 +98,7 @@ static void describe(const struct master *m, int fd, struct buf *to)
 static void __attribute__((noreturn)) become_heir(struct master *m, int fd)
 {
     char option[] = "-c";
-    char *const args[] = {m->binary, option, m->config->path, NULL};
+    char *const args[] = {m->binary, option, m->now.config->path, NULL};
     struct buf text = {0};
 
     describe(m, fd, &text);
@@ -187,7 +188,7 @@ static void begin_leaving(struct master *m)
 {
     log_info("upgrade: the new httpds accept; ours leave, and all others with them");
     m->heir.stage = HEIR_WAITS;
-    m->stop_by_mono_ms = clock_mono_ms() + m->config->grace_ms;
+    m->stop_by_mono_ms = clock_mono_ms() + m->now.config->grace_ms;
     atomic_store(&m->gauges->renewing_until_mono_ms, m->stop_by_mono_ms + START_MS);
     master_enter(m, STOP_HTTPD);
     master_enter(m, STOP_WORKERS);

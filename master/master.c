@@ -37,7 +37,7 @@ static int take_lock(struct master *m, struct err *err)
     struct stat named, held;
 
     if (fstat(m->lock_fd, &named) != 0 || fstat(m->inherited_lock_fd, &held) != 0)
-        return err_sys(err, "the lock on %s", m->config->state_dir);
+        return err_sys(err, "the lock on %s", m->now.config->state_dir);
     (void)close(m->lock_fd);
     m->lock_fd = m->inherited_lock_fd;
     m->inherited_lock_fd = -1;
@@ -51,9 +51,9 @@ static int lock_state_dir(struct master *m, struct err *err)
     struct buf path = {0};
     const struct timespec pause = {.tv_nsec = 100000000};
 
-    if (mkdir(m->config->state_dir, 0700) != 0 && errno != EEXIST)
-        return err_sys(err, "state_dir %s cannot be made", m->config->state_dir);
-    buf_printf(&path, "%s/lock", m->config->state_dir);
+    if (mkdir(m->now.config->state_dir, 0700) != 0 && errno != EEXIST)
+        return err_sys(err, "state_dir %s cannot be made", m->now.config->state_dir);
+    buf_printf(&path, "%s/lock", m->now.config->state_dir);
     m->lock_fd = open(buf_cstr(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (m->lock_fd < 0) {
         (void)err_sys(err, "%s", buf_cstr(&path));
@@ -67,15 +67,24 @@ static int lock_state_dir(struct master *m, struct err *err)
         if (flock(m->lock_fd, LOCK_EX | LOCK_NB) == 0)
             return 0;
         if (i == 0)
-            log_info("another Postern holds %s: waiting for it to leave", m->config->state_dir);
+            log_info("another Postern holds %s: waiting for it to leave", m->now.config->state_dir);
         (void)nanosleep(&pause, NULL);
     }
-    return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s", m->config->state_dir);
+    return err_set(err, ERR_CONFIG, "another Postern runs on state_dir %s",
+                   m->now.config->state_dir);
 }
 
 size_t master_address_count(const struct config *c)
 {
     return c->listen.count + c->metrics.listen.count;
+}
+
+int master_check_addresses(const struct config *c, struct err *err)
+{
+    return master_address_count(c) <= MASTER_LISTEN_MAX
+               ? 0
+               : err_set(err, ERR_CONFIG, "listen and metrics.listen: %d addresses at most",
+                         MASTER_LISTEN_MAX);
 }
 
 const struct config_address *master_address(const struct config *c, size_t i)
@@ -100,7 +109,7 @@ static int take_listener(struct master *m, struct listener *l, const struct conf
 /* SOURCE sd_listen_fds(3). */
 static int borrow_sockets(struct master *m, struct err *err)
 {
-    const struct config *c = m->config;
+    const struct config *c = m->now.config;
     int count = sd_listen_fds(1);
 
     for (int fd = SD_LISTEN_FDS_START; fd < SD_LISTEN_FDS_START + count; fd++) {
@@ -120,16 +129,15 @@ static int borrow_sockets(struct master *m, struct err *err)
 
 static int open_sockets(struct master *m, struct err *err)
 {
-    const struct config *c = m->config;
+    const struct config *c = m->now.config;
 
-    if (master_address_count(c) > MASTER_LISTEN_MAX)
-        return err_set(err, ERR_CONFIG, "listen and metrics.listen: %d addresses at most",
-                       MASTER_LISTEN_MAX);
+    if (master_check_addresses(c, err) != 0)
+        return -1;
     for (size_t i = 0; i < master_address_count(c); i++) {
-        if (take_listener(m, &m->listeners[i], master_address(c, i), c->listen_mode, c->user,
+        if (take_listener(m, &m->now.listeners[i], master_address(c, i), c->listen_mode, c->user,
                           err) != 0)
             return -1;
-        m->listen_count++;
+        m->now.listen_count++;
     }
     return c->sandbox.enabled
                ? take_listener(m, &m->sandbox_listener, &c->sandbox.listen, 0, "", err)
@@ -233,7 +241,7 @@ struct process *master_place(struct master *m, enum child_role role, unsigned in
 static int employ(struct master *m, enum child_role role, unsigned count, struct err *err)
 {
     for (unsigned i = 0; i < count; i++) {
-        struct process *p = add_process(m, role, i, m->config, err);
+        struct process *p = add_process(m, role, i, m->now.config, err);
         if (p == NULL)
             return -1;
         process_use(m, p, true);
@@ -243,7 +251,7 @@ static int employ(struct master *m, enum child_role role, unsigned count, struct
 
 static int open_shared(struct master *m, struct err *err)
 {
-    const struct config *c = m->config;
+    const struct config *c = m->now.config;
 
     digest_random(&m->ring_epoch, sizeof m->ring_epoch);
     m->gauges = gauges_create(&m->gauges_fd, err);
@@ -285,7 +293,7 @@ static int open_signals(struct master *m, struct err *err)
 /* Started as root with a user named: what the children will need becomes that user's. */
 static int give_away(const struct master *m, struct err *err)
 {
-    const char *name = m->config->user;
+    const char *name = m->now.config->user;
     struct buf path = {0};
 
     if (name[0] == '\0' || geteuid() != 0)
@@ -293,11 +301,11 @@ static int give_away(const struct master *m, struct err *err)
     const struct passwd *pw = getpwnam(name);
     if (pw == NULL)
         return err_set(err, ERR_CONFIG, "user \"%s\" does not exist", name);
-    buf_printf(&path, "%s/started", m->config->state_dir);
-    bool given = chown(m->config->state_dir, pw->pw_uid, pw->pw_gid) == 0 &&
+    buf_printf(&path, "%s/started", m->now.config->state_dir);
+    bool given = chown(m->now.config->state_dir, pw->pw_uid, pw->pw_gid) == 0 &&
                  chown(buf_cstr(&path), pw->pw_uid, pw->pw_gid) == 0;
     buf_fini(&path);
-    return given ? 0 : err_sys(err, "%s cannot be given to %s", m->config->state_dir, name);
+    return given ? 0 : err_sys(err, "%s cannot be given to %s", m->now.config->state_dir, name);
 }
 
 /* After the heir has taken them over, the sockets' files are its. */
@@ -306,8 +314,8 @@ static void close_listeners(struct master *m)
     void (*end)(struct listener *) =
         m->heir.stage == HEIR_SERVES || m->parent_fd >= 0 ? listener_let_go : listener_close;
 
-    for (size_t i = 0; i < m->listen_count; i++)
-        end(&m->listeners[i]);
+    for (size_t i = 0; i < m->now.listen_count; i++)
+        end(&m->now.listeners[i]);
     for (size_t i = 0; i < m->former.listen_count; i++)
         end(&m->former.listeners[i]);
     for (size_t i = 0; i < m->inherited_count; i++)
@@ -332,9 +340,9 @@ static void master_close(struct master *m)
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         if (fds[i] >= 0)
             (void)close(fds[i]);
-    tls_context_free(m->tls);
+    tls_context_free(m->now.tls);
     tls_context_free(m->former.tls);
-    config_free(m->config);
+    config_free(m->now.config);
     config_free(m->former.config);
 }
 
@@ -342,7 +350,7 @@ int master_open_started(struct master *m, struct err *err)
 {
     struct buf path = {0};
 
-    buf_printf(&path, "%s/started", m->config->state_dir);
+    buf_printf(&path, "%s/started", m->now.config->state_dir);
     m->started = started_open(buf_cstr(&path), &m->started_believable, err);
     buf_fini(&path);
     return m->started == NULL ? -1 : give_away(m, err);
@@ -360,7 +368,7 @@ int master_read_tls(const struct config *config, struct ssl_ctx_st **tls, struct
 int master_run(struct config *config)
 {
     struct master m = {
-        .config = config,
+        .now = {.config = config},
         .gauges_fd = -1,
         .lock_fd = -1,
         .signal_fd = -1,
@@ -380,9 +388,9 @@ int master_run(struct config *config)
     m.binary[len > 0 ? len : 0] = '\0';
     bool inherits = handover_inherit(&m, &err) == 0;
     notify_begin(m.parent_fd >= 0);
-    if (inherits && master_read_tls(config, &m.tls, &err) == 0 && lock_state_dir(&m, &err) == 0 &&
-        borrow_sockets(&m, &err) == 0 && open_sockets(&m, &err) == 0 &&
-        open_shared(&m, &err) == 0 && open_signals(&m, &err) == 0 &&
+    if (inherits && master_read_tls(config, &m.now.tls, &err) == 0 &&
+        lock_state_dir(&m, &err) == 0 && borrow_sockets(&m, &err) == 0 &&
+        open_sockets(&m, &err) == 0 && open_shared(&m, &err) == 0 && open_signals(&m, &err) == 0 &&
         (m.parent_fd >= 0 || master_open_started(&m, &err) == 0) &&
         outlet_open(&m.outlet, config, &err) == 0) {
         log_info("serving %s%s%s%s, state in %s, SES in %s%s", config->listen.list[0].host,

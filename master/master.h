@@ -73,7 +73,7 @@ struct heir {
 };
 
 struct master {
-    struct config *config; /* of those that are born now */
+    struct served now; /* by those that are born from here on */
     struct gauges *gauges;
     int gauges_fd; /* gauges_confine() */
     struct started *started;
@@ -81,11 +81,9 @@ struct master {
     uint64_t ring_epoch, last_generation;
     struct vault *vault;
     unsigned keeper_gauge;
-    struct ssl_ctx_st *tls; /* what httpd children serve with; NULL = plain HTTP */
     struct log_outlet outlet;
     int lock_fd, signal_fd;
-    struct listener listeners[MASTER_LISTEN_MAX], sandbox_listener;
-    size_t listen_count;
+    struct listener sandbox_listener;
     struct bell writer_bell;
     struct process processes[MASTER_PROCESSES_MAX];
     size_t process_count;
@@ -121,6 +119,7 @@ int master_run(struct config *config);
 
 /* What a configuration serves: `listen`, then `metrics.listen`. */
 size_t master_address_count(const struct config *c);
+int master_check_addresses(const struct config *c, struct err *err); /* are they too many? */
 const struct config_address *master_address(const struct config *c, size_t i);
 /* What senders leave for the time after their death. Of the old master's until it lets us. */
 int master_open_started(struct master *m, struct err *err);
@@ -136,7 +135,6 @@ void process_tell(struct process *p, int sig);
 void process_use(struct master *m, struct process *p, bool is_used);
 bool process_is_ready(const struct master *m, const struct process *p);
 void master_enter(struct master *m, enum stage stage); /* tells those whom it concerns */
-const char *master_role_name(enum child_role role);
 
 /* ---- reload.c: SIGHUP and SIGUSR1 ---- */
 

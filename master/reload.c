@@ -20,8 +20,9 @@
 #include "master/outlet.h"
 
 enum {
-    PATIENCE_MS = 30000, /* for the new ones' start */
-    LIVES_MAX = 3,       /* short ones, before a new one is taken for broken */
+    PATIENCE_MS = 30000,   /* for the new ones' start */
+    WRITER_BACK_MS = 5000, /* for the old configuration's writer, when all is taken back */
+    LIVES_MAX = 3,         /* short ones, before a new one is taken for broken */
 };
 
 static struct process *writer_of(struct master *m)
@@ -48,10 +49,17 @@ static bool is_former(const struct master *m, const struct listener *l)
 
 static bool is_present(const struct master *m, const struct listener *l)
 {
-    for (size_t i = 0; i < m->listen_count; i++)
-        if (m->listeners[i].fd == l->fd)
+    for (size_t i = 0; i < m->now.listen_count; i++)
+        if (m->now.listeners[i].fd == l->fd)
             return true;
     return false;
+}
+
+static void served_free(struct served *s)
+{
+    config_free(s->config);
+    tls_context_free(s->tls);
+    *s = (struct served){0};
 }
 
 /* Those that stand in both are one and the same: its copy of the address belongs to both. */
@@ -66,16 +74,16 @@ static int open_listeners(const struct master *m, struct served *s, struct err *
 {
     const struct config *c = s->config;
 
-    if (master_address_count(c) > MASTER_LISTEN_MAX)
-        return err_set(err, ERR_CONFIG, "listen and metrics.listen: %d addresses at most",
-                       MASTER_LISTEN_MAX);
+    if (master_check_addresses(c, err) != 0)
+        return -1;
     for (size_t i = 0; i < master_address_count(c); i++) {
         struct listener *l = &s->listeners[i];
         size_t same = 0;
-        while (same < m->listen_count && !listener_is_at(&m->listeners[same], master_address(c, i)))
+        while (same < m->now.listen_count &&
+               !listener_is_at(&m->now.listeners[same], master_address(c, i)))
             same++;
-        if (same < m->listen_count) {
-            *l = m->listeners[same];
+        if (same < m->now.listen_count) {
+            *l = m->now.listeners[same];
         } else if (listener_open(l, master_address(c, i), c->listen_mode, c->user, 0, err) != 0) {
             close_those_new(s, i, m);
             return -1;
@@ -86,28 +94,22 @@ static int open_listeners(const struct master *m, struct served *s, struct err *
 }
 
 /* What is served now becomes the former, and the other way round. */
-static void exchange(struct master *m, struct served *s)
+static void exchange(struct master *m)
 {
-    struct served now = {.config = m->config, .tls = m->tls, .listen_count = m->listen_count};
+    struct served former = m->former;
 
-    for (size_t i = 0; i < m->listen_count; i++)
-        now.listeners[i] = m->listeners[i];
-    m->config = s->config;
-    m->tls = s->tls;
-    m->listen_count = s->listen_count;
-    for (size_t i = 0; i < s->listen_count; i++)
-        m->listeners[i] = s->listeners[i];
-    *s = now;
-    outlet_settings(m->config);
+    m->former = m->now;
+    m->now = former;
+    outlet_settings(m->now.config);
 }
 
 static void set_modes(const struct master *m)
 {
     struct err err;
 
-    for (size_t i = 0; i < m->listen_count; i++)
-        if (is_former(m, &m->listeners[i]) &&
-            listener_set_mode(&m->listeners[i], m->config->listen_mode, &err) != 0)
+    for (size_t i = 0; i < m->now.listen_count; i++)
+        if (is_former(m, &m->now.listeners[i]) &&
+            listener_set_mode(&m->now.listeners[i], m->now.config->listen_mode, &err) != 0)
             log_err(&err, "listen_mode stays as it was");
 }
 
@@ -116,9 +118,7 @@ static void drop_former(struct master *m)
     for (size_t i = 0; i < m->former.listen_count; i++)
         if (!is_present(m, &m->former.listeners[i]))
             listener_close(&m->former.listeners[i]);
-    config_free(m->former.config);
-    tls_context_free(m->former.tls);
-    m->former = (struct served){0};
+    served_free(&m->former);
 }
 
 /* -------- beginning -------- */
@@ -161,19 +161,13 @@ static void forget_fresh(struct master *m)
         m->processes[i].is_fresh = false;
 }
 
-static void served_free(struct served *s)
-{
-    config_free(s->config);
-    tls_context_free(s->tls);
-}
-
 /* Everything that can fail without anybody having noticed. Mistakes: a line each. */
 static int prepare(struct master *m, struct served *s, struct buf *mistakes)
 {
     struct err err;
 
-    s->config = config_load(m->config->path, mistakes);
-    if (s->config == NULL || !config_may_follow(s->config, m->config, mistakes))
+    s->config = config_load(m->now.config->path, mistakes);
+    if (s->config == NULL || !config_may_follow(s->config, m->now.config, mistakes))
         return -1;
     if (master_read_tls(s->config, &s->tls, &err) != 0 || open_listeners(m, s, &err) != 0) {
         buf_add_str(mistakes, err.text);
@@ -212,13 +206,12 @@ void reload_begin(struct master *m)
     if (prepare(m, &m->former, &mistakes) != 0) {
         refuse(m, &mistakes);
         served_free(&m->former);
-        m->former = (struct served){0};
         buf_fini(&mistakes);
         return;
     }
     buf_fini(&mistakes);
     notify_reloading();
-    exchange(m, &m->former);
+    exchange(m);
     log_info("reload %u: configuration read again: new processes take over", m->reloads);
     m->renewal = RENEW_WRITER;
     m->renewal_by_mono_ms = clock_mono_ms() + PATIENCE_MS;
@@ -240,11 +233,11 @@ static void take_back(struct master *m, const char *why)
         process_use(m, p, false);
         process_tell(p, SIGTERM);
     }
-    exchange(m, &m->former);
+    exchange(m);
     drop_former(m);
     renew_writer(m);
     m->renewal = RENEW_NOTHING;
-    atomic_store(&m->gauges->renewing_until_mono_ms, clock_mono_ms() + LISTENER_PATIENCE_MS);
+    atomic_store(&m->gauges->renewing_until_mono_ms, clock_mono_ms() + WRITER_BACK_MS);
     notify_refused();
 }
 
@@ -283,10 +276,11 @@ static void begin_rest(struct master *m)
     set_modes(m);
     /* The old ones leave for those that serve now, however long the last client takes. */
     atomic_store(&m->gauges->renewing_until_mono_ms,
-                 clock_mono_ms() + m->config->grace_ms + PATIENCE_MS);
+                 clock_mono_ms() + m->now.config->grace_ms + PATIENCE_MS);
     for (size_t i = 0; i < m->process_count; i++) {
         struct process *p = &m->processes[i];
-        bool stays = p->role == ROLE_HTTPD ? p->is_fresh : p->index < wanted(m->config, p->role);
+        bool stays =
+            p->role == ROLE_HTTPD ? p->is_fresh : p->index < wanted(m->now.config, p->role);
         if (p->is_fresh || p->role == ROLE_SANDBOX || p->role == ROLE_WRITER)
             continue;
         if (!stays) {
@@ -393,7 +387,7 @@ void reload_logs(struct master *m)
 
     if (m->outlet.kind != LOG_TO_FILE)
         return;
-    if (outlet_reopen(&m->outlet, m->config, &err) != 0) {
+    if (outlet_reopen(&m->outlet, m->now.config, &err) != 0) {
         log_err(&err, "the log stays where it is");
         return;
     }

@@ -97,11 +97,6 @@ bool process_is_ready(const struct master *m, const struct process *p)
 
 enum { KEEP_MAX = MASTER_PROCESSES_MAX + MASTER_LISTEN_MAX + 12 };
 
-const char *master_role_name(enum child_role role)
-{
-    return roles[role].name;
-}
-
 static int by_number(const void *a, const void *b)
 {
     return *(const int *)a - *(const int *)b;
@@ -140,8 +135,8 @@ static void close_what_is_not_ours(const struct master *m, const struct process 
     keep[n++] = m->outlet.write_fd;
     keep[n++] = m->outlet.file_fd;
     if (p->role == ROLE_HTTPD)
-        for (size_t i = 0; i < m->listen_count; i++)
-            keep[n++] = m->listeners[i].fd;
+        for (size_t i = 0; i < m->now.listen_count; i++)
+            keep[n++] = m->now.listeners[i].fd;
     if (p->role == ROLE_SANDBOX)
         keep[n++] = m->sandbox_listener.fd;
     for (size_t i = 0; i < m->slot_count; i++)
@@ -200,9 +195,9 @@ static void keep_within_bounds(const struct master *m, const struct process *p)
     struct confined missing;
     struct err err;
 
-    if (!m->config->isolation)
+    if (!m->now.config->isolation)
         return;
-    if (confine(p->role, m->config, &missing, &err) != 0) {
+    if (confine(p->role, m->now.config, &missing, &err) != 0) {
         log_err(&err, "cannot be isolated (isolation = false does without)");
         _exit(CHILD_EXIT_HOPELESS);
     }
@@ -238,7 +233,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         .index = p->index,
         .gauge = p->gauge,
         .generation = p->generation,
-        .config = m->config,
+        .config = m->now.config,
         .gauges = m->gauges,
         .started_believable = m->started_believable,
         .control_fd = control,
@@ -257,16 +252,16 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
     me.started = m->started;
     close_what_is_not_ours(m, p, control);
     give_way(p->role);
-    drop_privileges(m->config);
+    drop_privileges(m->now.config);
     if (p->role == ROLE_HTTPD) {
-        for (size_t i = 0; i < m->listen_count; i++)
-            listen_fds[i] = m->listeners[i].fd;
+        for (size_t i = 0; i < m->now.listen_count; i++)
+            listen_fds[i] = m->now.listeners[i].fd;
         me.listen_fds = listen_fds;
-        me.listen_count = m->listen_count;
-        me.metrics_listen_count = m->config->metrics.listen.count;
-        me.tls = m->tls;
+        me.listen_count = m->now.listen_count;
+        me.metrics_listen_count = m->now.config->metrics.listen.count;
+        me.tls = m->now.tls;
     } else {
-        tls_context_free(m->tls); /* our copy, since fork() */
+        tls_context_free(m->now.tls); /* our copy, since fork() */
     }
     if (p->role == ROLE_SANDBOX) {
         me.listen_fds = &m->sandbox_listener.fd;
@@ -284,7 +279,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
         me.slot_count = m->slot_count;
     }
     if (p->role == ROLE_HTTPD || p->role == ROLE_WRITER || p->role == ROLE_COURIER)
-        config_forget_secrets(m->config); /* our copy, since fork() */
+        config_forget_secrets(m->now.config); /* our copy, since fork() */
     keep_within_bounds(m, p);
     child_beat(&me);
     enum child_exit verdict = roles[p->role].main(&me);
@@ -560,8 +555,8 @@ static void stop(struct master *m, bool at_once)
     }
     notify_stopping();
     log_info("stopping: requests and sends under way have %llu ms",
-             (unsigned long long)m->config->grace_ms);
-    m->stop_by_mono_ms = clock_mono_ms() + m->config->grace_ms;
+             (unsigned long long)m->now.config->grace_ms);
+    m->stop_by_mono_ms = clock_mono_ms() + m->now.config->grace_ms;
     master_enter(m, STOP_HTTPD);
 }
 
@@ -571,7 +566,7 @@ static void kill_the_late(struct master *m)
     for (size_t i = 0; i < m->process_count; i++)
         if (m->processes[i].role != ROLE_LOGGER)
             process_tell(&m->processes[i], SIGKILL);
-    m->stop_by_mono_ms += m->config->grace_ms;
+    m->stop_by_mono_ms += m->now.config->grace_ms;
 }
 
 static void advance(struct master *m)
