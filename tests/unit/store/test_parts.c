@@ -18,63 +18,15 @@
 #include "base/pack.h"
 #include "mail/form.h"
 #include "store/buffer.h"
-#include "store/check.h"
 #include "store/parts.h"
 #include "store/runs.h"
+#include "tests/unit/store/world.h"
 
-enum { RECIPIENTS = 70, SENDER_GAUGE = 1, LONG_MS = 3600000, LONG_AGO_MS = 11000 };
+enum { RECIPIENTS = 70, LONG_MS = 3600000, LONG_AGO_MS = 11000 };
 
-struct world {
-    char dir[64];
-    struct config config;
-    struct config_domain domains[2];
-    struct child me;
-    struct child_slot slot;
-    struct store *store;
-    struct scheduler *scheduler;
-    struct buf claims, head, content, slices; /* of the message */
-};
-
-static struct store_txn *begin(struct world *w)
-{
-    struct err err;
-    struct store_txn *t = store_begin_write(w->store, &err);
-
-    assert_non_null(t);
-    return t;
-}
-
-static void say_problem(void *arg, struct slice words)
-{
-    (void)arg;
-    print_error("%.*s\n", SLICE_ARGS(words));
-}
-
-/* After every step the store agrees with itself. */
-static void commit(struct world *w, struct store_txn *t)
-{
-    struct check c = {.problem = say_problem};
-    struct err err;
-
-    assert_int_equal(scheduler_flush(w->scheduler, t, &err), 0);
-    assert_int_equal(store_commit(t, &err), 0);
-    t = store_begin_read(w->store, &err);
-    assert_int_equal(store_check(t, &c, &err), 0);
-    store_end_read(t);
-    assert_int_equal(c.problems, 0);
-}
-
-static void reopen_scheduler(struct world *w)
-{
-    struct err err;
-    struct store_txn *t = store_begin_read(w->store, &err);
-
-    assert_non_null(t);
-    scheduler_close(w->scheduler);
-    w->scheduler = scheduler_open(&w->me, t, &err);
-    assert_non_null(w->scheduler);
-    store_end_read(t);
-}
+static struct {
+    struct buf head, content, slices;
+} packed;
 
 static void write_message(struct world *w)
 {
@@ -96,13 +48,13 @@ static void write_message(struct world *w)
     }
     const struct submission all = {.head = h, .recipients = list, .recipient_count = RECIPIENTS};
     submission_claims(&all, &w->claims);
-    message_head_pack(&w->head, &h);
-    message_content_pack(&w->content, &content);
-    pack_array(&w->slices, slice_count_of(RECIPIENTS));
+    message_head_pack(&packed.head, &h);
+    message_content_pack(&packed.content, &content);
+    pack_array(&packed.slices, slice_count_of(RECIPIENTS));
     for (uint32_t at = 0; at < RECIPIENTS; at += SLICE_MAX) {
         buf_reset(&one);
         recipients_pack(&one, list + at, slice_len_of(RECIPIENTS, at / SLICE_MAX));
-        pack_bin(&w->slices, buf_slice(&one));
+        pack_bin(&packed.slices, buf_slice(&one));
     }
     buf_fini(&one);
 }
@@ -110,38 +62,8 @@ static void write_message(struct world *w)
 static int set_up(void **state)
 {
     struct world *w = mem_zero(1, sizeof *w);
-    struct err err;
-    char path[128];
-    bool believable;
 
-    (void)snprintf(w->dir, sizeof w->dir, "/tmp/postern-test-XXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    (void)snprintf(path, sizeof path, "%s/started", w->dir);
-    w->domains[0].name = mem_dup("mg.example.com", 15);
-    w->domains[1].name = mem_dup("two.example", 12);
-    w->config.domains = w->domains;
-    w->config.domain_count = 2;
-    w->config.sender.doubt_window_ms = LONG_MS;
-    w->config.sender.hold_ms = 60000;
-    w->config.sender.on_doubt = ON_DOUBT_RESEND;
-    w->me = (struct child){
-        .config = &w->config,
-        .gauges = gauges_create(NULL, &err),
-        .started = started_open(path, &believable, &err),
-        .started_believable = true,
-        .slots = &w->slot,
-        .slot_count = 1,
-        .ring_epoch = 77,
-    };
-    assert_non_null(w->me.gauges);
-    assert_non_null(w->me.started);
-    w->slot = (struct child_slot){.role = ROLE_SENDER, .index = 0, .gauge = SENDER_GAUGE};
-    w->me.gauges->bucket.per_s_milli = 1000000; /* as many leases as one likes */
-    w->me.gauges->lives[SENDER_GAUGE].generation = 5;
-    w->me.gauges->slots[SENDER_GAUGE].state = GAUGE_READY;
-    w->store = store_open(w->dir, STORE_WRITE, &err);
-    assert_non_null(w->store);
-    reopen_scheduler(w);
+    world_open(w, LONG_MS);
     write_message(w);
     *state = w;
     return 0;
@@ -149,22 +71,11 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    struct world *w = *state;
-    char command[128];
-
-    scheduler_close(w->scheduler);
-    store_close(w->store);
-    started_close(w->me.started);
-    gauges_destroy(w->me.gauges);
-    buf_fini(&w->claims);
-    buf_fini(&w->head);
-    buf_fini(&w->content);
-    buf_fini(&w->slices);
-    free(w->domains[0].name);
-    free(w->domains[1].name);
-    (void)snprintf(command, sizeof command, "rm -rf %s", w->dir);
-    assert_int_equal(system(command), 0);
-    free(w);
+    world_close(*state);
+    buf_fini(&packed.head);
+    buf_fini(&packed.content);
+    buf_fini(&packed.slices);
+    free(*state);
     return 0;
 }
 
@@ -186,9 +97,9 @@ static struct record_part message(struct world *w, uint64_t id, uint32_t receive
 {
     return (struct record_part){.batch_id = id,
                                 .domain = SLICE("mg.example.com"),
-                                .head = buf_slice(&w->head),
-                                .content = buf_slice(&w->content),
-                                .slices = buf_slice(&w->slices),
+                                .head = buf_slice(&packed.head),
+                                .content = buf_slice(&packed.content),
+                                .slices = buf_slice(&packed.slices),
                                 .recipient_count = RECIPIENTS,
                                 .claims = buf_slice(&w->claims),
                                 .lane = LANE_NEWSLETTER,
