@@ -15,6 +15,7 @@
 
 enum {
     STEPS_PER_TURN = 500, /* then the other connections have their turn */
+    TIMER_MOST_MS = 1000,
 };
 
 enum kind { SEND, DELIVERY, BOUNCE, SOFT_BOUNCE, SUPPRESSED, COMPLAINT, OPEN, CLICK, DELAY, KINDS };
@@ -80,6 +81,7 @@ static struct step heap_take(struct cloud_events *e)
     return first;
 }
 
+/* The wall clock may be set while the timer runs: it never sleeps long. */
 static void arm(struct cloud_events *e)
 {
     uint64_t now_ms = clock_wall_ms();
@@ -87,6 +89,8 @@ static void arm(struct cloud_events *e)
     if (e->count == 0)
         return;
     uint64_t wait_ms = e->heap[0].due_ms > now_ms ? e->heap[0].due_ms - now_ms : 0;
+    if (wait_ms > TIMER_MOST_MS)
+        wait_ms = TIMER_MOST_MS;
     const struct timeval wait = {.tv_sec = (time_t)(wait_ms / 1000),
                                  .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
     (void)event_add(e->timer, &wait);

@@ -145,10 +145,10 @@ describe("ghost-ses-proxy's SQLite file", () => {
     assert.deepEqual([status, sums.events, sums.late, sums.behind], [0, 0, 1, 1]);
     const mark = Date.now() / 1000 - 60;
     const seen = await waitFor('the late one', async () => {
-      const found = (await events(postern, '&event=opened')).filter((e) => e['ses-timestamp']);
+      const found = (await events(postern, '&event=opened')).filter((e) => Math.abs(e['ses-timestamp'] * 1000 - at(DAY / 2)) < 1);
       return found.length === 1 && found;
     });
-    assert.ok(seen[0].timestamp > mark && Math.abs(seen[0]['ses-timestamp'] * 1000 - at(DAY / 2)) < 1);
+    assert.ok(seen[0].timestamp > mark);
     assert.equal(importFile(postern, later, '--json', '--late', '90d').sums.late, 1);
     assert.equal(importFile(postern, later, '--json', '--late', '90d').sums.known, 2);
   });
