@@ -78,11 +78,13 @@ struct event {
     struct slice method; /* accepted: "http" */
 };
 
-/* Is its timestamp later than SES's? One microsecond more only keeps it from being a whole second.
- */
+/* No timestamp lies nearer behind a whole second (store/events.c). */
+enum { EVENT_PAST_SECOND_US = 1000 };
+
+/* Is its timestamp later than SES's, by more than keeps it off a whole second? */
 static inline bool event_is_late(const struct event *e)
 {
-    return e->timestamp_us > e->ses_us + 1;
+    return e->timestamp_us > e->ses_us + EVENT_PAST_SECOND_US;
 }
 
 static inline unsigned event_kind(const struct event *e)

@@ -142,7 +142,9 @@ int watermark_raise(struct store_txn *t, struct slice domain, uint64_t until_us,
 }
 
 /* The watermark wins over the clock, which may have been set back: such a time is in the future, and
- * is shown to nobody before it has come. */
+ * is shown to nobody before it has come. No event stands in the first millisecond of a second: Ghost
+ * goes on one second past its last event, in milliseconds, and events_step_back() could not tell
+ * such a `begin` from a whole second that somebody chose. */
 static uint64_t timestamp_for(uint64_t ses_us, uint64_t watermark_us, uint64_t now_us)
 {
     uint64_t us = ses_us < now_us ? ses_us : now_us, least_us = 0;
@@ -151,9 +153,10 @@ static uint64_t timestamp_for(uint64_t ses_us, uint64_t watermark_us, uint64_t n
         least_us = watermark_us + WATERMARK_STEP_US;
     if (us < least_us)
         us = least_us;
-    if (us % US == 0)
-        us += us < now_us || us == least_us ? 1 : UINT64_MAX; /* else one down */
-    return us;
+    if (us % US >= EVENT_PAST_SECOND_US)
+        return us;
+    uint64_t second_us = us - us % US, past_us = second_us + EVENT_PAST_SECOND_US;
+    return past_us <= now_us || second_us <= least_us ? past_us : second_us - 1;
 }
 
 uint64_t event_ids_begin(struct store_txn *t)

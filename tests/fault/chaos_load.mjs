@@ -139,7 +139,6 @@ class Cursor {
       token = page.paging.next.slice(page.paging.next.lastIndexOf('/') + 1).replace(/\?.*/, '');
     }
     this.walks++;
-    // At a whole second Postern steps back to nothing (docs/architecture.md), and Ghost leaves what lies in between to its slower lane.
-    if (lastMs) this.beginMs = lastMs % 1000 === 0 ? lastMs : lastMs + 1000;
+    if (lastMs) this.beginMs = lastMs + 1000; // as Ghost does
   }
 }

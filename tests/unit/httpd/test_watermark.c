@@ -51,6 +51,7 @@ struct trouble {
     bool clock_steps;
     bool kills;         /* aborted transactions, lost answers, a silent writer, restarts */
     bool whole_seconds; /* Ghost's database keeps its cursors in whole seconds */
+    bool on_seconds;    /* half of SES's times lie on whole seconds, and nearly all in few minutes */
     uint32_t cap, limit;
     int64_t ses_ahead, ghost_ahead;
     /* Rules taken out: */
@@ -158,12 +159,21 @@ static int by_time(const void *a, const void *b)
 
 /* Now and then many at once, as when a newsletter goes out. Nothing in the first hour: the job has run
  * for the first time by then, whatever the clocks say. */
-static int64_t moment(void)
+static int64_t moment(const struct trouble *trouble)
 {
     static const int64_t rushes[] = {3 * HOUR, 20 * HOUR, 41 * HOUR};
 
-    return chance(400) ? rushes[roll(3)] + (int64_t)roll(3 * MINUTE)
+    return chance(trouble->on_seconds ? 990 : 400) ? rushes[roll(3)] + (int64_t)roll(3 * MINUTE)
                        : HOUR + (int64_t)roll(47 * HOUR);
+}
+
+/* SES tells milliseconds. */
+static uint64_t ses_time(const struct world *w, const struct happening *h)
+{
+    int64_t at = h->at + w->trouble->ses_ahead;
+    bool on_second = w->trouble->on_seconds && h->at % 2 != 0;
+
+    return (uint64_t)(at / (on_second ? S : 1000) * (on_second ? S : 1000));
 }
 
 static void populate(struct world *w)
@@ -179,11 +189,11 @@ static void populate(struct world *w)
         struct name_value *vars = arena_array(&w->arena, 1, sizeof *vars);
         h->type = types[roll(5)];
         h->tag = chance(900) ? "bulk-email" : "automation-email";
-        h->at = (int64_t)START_US + moment();
+        h->at = (int64_t)START_US + moment(w->trouble);
         tags[0] = slice_str(h->tag);
         vars[0] = (struct name_value){SLICE("email-id"), SLICE("65f0c1e2a3b4c5d6e7f80910")};
         h->event = (struct event){
-            .ses_us = (uint64_t)((h->at + w->trouble->ses_ahead) / 1000 * 1000),
+            .ses_us = ses_time(w, h),
             .type = h->type,
             .severity = h->type == EVENT_FAILED ? SEVERITY_PERMANENT : SEVERITY_NONE,
             .domain = DOMAIN,
@@ -701,6 +711,7 @@ static struct trouble any_trouble(uint64_t seed)
         .clock_steps = chance(600),
         .kills = chance(800),
         .whole_seconds = chance(500),
+        .on_seconds = chance(300),
         .cap = chance(500) ? 10000 : 60 + (uint32_t)roll(200),
         .limit = chance(300) ? 300 : 10 + (uint32_t)roll(60),
         .ses_ahead = aheads[roll(6)],

@@ -58,7 +58,10 @@ static void put_event(struct buf *to, struct ses_event *e)
     ses_event_identify(e);
     memset(e->event.id, 0, sizeof e->event.id);
     /* As the store does when nothing is in the way: no API timestamp is integral. */
-    e->event.timestamp_us = e->event.ses_us % 1000000 == 0 ? e->event.ses_us + 1 : e->event.ses_us;
+    uint64_t in_second_us = e->event.ses_us % 1000000;
+    e->event.timestamp_us = e->event.ses_us;
+    if (in_second_us < EVENT_PAST_SECOND_US) /* as the store does */
+        e->event.timestamp_us += EVENT_PAST_SECOND_US - in_second_us;
     event_to_json(to, &e->event, slice_none());
     buf_add_byte(to, '\n');
 }

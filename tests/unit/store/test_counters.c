@@ -317,7 +317,7 @@ static void they_equal_a_recount_at_any_time(void **state)
     for (unsigned serial = 0; serial < 4000; serial++) {
         struct known k;
         invent(w, &k);
-        put(w, &k, START_US + any(w, HOURS) * HOUR_US + any(w, 3599) * UINT64_C(1000000) + 7,
+        put(w, &k, START_US + any(w, HOURS) * HOUR_US + any(w, 3599) * UINT64_C(1000000) + 1007,
             serial);
         switch (any(w, 40)) {
         case 0: {
@@ -383,7 +383,7 @@ static void tags_are_listed_with_their_first_and_last_event(void **state)
     w->seed = 1;
     for (unsigned i = 0; i < 3; i++) {
         struct known k = {.type = EVENT_DELIVERED, .tags = 7, .reader = i, .n = 1};
-        put(w, &k, START_US + (5 - i) * HOUR_US + 7, i);
+        put(w, &k, START_US + (5 - i) * HOUR_US + 1007, i);
     }
     assert_int_equal(store_commit(w->t, &w->err), 0);
     w->t = store_begin_write(w->store, &w->err);
@@ -395,8 +395,8 @@ static void tags_are_listed_with_their_first_and_last_event(void **state)
     expect_tags(w, "bulk", "", true, 9, "bulk-email,");
     expect_tags(w, "x", "", false, 9, "");
     assert_true(tag_get(w->t, slice_str(domains[0]), SLICE("WEEKLY"), &seen));
-    assert_int_equal(seen.first_us, START_US + 3 * HOUR_US + 7);
-    assert_int_equal(seen.last_us, START_US + 5 * HOUR_US + 7);
+    assert_int_equal(seen.first_us, START_US + 3 * HOUR_US + 1007);
+    assert_int_equal(seen.last_us, START_US + 5 * HOUR_US + 1007);
     assert_false(tag_get(w->t, slice_str(domains[1]), SLICE("weekly"), &seen));
 }
 

@@ -231,7 +231,7 @@ static void first_previous_and_last_pages_agree_with_the_walk(void **state)
 static void both_bounds_are_inclusive_to_the_microsecond(void **state)
 {
     struct fixture *f = *state;
-    uint64_t at = NOW_US - 5000000 + 123;
+    uint64_t at = NOW_US - 5000000 + 1123;
 
     for (uint64_t i = 0; i < 5; i++) {
         struct event e = make(f, EVENT_DELIVERED, "t", at + i);
@@ -403,19 +403,22 @@ static void a_late_event_is_put_past_the_watermark(void **state)
 
     struct event late = make(f, EVENT_OPENED, "t", mark - 777);
     assert_int_equal(put(f, &late, NOW_US), 1);
-    assert_true(late.timestamp_us == mark + 1000000 + 1); /* a whole second gets a microsecond */
-    struct event early = make(f, EVENT_OPENED, "t", mark + 1000000 + 5);
+    assert_true(late.timestamp_us == mark + 1000000 + 1000); /* a whole second gets a millisecond */
+    struct event early = make(f, EVENT_OPENED, "t", mark + 1000000 + 1005);
     assert_int_equal(put(f, &early, NOW_US), 1);
     assert_true(early.timestamp_us == early.ses_us);
     struct event whole = make(f, EVENT_OPENED, "t", NOW_US - 3000000);
     assert_int_equal(put(f, &whole, NOW_US), 1);
-    assert_true(whole.timestamp_us == NOW_US - 3000000 + 1);
+    assert_true(whole.timestamp_us == NOW_US - 3000000 + 1000 && !event_is_late(&whole));
+    struct event near = make(f, EVENT_OPENED, "t", NOW_US - 3000000 + 999);
+    assert_int_equal(put(f, &near, NOW_US), 1);
+    assert_true(near.timestamp_us == NOW_US - 3000000 + 1000);
     struct event ahead = make(f, EVENT_OPENED, "t", NOW_US + 5000000);
-    assert_int_equal(put(f, &ahead, NOW_US + 17), 1);
-    assert_true(ahead.timestamp_us == NOW_US + 17);
+    assert_int_equal(put(f, &ahead, NOW_US + 1017), 1);
+    assert_true(ahead.timestamp_us == NOW_US + 1017);
     struct event exact = make(f, EVENT_OPENED, "t", NOW_US + 5000000);
-    assert_int_equal(put(f, &exact, NOW_US), 1);
-    assert_true(exact.timestamp_us == NOW_US - 1); /* neither whole nor in the future */
+    assert_int_equal(put(f, &exact, NOW_US + 999), 1);
+    assert_true(exact.timestamp_us == NOW_US - 1); /* neither near a second nor in the future */
 
     t = store_begin_write(f->store, &err);
     assert_int_equal(watermark_raise(t, DOMAIN, NOW_US, &err), 0);
@@ -423,7 +426,7 @@ static void a_late_event_is_put_past_the_watermark(void **state)
     struct event set_back = make(f, EVENT_OPENED, "t", NOW_US - 9);
     assert_int_equal(put(f, &set_back, NOW_US - 100), 1);
     /* A whole step past the mark, whatever the clock says. */
-    assert_true(set_back.timestamp_us == NOW_US + 1000000 + 1);
+    assert_true(set_back.timestamp_us == NOW_US + 1000000 + 1000);
 }
 
 static void what_no_index_answers_is_read_in_short_turns(void **state)

@@ -175,7 +175,7 @@ static uint64_t timestamp_of(struct fixture *f, const char *id, uint64_t ses_us)
 static void where_nobody_has_read_events_keep_their_times(void **state)
 {
     struct fixture *f = *state;
-    const uint64_t old_us = NOW_US - 80 * DAY_US + 5;
+    const uint64_t old_us = NOW_US - 80 * DAY_US + 1005;
 
     add_event(f, "a", DOMAIN, old_us, SUPPRESS_NONE);
     add_event(f, "b", DOMAIN, NOW_US - 91 * DAY_US, SUPPRESS_NONE);
@@ -196,18 +196,18 @@ static void nothing_is_put_behind_an_answer(void **state)
     add_event(f, "before", DOMAIN, mark_us - 4 * DAY_US, SUPPRESS_NONE);
     add_event(f, "late", DOMAIN, mark_us - 2 * DAY_US, SUPPRESS_NONE);
     add_event(f, "step", DOMAIN, mark_us + 5, SUPPRESS_NONE);
-    add_event(f, "after", DOMAIN, mark_us + DAY_US / 2 + 5, SUPPRESS_NONE);
+    add_event(f, "after", DOMAIN, mark_us + DAY_US / 2 + 1005, SUPPRESS_NONE);
     expect(f, 3 * DAY_US, "events 1 late 2 behind 1 ");
     assert_true(timestamp_of(f, "late", mark_us - 2 * DAY_US) >= mark_us + WATERMARK_STEP_US);
     assert_true(timestamp_of(f, "step", mark_us + 5) >= mark_us + WATERMARK_STEP_US);
-    assert_int_equal(timestamp_of(f, "after", mark_us + DAY_US / 2 + 5), mark_us + DAY_US / 2 + 5);
+    assert_int_equal(timestamp_of(f, "after", mark_us + DAY_US / 2 + 1005), mark_us + DAY_US / 2 + 1005);
     assert_false(event_is_known(f->t, event_of("before", mark_us - 4 * DAY_US).id));
 }
 
 static void an_address_is_listed_once_and_stays_off_when_it_was_lifted(void **state)
 {
     struct fixture *f = *state;
-    const uint64_t at_us = NOW_US - DAY_US + 5;
+    const uint64_t at_us = NOW_US - DAY_US + 1005;
     struct suppression_entry entry;
     struct err err = {0};
 

@@ -128,7 +128,7 @@ static struct known *remember(struct world *w, const struct known *k, const uint
 /* Times collide: many events share a microsecond. Never whole seconds, which would be moved. */
 static uint64_t some_time(struct world *w)
 {
-    return NOW_US - SPAN_US + pick(w, SPAN_US / 20000) * 20000u + 1;
+    return NOW_US - SPAN_US + pick(w, SPAN_US / 20000) * 20000u + 1001;
 }
 
 static void put_one(struct world *w, struct store_txn *t)
