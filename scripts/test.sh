@@ -113,9 +113,12 @@ suite_fuzz() {
   side_by_side run_fuzz tell_fuzz "${names[@]%.c}"
 }
 
-run_node() { timeout 600 "$node" --test-reporter=tap --test "$folder/$1.test.mjs" >"$logs/$suite-$1.log" 2>&1; }
+# What a failed test left open does not hold its file up.
+run_node() {
+  timeout 600 "$node" --test-force-exit --test-reporter=tap --test "tests/$1.test.mjs" >"$logs/${1/\//-}.log" 2>&1
+}
 tell_node() {
-  local log=$logs/$suite-$1.log ok bad
+  local log=$logs/${1/\//-}.log ok bad
   # Only the innermost results count: a file's or a suite's own line repeats its parts.
   grep -E '^    +(ok|not ok) [0-9]+' "$log" >"$log.tap" || grep -E '^(ok|not ok) [0-9]+' "$log" >"$log.tap"
   ok=$(grep -cE '^ *ok ' "$log.tap")
@@ -123,7 +126,7 @@ tell_node() {
   if (($2 != 0 && bad == 0)); then bad=1; fi
   passed=$((passed + ok))
   failed=$((failed + bad))
-  printf '%-44s %4d passed, %d failed\n' "$suite $1" "$ok" "$bad"
+  printf '%-44s %4d passed, %d failed\n' "${1/\// }" "$ok" "$bad"
   if ((bad > 0)); then
     echo "---- $log:"
     grep -vE '^ *(duration_ms|type:|---|\.\.\.)' "$log" | grep -B2 -A40 -E '^ *not ok' | head -n 120
@@ -131,24 +134,22 @@ tell_node() {
   fi
 }
 
-node_suite() {
-  local suite=$1 folder=$2 node names
+# The files of the suites e2e and fault, one list for all of them.
+node_suites() {
+  local at_once=$((jobs + 1)) node names # they wait more than they work
   node=$(scripts/node.sh)
   if ! make --no-print-directory -j"$jobs" build/postern >"$logs/build-release.log" 2>&1; then
     fail "the release build failed:"
     grep -E 'error|Error' "$logs/build-release.log" | head -20
     return
   fi
-  names=("$folder"/*.test.mjs)
-  names=("${names[@]##*/}")
+  names=("${@/#/tests/}")
+  names=("${names[@]/%//*.test.mjs}")
+  # shellcheck disable=SC2206 # patterns
+  names=(${names[@]})
+  names=("${names[@]#tests/}")
   side_by_side run_node tell_node "${names[@]%.test.mjs}"
 }
-
-suite_e2e() {
-  local at_once=$((jobs + 1)) # they wait more than they work
-  node_suite e2e tests/e2e
-}
-suite_fault() { node_suite fault tests/fault; }
 
 suite_structure() {
   if scripts/check_includes.sh >"$logs/structure.log" 2>&1; then
@@ -169,9 +170,14 @@ if ((${#suites[@]} == 0)); then
   waiting=$!
   suites=(asan tsan fuzz)
 fi
+driven=()
 for suite in "${suites[@]}"; do
-  "suite_$suite"
+  case $suite in
+    e2e | fault) driven+=("$suite") ;;
+    *) "suite_$suite" ;;
+  esac
 done
+if ((${#driven[@]} > 0)); then node_suites "${driven[@]}"; fi
 if [[ -n ${waiting:-} ]]; then
   wait "$waiting" || true
   sed '$d' "$logs/e2e-fault.out"
