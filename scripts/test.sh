@@ -39,22 +39,23 @@ fail() {
 # Runs `$1 item` for each further argument, as many at a time as there are cores, then
 # `$2 item status` for each, in their order and one by one.
 side_by_side() {
-  local run=$1 tell=$2 item running=0 status
+  local run=$1 tell=$2 item status ended
+  local -A running=() # by pid: other suites may run in the background
   shift 2
   local results
   results=$(mktemp -d)
   for item; do
-    if ((running == at_once)); then
-      wait -n
-      running=$((running - 1))
+    if ((${#running[@]} == at_once)); then
+      wait -n -p ended "${!running[@]}"
+      unset "running[$ended]"
     fi
     {
       "$run" "$item"
       echo $? >"$results/${item//\//-}"
     } &
-    running=$((running + 1))
+    running[$!]=1
   done
-  wait
+  wait "${!running[@]}"
   for item; do
     status=$(<"$results/${item//\//-}")
     "$tell" "$item" "$status"

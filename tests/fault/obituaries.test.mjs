@@ -22,13 +22,14 @@ const isWhole = (d, role, slot) => {
 describe('an obituary', () => {
   it('tells of a kill from outside, and what the sender was doing', async () => {
     const sandbox = await startSandbox();
-    await sandbox.set({ ...quiet, latency_ms: 300 });
+    await sandbox.set({ ...quiet, latency_ms: 5000 }); // its calls are still under way when it is killed
     const postern = await Postern.start({ sandbox, sections: { log: json, sender: 'children = 1\ndoubt_window = "2s"' } });
     assert.equal((await postern.post(newsletterForm(readers(200)))).status, 200);
     await waitFor('calls', async () => (await sandbox.stats()).accepted_recipients > 0);
     const [pid] = postern.pids('sender');
     process.kill(pid, 'SIGKILL');
     const d = await death(postern, (line) => line.child_pid === pid);
+    await sandbox.set({ ...quiet });
     isWhole(d, 'sender', 0);
     const [{ batch }] = postern.batches();
     assert.equal(d.signal, 9);
