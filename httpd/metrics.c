@@ -444,7 +444,7 @@ static void put_queues(struct page *p)
     }
 }
 
-/* Nothing where there is none. */
+/* All 0 where there is none. */
 static void put_buffer(struct page *p)
 {
     const struct gauge_buffer *b = &p->gauges->buffer;
@@ -453,8 +453,6 @@ static void put_buffer(struct page *p)
         uint64_t count;
     } states[] = {{"visible", word(&b->queue.visible)}, {"in_flight", word(&b->queue.in_flight)}};
 
-    if (p->config->queues.newsletter_buffer[0] == '\0')
-        return;
     exposition_family(&p->to, "postern_buffer_messages", "gauge",
                       "Parts of newsletters in the buffer queue, as SQS tells about once a minute.");
     for (size_t s = 0; s < sizeof states / sizeof *states; s++) {

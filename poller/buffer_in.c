@@ -68,7 +68,7 @@ struct buffer_in {
     uint64_t writer_generation; /* that was told what is held */
     struct joining joining;
     uint64_t returned_until_mono_ms, tell_mono_ms; /* the end of a pause; the next telling */
-    unsigned returns;                              /* one after another */
+    unsigned returns; /* receives one after another in which something was given back */
     bool receiving, failing, stopped;
 };
 
@@ -242,7 +242,8 @@ static void encode_poison(const struct buffer_in *b, struct held *h, const struc
 static bool read_joining(struct buffer_in *b)
 {
     const struct gauges *g = b->me->gauges;
-    struct joining j = {.buffer_wall_ms = atomic_load(&g->buffer.queue.created_wall_ms)};
+    struct joining j = {.buffer_wall_ms = atomic_load(&g->buffer.queue.created_wall_ms),
+                        .for_ms = b->me->config->queues.buffer_join_ms};
     bool known = j.buffer_wall_ms != 0;
 
     for (size_t i = 0; i < b->me->config->event_queues.count && i < GAUGE_QUEUES_MAX; i++) {
@@ -277,15 +278,11 @@ static void give_back(struct buffer_in *b, const struct sqs_message *m, uint64_t
 
     if (b->returns == 0)
         log_warn("batch %016" PRIx64 " from the buffer queue is older than this machine's event "
-                 "queues, so it is not known here who has got it: given back to other machines. "
-                 "For a day after its event queues were made this machine takes newer mail alone",
+                 "queues, so it is not known here who has got it: given back to other machines "
+                 "(queues.buffer_join)",
                  batch_id);
     sqs_visibility_body(&c->body, b->url, &m->receipt_handle, 1, 0);
     call_send(c, "AmazonSQS.ChangeMessageVisibilityBatch", CALL_TIMEOUT_MS, on_returned);
-    b->returned_until_mono_ms =
-        clock_mono_ms() +
-        (visibility_ms(b) << (b->returns < RETURN_PAUSES_MAX ? b->returns : RETURN_PAUSES_MAX));
-    b->returns++;
     (void)atomic_fetch_add(&b->me->gauges->buffer.returned, 1);
 }
 
@@ -315,7 +312,8 @@ static struct held *held_find(struct buffer_in *b, uint64_t batch_id)
     return NULL;
 }
 
-static void adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t began_mono_ms)
+/* False: given back. */
+static bool adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t began_mono_ms)
 {
     struct part p;
     struct slice why;
@@ -325,9 +323,8 @@ static void adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t beg
     struct held *h = sound ? held_find(b, p.batch_id) : NULL;
     if (sound && h == NULL && !may_take(b, m, &p)) {
         give_back(b, m, p.batch_id);
-        return;
+        return false;
     }
-    b->returns = 0;
     if (h != NULL && h->calling) { /* what is under way has the older handle */
         h->let_go = true;
         h = NULL;
@@ -355,6 +352,21 @@ static void adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t beg
         encode_poison(b, h, m, why);
     }
     (void)hand_over(b, h);
+    return true;
+}
+
+/* Others shall have the time to take what was given back. Each time it is seen again the pause is
+ * longer, and one more is asked for: nobody may be there for it, and newer ones stand behind it. */
+static void note_returns(struct buffer_in *b, size_t given_back)
+{
+    unsigned doublings = b->returns < RETURN_PAUSES_MAX ? b->returns : RETURN_PAUSES_MAX;
+
+    if (given_back == 0) {
+        b->returns = 0;
+        return;
+    }
+    b->returned_until_mono_ms = clock_mono_ms() + (visibility_ms(b) << doublings);
+    b->returns++;
 }
 
 static void on_received(void *arg, const struct aws_response *answer)
@@ -362,6 +374,7 @@ static void on_received(void *arg, const struct aws_response *answer)
     struct call *c = arg;
     struct buffer_in *b = c->b;
     struct sqs_received r;
+    size_t given_back = 0;
 
     b->receiving = false;
     if (answer->fate != AWS_ANSWERED || answer->status != 200 ||
@@ -370,7 +383,8 @@ static void on_received(void *arg, const struct aws_response *answer)
     } else {
         no_trouble(b);
         for (size_t i = 0; i < r.count; i++)
-            adopt(b, &r.messages[i], c->began_mono_ms);
+            given_back += adopt(b, &r.messages[i], c->began_mono_ms) ? 0 : 1;
+        note_returns(b, given_back);
         sqs_received_free(&r);
     }
     call_free(c);
@@ -410,7 +424,7 @@ static void receive(struct buffer_in *b)
     uint64_t wait_s = visibility_ms(b) / 8000;
 
     if (joining_until_ms(&b->joining, clock_wall_ms()) != 0)
-        most = 1;
+        most = b->returns + 1;
     wait_s = wait_s < 1 ? 1 : wait_s > WAIT_S ? WAIT_S : wait_s;
     sqs_receive_some_body(&c->body, b->url, most > SQS_BATCH_MAX ? SQS_BATCH_MAX : (unsigned)most,
                           (unsigned)wait_s, (unsigned)(visibility_ms(b) / 1000));

@@ -11,13 +11,14 @@ static bool is_one_of_the_first(const struct joining *j)
 
 static bool is_young(const struct joining *j, uint64_t now_wall_ms)
 {
-    return now_wall_ms < j->events_wall_ms + JOINING_FOR_MS;
+    return now_wall_ms < j->events_wall_ms + j->for_ms;
 }
 
 uint64_t joining_until_ms(const struct joining *j, uint64_t now_wall_ms)
 {
-    return is_young(j, now_wall_ms) && !is_one_of_the_first(j) ? j->events_wall_ms + JOINING_FOR_MS
-                                                               : 0;
+    bool is_new = is_young(j, now_wall_ms) && !is_one_of_the_first(j);
+
+    return is_new ? j->events_wall_ms + j->for_ms : 0;
 }
 
 /* False: it tells no time. */

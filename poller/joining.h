@@ -2,7 +2,7 @@
  * poller/joining.h - which messages of the buffer queue a machine may take that is new.
  *
  * A machine knows whom others have served from its own event queues alone, and of what went out
- * before these were made it knows nothing. So for a day it takes only mail of which nothing can have
+ * before these were made it knows nothing. So for a time (queues.buffer_join) it takes only mail of which nothing can have
  * gone out before then; what else it receives it gives back, for those to take who know.
  *
  * SHAPE   Pure. A newsletter began when its email-id says so, where that is an ObjectId (24
@@ -18,14 +18,14 @@
 #include "base/slice.h"
 
 enum {
-    JOINING_FOR_MS = 24 * 3600 * 1000,   /* repeats of a newsletter come within that */
-    JOINING_MARGIN_MS = 5 * 60 * 1000,   /* from a queue's making to its topic's first message */
-    JOINING_FIRST_MS = 10 * 60 * 1000,   /* so long after the buffer a machine is one of the first */
+    JOINING_MARGIN_MS = 5 * 60 * 1000, /* from a queue's making to its topic's first message */
+    JOINING_FIRST_MS = 10 * 60 * 1000, /* so long after the buffer a machine is one of the first */
 };
 
 struct joining {
     uint64_t events_wall_ms; /* when the youngest of its event queues was made; 1 = nobody tells */
     uint64_t buffer_wall_ms; /* when the buffer was; 1 = nobody tells */
+    uint64_t for_ms;         /* how long it is new; repeats of a newsletter come within that */
 };
 
 /* Until when the machine is new; 0 = it is not. */

@@ -8,13 +8,15 @@
 
 #include "poller/joining.c"
 
+#define DAY (24 * UINT64_C(3600000))
+
 enum { MINUTE = 60 * 1000, HOUR = 60 * MINUTE };
 
 #define MADE UINT64_C(1720000000000) /* its event queues were, 0x66851900 in seconds */
 #define OLD  MADE - 30 * UINT64_C(24) * HOUR
 
-static const struct joining late = {.events_wall_ms = MADE, .buffer_wall_ms = OLD};
-static const struct joining first = {.events_wall_ms = MADE, .buffer_wall_ms = MADE - 5 * MINUTE};
+static const struct joining late = {.events_wall_ms = MADE, .buffer_wall_ms = OLD, .for_ms = DAY};
+static const struct joining first = {.events_wall_ms = MADE, .buffer_wall_ms = MADE - 5 * MINUTE, .for_ms = DAY};
 
 static bool takes(const struct joining *j, uint64_t sent_ms, const char *email_id, uint64_t now_ms)
 {
@@ -47,10 +49,13 @@ static void a_newsletter_is_as_old_as_its_id_whenever_it_was_posted_again(void *
 static void after_a_day_it_takes_everything(void **unused)
 {
     (void)unused;
-    assert_int_equal(joining_until_ms(&late, MADE + 23 * UINT64_C(3600000)), MADE + JOINING_FOR_MS);
-    assert_false(takes(&late, OLD, "weekly", MADE + JOINING_FOR_MS - 1));
-    assert_true(takes(&late, OLD, "weekly", MADE + JOINING_FOR_MS));
-    assert_int_equal(joining_until_ms(&late, MADE + JOINING_FOR_MS), 0);
+    assert_int_equal(joining_until_ms(&late, MADE + DAY - HOUR), MADE + DAY);
+    assert_false(takes(&late, OLD, "weekly", MADE + DAY - 1));
+    assert_true(takes(&late, OLD, "weekly", MADE + DAY));
+    assert_int_equal(joining_until_ms(&late, MADE + DAY), 0);
+    /* And at once where it is told to. */
+    const struct joining told = {.events_wall_ms = MADE, .buffer_wall_ms = OLD};
+    assert_true(takes(&told, OLD, "weekly", MADE + 1));
 }
 
 static void the_first_machines_are_not_new(void **unused)
@@ -66,8 +71,8 @@ static void the_first_machines_are_not_new(void **unused)
 
 static void where_nobody_tells_nothing_is_left(void **unused)
 {
-    const struct joining untold = {.events_wall_ms = 1, .buffer_wall_ms = 1},
-                         half = {.events_wall_ms = MADE, .buffer_wall_ms = 1};
+    const struct joining untold = {.events_wall_ms = 1, .buffer_wall_ms = 1, .for_ms = DAY},
+                         half = {.events_wall_ms = MADE, .buffer_wall_ms = 1, .for_ms = DAY};
 
     (void)unused;
     assert_true(takes(&untold, OLD, "weekly", MADE));
