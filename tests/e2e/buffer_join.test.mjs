@@ -16,6 +16,7 @@ after(() => {
 });
 
 const minute = 60000;
+const metricsKey = 'metrics-key-of-the-late-one';
 const objectId = (wallMs) => Math.floor(wallMs / 1000).toString(16).padStart(8, '0') + 'a'.repeat(16);
 
 /** SQS, where these queues were made when this says: {name: wall ms}. */
@@ -48,7 +49,7 @@ async function aged(to, made) {
   return `http://127.0.0.1:${proxy.address().port}`;
 }
 
-const status = async (postern) => JSON.parse((await execCli(['status', '-c', postern.confFile, '--json'])).stdout);
+const status = async (postern) => JSON.parse(await execCli(postern, 'status', '--json'));
 
 describe('a machine that joins', () => {
   it('gives back what may have gone out before it could hear of it, takes what is newer, and all once it is told to', async () => {
@@ -58,10 +59,11 @@ describe('a machine that joins', () => {
     old.form = newsletterForm(old.to, { emailId: objectId(Date.now() - 60 * minute) });
     assert.equal((await a.post(old.form)).status, 200);
     assert.equal(sentBy(a), 0);
-    await a.kill();
+    for (const pid of [a.child.pid, ...a.children()]) process.kill(pid, 'SIGKILL');
+    await a.child.ended;
 
     const sqs = await aged(sandbox.url, { 'buffer.fifo': Date.now() - 30 * 24 * 60 * minute, 'events-of-b': Date.now() - 6 * minute });
-    const b = await node(sandbox, buffer, await eventQueue(aws, 'events-of-b'), { sqs });
+    const b = await node(sandbox, buffer, await eventQueue(aws, 'events-of-b'), { sqs, sections: { metrics: `key = "${metricsKey}"` } });
     await waitFor('the old one is given back', async () => (await status(b)).buffer.returned > 0, 30000, 200);
     const young = { to: readers(30, 'young-') };
     young.form = newsletterForm(young.to, { emailId: objectId(Date.now()) });
@@ -72,11 +74,12 @@ describe('a machine that joins', () => {
     const told = (await status(b)).buffer;
     assert.equal(told.url, buffer);
     assert.ok(told.read_ms > 0 && told.joins_until_ms > Date.now() && told.parts >= 1 && told.oldest_ms > 0, JSON.stringify(told));
-    const text = (await execCli(['status', '-c', b.confFile])).stdout;
+    const text = await execCli(b, 'status');
     assert.match(text, /^buffer {6}.*buffer\.fifo: \d+ wait, \d+ in flight; this machine holds \d+ parts, \d+ recipients of them to send, the oldest posted .* ago$/m);
     assert.match(text, /this machine is new: until .* given back [1-9]/);
-    const metrics = await (await b.request('GET', '/metrics', { auth: '' })).text().catch(() => '');
-    if (metrics) assert.match(metrics, /^postern_buffer_returned_total [1-9]/m);
+    const metrics = await (await b.request('GET', '/metrics', { auth: `api:${metricsKey}` })).text();
+    assert.match(metrics, /^postern_buffer_returned_total [1-9]/m);
+    assert.match(metrics, /^postern_buffer_messages\{state="in_flight"\} \d/m);
 
     fs.writeFileSync(b.confFile, fs.readFileSync(b.confFile, 'utf8').replace('buffer_visibility', 'buffer_join = "0s" buffer_visibility'));
     b.child.kill('SIGHUP');
