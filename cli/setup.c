@@ -88,7 +88,8 @@ static int usage(void)
         "  several machines that share newsletters (docs/scaling.md)\n"
         "    --buffer-queue NAME  also the FIFO queue between them (default: the one in FILE;\n"
         "                         none = none)\n"
-        "    --node NAME          this machine's own event queues, …-NAME, on the same topics, and\n"
+        "    --node NAME          this machine's own event queues, …-NAME, on the same topics, "
+        "and\n"
         "                         nothing else; with --remove these alone (none = the main ones)\n"
         "    --force              with --remove: queues that are not empty, too\n"
         "  more\n"
@@ -111,8 +112,9 @@ static bool read_node(struct options *o, const char *node)
     if (node == NULL || strcmp(node, "none") == 0)
         return true;
     if (prints || o->with_user) {
-        (void)fprintf(stderr, "postern setup: --node is about a machine's own queues: policies, DNS "
-                              "and users are the same for all machines, without it\n");
+        (void)fprintf(stderr,
+                      "postern setup: --node is about a machine's own queues: policies, DNS "
+                      "and users are the same for all machines, without it\n");
         return false;
     }
     if (node[0] == '\0')
@@ -306,8 +308,7 @@ static int begin(struct setup *u)
     }
     u->o.names.wrapped = u->o.names.wrapped || u->config->queues.verify_sns;
     if (u->o.names.buffer_queue == NULL)
-        u->o.names.buffer_queue =
-            (const char *)queue_name(u->config->queues.newsletter_buffer).ptr;
+        u->o.names.buffer_queue = (const char *)queue_name(u->config->queues.newsletter_buffer).ptr;
     if (u->o.names.buffer_queue == NULL)
         u->o.names.buffer_queue = "";
     gather_senders(u);
@@ -585,9 +586,10 @@ static int say_hindered(const struct setup *u, const struct plan_sums *sums)
             u->plumbing.resources[i].state == RESOURCE_LACKED)
             say_why_not(u, &u->plumbing.resources[i]);
     (void)fprintf(stderr, "postern setup: nothing was done.%s\n",
-                  sums->taken > 0 ? " Choose other names (postern setup --help), or hand these over "
-                                    "with --adopt"
-                                  : "");
+                  sums->taken > 0
+                      ? " Choose other names (postern setup --help), or hand these over "
+                        "with --adopt"
+                      : "");
     return CLI_NOT_SO;
 }
 
@@ -736,8 +738,9 @@ static void put_queues_section(const struct setup *u, struct buf *to)
     struct queue_setting list[PLUMBING_LINES + 1];
     size_t count = queue_settings(u, list);
 
-    buf_printf(to, "\nThe queues of the node \"%s\", for its proxy.conf and no other machine's:\n\n"
-                   "queues {\n",
+    buf_printf(to,
+               "\nThe queues of the node \"%s\", for its proxy.conf and no other machine's:\n\n"
+               "queues {\n",
                u->plumbing.names.node);
     for (size_t i = 0; i < count; i++) {
         buf_printf(to, "    %s = ", list[i].key);

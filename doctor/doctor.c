@@ -512,8 +512,8 @@ static void check_buffer(struct doctor *d, size_t at, struct finding *f)
     const char *mend = setup_command(d, &d->config->domains[0]);
 
     (void)at;
-    if (is_seen(&d->p.buffer.queue, f,
-                "the queue is not there: newsletters are answered 503", mend))
+    if (is_seen(&d->p.buffer.queue, f, "the queue is not there: newsletters are answered 503",
+                mend))
         judge_buffer(f, d->p.buffer.queue.tree, d->p.buffer.name,
                      d->config->queues.buffer_message_max_bytes, mend);
 }
@@ -527,17 +527,16 @@ static void check_buffer_depth(struct doctor *d, size_t at, struct finding *f)
         (void)finding_add(f, FINDING_SKIP, "there is no queue to look at");
         return;
     }
-    judge_buffer_depth(
-        f,
-        &(struct judge_buffer_depth){
-            .visible = attribute(queue, "ApproximateNumberOfMessages"),
-            .in_flight = attribute(queue, "ApproximateNumberOfMessagesNotVisible"),
-            .is_running = told != NULL,
-            .grows_since_ms = number(told, "grows_since_ms"),
-            .joins_until_ms = number(told, "joins_until_ms"),
-            .returned = number(told, "returned"),
-        },
-        clock_wall_ms());
+    judge_buffer_depth(f,
+                       &(struct judge_buffer_depth){
+                           .visible = attribute(queue, "ApproximateNumberOfMessages"),
+                           .in_flight = attribute(queue, "ApproximateNumberOfMessagesNotVisible"),
+                           .is_running = told != NULL,
+                           .grows_since_ms = number(told, "grows_since_ms"),
+                           .joins_until_ms = number(told, "joins_until_ms"),
+                           .returned = number(told, "returned"),
+                       },
+                       clock_wall_ms());
 }
 
 /* From its own event queues alone a machine knows whom others have served: each way that mail goes

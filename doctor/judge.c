@@ -421,12 +421,13 @@ void judge_buffer(struct finding *f, const cJSON *queue, const char *name,
     struct slice url = json_get_text(queue, "QueueUrl");
 
     if (!is(attributes, "FifoQueue", "true") &&
-        finding_add(f, FINDING_FAIL,
-                    "%s is no FIFO queue: it may give one message to two machines", name))
+        finding_add(f, FINDING_FAIL, "%s is no FIFO queue: it may give one message to two machines",
+                    name))
         finding_mend(f, "%s --buffer-queue newsletter-buffer", setup);
     if (most > 0 && most < message_max_bytes &&
         finding_add(f, FINDING_FAIL,
-                    "it takes messages of %" PRIu64 " bytes, and queues.buffer_message_max is %" PRIu64
+                    "it takes messages of %" PRIu64
+                    " bytes, and queues.buffer_message_max is %" PRIu64
                     ": SQS refuses large newsletters",
                     most, message_max_bytes))
         finding_mend(f,
@@ -437,8 +438,7 @@ void judge_buffer(struct finding *f, const cJSON *queue, const char *name,
         finding_add(f, FINDING_FAIL,
                     "it has a dead-letter queue: SQS would put accepted mail aside there, where no "
                     "machine reads it"))
-        finding_mend(f,
-                     "aws sqs set-queue-attributes --attributes RedrivePolicy= --queue-url %.*s",
+        finding_mend(f, "aws sqs set-queue-attributes --attributes RedrivePolicy= --queue-url %.*s",
                      SLICE_ARGS(url));
     if (keeps_s < PLUMBING_BUFFER_RETENTION_S) {
         struct buf time = {0};

@@ -453,8 +453,9 @@ static void put_buffer(struct page *p)
         uint64_t count;
     } states[] = {{"visible", word(&b->queue.visible)}, {"in_flight", word(&b->queue.in_flight)}};
 
-    exposition_family(&p->to, "postern_buffer_messages", "gauge",
-                      "Parts of newsletters in the buffer queue, as SQS tells about once a minute.");
+    exposition_family(
+        &p->to, "postern_buffer_messages", "gauge",
+        "Parts of newsletters in the buffer queue, as SQS tells about once a minute.");
     for (size_t s = 0; s < sizeof states / sizeof *states; s++) {
         const struct exposition_labels labels = one_label("state", slice_str(states[s].name));
         exposition_sample(&p->to, "postern_buffer_messages", &labels, states[s].count, WHOLE);

@@ -15,7 +15,7 @@ struct asked {
     const char *url;
     struct gauge_queue *gauge;
     struct gauge_buffer *buffer; /* whose gauge that is; NULL = an event queue's */
-    struct buf body; /* of the call under way */
+    struct buf body;             /* of the call under way */
     bool under_way, failing;
 };
 
@@ -30,8 +30,7 @@ struct depth {
 static void add(struct depth *d, const char *url, struct gauge_queue *gauge,
                 struct gauge_buffer *buffer)
 {
-    d->queues[d->count++] =
-        (struct asked){.of = d, .url = url, .gauge = gauge, .buffer = buffer};
+    d->queues[d->count++] = (struct asked){.of = d, .url = url, .gauge = gauge, .buffer = buffer};
     atomic_store(&gauge->created_wall_ms, 0);
 }
 

@@ -542,8 +542,8 @@ static void open_queues(struct poller *p)
         p->buffer_in = buffer_in_open(p->me, p->client, push_buffer, p);
     }
     if (p->me->slot->index == 0)
-        p->depth = depth_open(p->client, &c->event_queues, c->queues.newsletter_buffer,
-                              p->me->gauges);
+        p->depth =
+            depth_open(p->client, &c->event_queues, c->queues.newsletter_buffer, p->me->gauges);
     p->queues = mem_zero(c->event_queues.count, sizeof(struct queue *));
     for (size_t i = 0; i < c->event_queues.count; i++)
         p->queues[p->queue_count++] =

@@ -189,7 +189,8 @@ static void judge(struct resource *r, const struct plan_wishes *wishes)
     }
     if (r->found == NULL) {
         /* Something new in somebody else's topic or set is a change of it. */
-        bool fits = r->of == NULL || r->of->is_given || r->of->found == NULL || j.is_ours || wishes->adopt;
+        bool fits =
+            r->of == NULL || r->of->is_given || r->of->found == NULL || j.is_ours || wishes->adopt;
         r->state = fits ? RESOURCE_CREATE : RESOURCE_TAKEN;
         if (!fits)
             buf_printf(&r->differs, "is missing in a %s that is not ours", plumbing_kind(r->of));

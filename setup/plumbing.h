@@ -116,7 +116,7 @@ struct plumbing {
     struct resource resources[PLUMBING_RESOURCES_MAX];
     size_t count;
     struct resource *topic[PLUMBING_LINES], *queue[PLUMBING_LINES];
-    struct resource *set[PLUMBING_LINES]; /* NULL = none: of a node's */
+    struct resource *set[PLUMBING_LINES];      /* NULL = none: of a node's */
     struct resource *buffer, *identity, *user; /* NULL = none */
     bool is_of_node;
 };

@@ -29,11 +29,13 @@ static void a_buffer_that_nobody_reads_fails_after_half_an_hour(void **unused)
     (void)unused;
     depth_says(&(struct judge_buffer_depth){.visible = 7, .in_flight = 2}, FINDING_OK,
                "7 wait, 2 in flight");
-    depth_says(&(struct judge_buffer_depth){
-                   .visible = 7, .is_running = true, .grows_since_ms = NOW - HOUR / 3},
+    depth_says(&(struct judge_buffer_depth){.visible = 7,
+                                            .is_running = true,
+                                            .grows_since_ms = NOW - HOUR / 3},
                FINDING_OK, "7 wait");
-    depth_says(&(struct judge_buffer_depth){
-                   .visible = 7, .is_running = true, .grows_since_ms = NOW - HOUR},
+    depth_says(&(struct judge_buffer_depth){.visible = 7,
+                                            .is_running = true,
+                                            .grows_since_ms = NOW - HOUR},
                FINDING_FAIL, "has not shrunk for 60 min");
     /* What doctor sees now is newer than what Postern saw. */
     depth_says(&(struct judge_buffer_depth){.is_running = true, .grows_since_ms = NOW - HOUR},
@@ -51,9 +53,9 @@ static void a_machine_that_is_new_is_told_what_it_leaves(void **unused)
                FINDING_WARN, "left to other machines for 5 h more");
     depth_says(&(struct judge_buffer_depth){.is_running = true, .joins_until_ms = NOW + HOUR},
                FINDING_OK, "this machine is new");
-    depth_says(&(struct judge_buffer_depth){
-                   .is_running = true, .joins_until_ms = NOW - 1, .returned = 3},
-               FINDING_OK, "0 wait");
+    depth_says(
+        &(struct judge_buffer_depth){.is_running = true, .joins_until_ms = NOW - 1, .returned = 3},
+        FINDING_OK, "0 wait");
 }
 
 static void queue_says(const char *attributes, enum finding_state state, const char *words)

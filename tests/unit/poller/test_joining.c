@@ -16,7 +16,8 @@ enum { MINUTE = 60 * 1000, HOUR = 60 * MINUTE };
 #define OLD  MADE - 30 * UINT64_C(24) * HOUR
 
 static const struct joining late = {.events_wall_ms = MADE, .buffer_wall_ms = OLD, .for_ms = DAY};
-static const struct joining first = {.events_wall_ms = MADE, .buffer_wall_ms = MADE - 5 * MINUTE, .for_ms = DAY};
+static const struct joining first = {
+    .events_wall_ms = MADE, .buffer_wall_ms = MADE - 5 * MINUTE, .for_ms = DAY};
 
 static bool takes(const struct joining *j, uint64_t sent_ms, const char *email_id, uint64_t now_ms)
 {

@@ -251,7 +251,8 @@ static void a_node_has_its_queues_alone_and_leaves_the_rest_as_it_is(void **unus
 
     (void)unused;
     make_of(&p, "", REGION, "b");
-    assert_int_equal(p.count, 9); /* buffer, two topics, and of its own: four queues, two subscriptions */
+    assert_int_equal(p.count,
+                     9); /* buffer, two topics, and of its own: four queues, two subscriptions */
     assert_string_equal(p.queue[0]->name, "newsletter-events-queue-b");
     assert_string_equal(p.queue[1]->dlq->name, "system-events-queue-b-dlq");
     struct plan_sums sums = plan_judge(&p, &no_wishes);
