@@ -259,22 +259,13 @@ static void choose_credentials(struct setup *u)
     c->aws.profile_is_set = !has_keys;
 }
 
-static struct slice queue_name(const char *url)
-{
-    struct slice s = slice_str(url);
-    size_t slash = slice_rfind_byte(s, '/');
-
-    return slash == SIZE_MAX ? slice_none() : slice_from(s, slash + 1);
-}
-
 /* The machine whose queues the file names keeps them: two that read one queue would each miss half
  * of what the other has sent. */
 static int check_node(const struct setup *u)
 {
-    const struct config *c = u->config;
-    const struct slice names[PLUMBING_LINES] = {queue_name(c->queues.newsletter_events),
-                                                queue_name(c->queues.system_events)};
-    struct slice node = plumbing_node_of(&u->o.names, names);
+    const char *const urls[] = {u->config->queues.newsletter_events,
+                                u->config->queues.system_events};
+    struct slice node = plumbing_node_of(&u->o.names, urls);
 
     if (u->o.node_given || node.len == 0 ||
         (u->o.action != ACTION_SET_UP && u->o.action != ACTION_REMOVE))
@@ -308,7 +299,8 @@ static int begin(struct setup *u)
     }
     u->o.names.wrapped = u->o.names.wrapped || u->config->queues.verify_sns;
     if (u->o.names.buffer_queue == NULL)
-        u->o.names.buffer_queue = (const char *)queue_name(u->config->queues.newsletter_buffer).ptr;
+        u->o.names.buffer_queue =
+            (const char *)plumbing_queue_name(u->config->queues.newsletter_buffer).ptr;
     if (u->o.names.buffer_queue == NULL)
         u->o.names.buffer_queue = "";
     gather_senders(u);

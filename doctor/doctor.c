@@ -60,18 +60,11 @@ static const char *last_part(const char *arn)
 static struct slice node_of(const struct doctor *d)
 {
     struct plumbing_names names;
-    struct slice of_lines[PLUMBING_LINES] = {0};
     const char *const urls[] = {d->config->queues.newsletter_events,
                                 d->config->queues.system_events};
 
     plumbing_names_default(&names);
-    for (int line = 0; line < PLUMBING_LINES; line++) {
-        struct slice url = slice_str(urls[line]);
-        size_t slash = slice_rfind_byte(url, '/');
-        if (slash != SIZE_MAX)
-            of_lines[line] = slice_from(url, slash + 1);
-    }
-    return plumbing_node_of(&names, of_lines);
+    return plumbing_node_of(&names, urls);
 }
 
 static void put_names(struct doctor *d, const struct config_domain *domain, bool with_queues)

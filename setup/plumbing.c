@@ -434,13 +434,22 @@ void plumbing_fini(struct plumbing *p)
 
 /* ---- for people ---- */
 
+struct slice plumbing_queue_name(const char *url)
+{
+    struct slice s = slice_str(url);
+    size_t slash = slice_rfind_byte(s, '/');
+
+    return slash == SIZE_MAX ? slice_none() : slice_from(s, slash + 1);
+}
+
 struct slice plumbing_node_of(const struct plumbing_names *names,
-                              const struct slice queue_name[PLUMBING_LINES])
+                              const char *const queue_url[PLUMBING_LINES])
 {
     struct slice node = {0};
 
     for (int line = 0; line < PLUMBING_LINES; line++) {
-        struct slice base = slice_str(names->queue[line]), name = queue_name[line];
+        struct slice base = slice_str(names->queue[line]),
+                     name = plumbing_queue_name(queue_url[line]);
         if (!slice_starts(name, base) || name.len < base.len + 2 || name.ptr[base.len] != '-')
             return slice_none();
         struct slice rest = slice_from(name, base.len + 1);

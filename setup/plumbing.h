@@ -127,10 +127,12 @@ int plumbing_make(struct plumbing *p, const struct plumbing_names *names, const 
                   const char *account, struct err *err);
 void plumbing_fini(struct plumbing *p);
 
-/* The node that queues of these names, in the order of lines, belong to: what follows the line's own
+/* What stands behind the last slash; empty = there is none. */
+struct slice plumbing_queue_name(const char *url);
+/* The node that queues of these URLs, in the order of lines, belong to: what follows the line's own
  * name and "-" in both. Empty = none. */
 struct slice plumbing_node_of(const struct plumbing_names *names,
-                              const struct slice queue_name[PLUMBING_LINES]);
+                              const char *const queue_url[PLUMBING_LINES]);
 
 /* "queue", "dead-letter queue", … */
 const char *plumbing_kind(const struct resource *r);

@@ -283,21 +283,22 @@ static void a_node_is_known_by_its_queues(void **unused)
     static const struct {
         const char *newsletter, *system, *node;
     } all[] = {
-        {"newsletter-events-queue", "system-events-queue", ""},
-        {"newsletter-events-queue-b", "system-events-queue-b", "b"},
-        {"newsletter-events-queue-eu-2", "system-events-queue-eu-2", "eu-2"},
-        {"newsletter-events-queue-b", "system-events-queue-c", ""},
-        {"newsletter-events-queue-b", "system-events-queue", ""},
-        {"newsletter-events-queue-", "system-events-queue-", ""},
-        {"other", "", ""},
+        {"https://sqs/1/newsletter-events-queue", "https://sqs/1/system-events-queue", ""},
+        {"https://sqs/1/newsletter-events-queue-b", "https://sqs/1/system-events-queue-b", "b"},
+        {"https://sqs/1/newsletter-events-queue-eu-2", "https://sqs/1/system-events-queue-eu-2",
+         "eu-2"},
+        {"https://sqs/1/newsletter-events-queue-b", "https://sqs/1/system-events-queue-c", ""},
+        {"https://sqs/1/newsletter-events-queue-b", "https://sqs/1/system-events-queue", ""},
+        {"https://sqs/1/newsletter-events-queue-", "https://sqs/1/system-events-queue-", ""},
+        {"https://sqs/1/other", "", ""},
     };
     struct plumbing_names names;
 
     (void)unused;
     plumbing_names_default(&names);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        const struct slice queues[] = {slice_str(all[i].newsletter), slice_str(all[i].system)};
-        assert_true(slice_eq(plumbing_node_of(&names, queues), slice_str(all[i].node)));
+        const char *const urls[] = {all[i].newsletter, all[i].system};
+        assert_true(slice_eq(plumbing_node_of(&names, urls), slice_str(all[i].node)));
     }
 }
 
