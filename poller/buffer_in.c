@@ -21,11 +21,11 @@ enum {
     CALL_TIMEOUT_MS = 15000,
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 20000,
-    RETURN_PAUSES_MAX = 4,   /* doublings of the pause after a message that was given back */
-    TELL_MS = 300,           /* how often the gauges are */
-    LOOK_MS = 300,           /* how often the books of what is held are read */
-    RECIPIENTS_LEAST = 1000, /* unsettled ones that a slow machine takes on */
-    SECONDS_AHEAD = 10,      /* of its rate, that a fast one does */
+    RETURN_PAUSE_MAX_MS = 3600000, /* a day of these is far from BUFFER_RECEIVES_MAX */
+    TELL_MS = 300,                 /* how often the gauges are */
+    LOOK_MS = 300,                 /* how often the books of what is held are read */
+    RECIPIENTS_LEAST = 1000,       /* unsettled ones that a slow machine takes on */
+    SECONDS_AHEAD = 10,            /* of its rate, that a fast one does */
 };
 
 /* One message. */
@@ -359,13 +359,16 @@ static bool adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t beg
  * longer, and one more is asked for: nobody may be there for it, and newer ones stand behind it. */
 static void note_returns(struct buffer_in *b, size_t given_back)
 {
-    unsigned doublings = b->returns < RETURN_PAUSES_MAX ? b->returns : RETURN_PAUSES_MAX;
+    uint64_t pause_ms = visibility_ms(b);
 
     if (given_back == 0) {
         b->returns = 0;
         return;
     }
-    b->returned_until_mono_ms = clock_mono_ms() + (visibility_ms(b) << doublings);
+    for (unsigned i = 0; i < b->returns && pause_ms < RETURN_PAUSE_MAX_MS; i++)
+        pause_ms *= 2;
+    pause_ms = pause_ms < RETURN_PAUSE_MAX_MS ? pause_ms : RETURN_PAUSE_MAX_MS;
+    b->returned_until_mono_ms = clock_mono_ms() + pause_ms;
     b->returns++;
 }
 
