@@ -30,7 +30,7 @@ httpd_SRC := analytics analytics_metrics auth batch_report body change client co
              reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding suppressions_list tags_change \
              templates usage web_files webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
-poller_SRC := buffer_in buffer_out depth poller queue signatures
+poller_SRC := buffer_again buffer_in buffer_out depth joining poller queue signatures
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address

@@ -124,7 +124,7 @@ void sqs_depth_body(struct buf *to, struct slice queue_url)
     json_put_str(to, "QueueUrl", queue_url);
     buf_add_str(to, ",\"AttributeNames\":[\"ApproximateNumberOfMessages\","
                     "\"ApproximateNumberOfMessagesNotVisible\","
-                    "\"ApproximateNumberOfMessagesDelayed\"]}");
+                    "\"ApproximateNumberOfMessagesDelayed\",\"CreatedTimestamp\"]}");
 }
 
 bool sqs_depth_parse(struct slice body, struct sqs_depth *depth)
@@ -139,6 +139,10 @@ bool sqs_depth_parse(struct slice body, struct sqs_depth *depth)
     if (told &&
         !slice_to_u64(json_get_text(a, "ApproximateNumberOfMessagesDelayed"), &depth->delayed))
         depth->delayed = 0;
+    uint64_t created_s;
+    if (told && slice_to_u64(json_get_text(a, "CreatedTimestamp"), &created_s) &&
+        created_s <= UINT32_MAX)
+        depth->created_wall_ms = created_s * 1000;
     json_free(tree);
     return told;
 }
@@ -188,6 +192,8 @@ bool sqs_received_parse(struct slice body, struct sqs_received *r)
         out->waited_ms = waited_ms(m);
         const cJSON *attributes = json_get(m, "Attributes");
         out->group = json_get_text(attributes, "MessageGroupId");
+        if (!slice_to_u64(json_get_text(attributes, "SentTimestamp"), &out->sent_wall_ms))
+            out->sent_wall_ms = 0;
         if (!slice_to_u64(json_get_text(attributes, "ApproximateReceiveCount"), &out->receives))
             out->receives = 0;
         if (out->receipt_handle.len > 0) /* without one it can be neither kept away nor deleted */

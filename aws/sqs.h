@@ -14,10 +14,11 @@ enum { SQS_BATCH_MAX = 10 };
 
 struct sqs_message {
     struct slice message_id, receipt_handle, body;
-    bool intact;        /* the body's MD5 is as SQS said */
-    uint64_t receives;  /* how often it has been given to somebody; 0 = not told */
-    struct slice group; /* MessageGroupId; empty = none */
-    uint64_t waited_ms; /* in the queue, until it was first received; UINT64_MAX = not told */
+    bool intact;           /* the body's MD5 is as SQS said */
+    uint64_t receives;     /* how often it has been given to somebody; 0 = not told */
+    struct slice group;    /* MessageGroupId; empty = none */
+    uint64_t sent_wall_ms; /* when SQS got it, by SQS's clock; 0 = not told */
+    uint64_t waited_ms;    /* in the queue, until it was first received; UINT64_MAX = not told */
 };
 
 struct sqs_received {
@@ -53,6 +54,7 @@ void sqs_depth_body(struct buf *to, struct slice queue_url);
 
 struct sqs_depth {
     uint64_t visible, in_flight, delayed; /* messages, about */
+    uint64_t created_wall_ms;             /* when the queue was made; 0 = not told */
 };
 /* False: it is not what SQS answers. */
 bool sqs_depth_parse(struct slice body, struct sqs_depth *depth);

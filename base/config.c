@@ -118,6 +118,7 @@ static const struct setting settings[] = {
     {"queues", "newsletter_buffer", TYPE_TEXT, AT(queues.newsletter_buffer), "", 0, 0, false, "URL of a FIFO queue for several machines that share newsletters; empty: batches wait in the local store"},
     {"queues", "buffer_message_max", TYPE_BYTES, AT(queues.buffer_message_max_bytes), "256K", 16384, 1048576, true, "of a message on it; the queue's MaximumMessageSize may be less than SQS's 1 MiB"},
     {"queues", "buffer_visibility", TYPE_DURATION, AT(queues.buffer_visibility_ms), "2m", 2000, 3600000, true, "how long a message stays with a machine that says nothing more"},
+    {"queues", "buffer_join", TYPE_DURATION, AT(queues.buffer_join_ms), "1d", 0, 1209600000, true, "how long after its event queues were made a machine leaves older newsletters to others; 0s: not at all"},
     {"queues", "buffer_too_large", TYPE_TOO_LARGE, AT(queues.buffer_too_large), "local", 0, 0, true, "what does not fit a message: local, this machine alone keeps and sends it; refuse"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},

@@ -137,6 +137,7 @@ struct config {
         char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */
         uint64_t buffer_message_max_bytes;
         uint64_t buffer_visibility_ms;
+        uint64_t buffer_join_ms;
         enum config_too_large buffer_too_large;
         bool verify_sns;               /* only what SNS has signed */
         struct config_list sns_topics; /* ARNs whose signature counts; none = the account's own */

@@ -33,13 +33,17 @@ static unsigned slips(const char *a, size_t a_len, const char *b, size_t b_len)
     return last[b_len];
 }
 
+/* Of the names; the dashes before options say nothing. */
 static size_t common_length(const char *a, const char *b)
 {
-    size_t n = 0;
+    size_t n = 0, dashes = 0;
 
-    while (a[n] != '\0' && a[n] == b[n])
+    while (a[n] != '\0' && a[n] == b[n]) {
+        if (n == dashes && a[n] == '-')
+            dashes++;
         n++;
-    return n;
+    }
+    return n - dashes;
 }
 
 const char *nearest_name(const char *typed, const char *const *names, size_t count)

@@ -42,7 +42,8 @@ struct options {
     struct plumbing_names names;
     struct plan_wishes wishes;
     enum action action;
-    bool yes, dry_run, json, with_user;
+    bool yes, dry_run, json, with_user, force;
+    bool node_given; /* be it "none" */
     uint64_t patience_ms;
 };
 
@@ -83,7 +84,14 @@ static int usage(void)
         "  names\n"
         "    --mail-from NAME     MAIL FROM domain (default bounce.DOMAIN; none = SES's own)\n"
         "    --newsletter-set, --system-set, --newsletter-topic, --system-topic,\n"
-        "    --newsletter-queue, --system-queue, --buffer-queue NAME (none = no buffer queue)\n"
+        "    --newsletter-queue, --system-queue NAME\n"
+        "  several machines that share newsletters (docs/scaling.md)\n"
+        "    --buffer-queue NAME  also the FIFO queue between them (default: the one in FILE;\n"
+        "                         none = none)\n"
+        "    --node NAME          this machine's own event queues, …-NAME, on the same topics, "
+        "and\n"
+        "                         nothing else; with --remove these alone (none = the main ones)\n"
+        "    --force              with --remove: queues that are not empty, too\n"
         "  more\n"
         "    --iam-user           also a user mailgun-proxy-worker with access keys, for machines\n"
         "                         outside AWS; on AWS give the machine a role (--print-iam)\n"
@@ -96,9 +104,28 @@ static int usage(void)
     return CLI_DONE;
 }
 
+static bool read_node(struct options *o, const char *node)
+{
+    bool prints = o->action != ACTION_SET_UP && o->action != ACTION_REMOVE;
+
+    o->node_given = node != NULL;
+    if (node == NULL || strcmp(node, "none") == 0)
+        return true;
+    if (prints || o->with_user) {
+        (void)fprintf(stderr,
+                      "postern setup: --node is about a machine's own queues: policies, DNS "
+                      "and users are the same for all machines, without it\n");
+        return false;
+    }
+    if (node[0] == '\0')
+        (void)fprintf(stderr, "postern setup: which node? --node NAME, or none\n");
+    o->names.node = node;
+    return node[0] != '\0';
+}
+
 static bool read_options(int argc, char **argv, struct options *o)
 {
-    const char *wait = NULL, *user = "mailgun-proxy-worker";
+    const char *wait = NULL, *user = "mailgun-proxy-worker", *node = NULL;
     struct plumbing_names *n = &o->names;
     bool remove = false, iam = false, dns = false, cloudformation = false, terraform = false;
     const struct cli_flag flags[] = {
@@ -114,6 +141,7 @@ static bool read_options(int argc, char **argv, struct options *o)
         {"--newsletter-queue", &n->queue[LINE_NEWSLETTER], NULL},
         {"--system-queue", &n->queue[LINE_SYSTEM], NULL},
         {"--buffer-queue", &n->buffer_queue, NULL},
+        {"--node", &node, NULL},
         {"--iam-user-name", &user, NULL},
         {"--wait", &wait, NULL},
         {"--yes", NULL, &o->yes},
@@ -123,6 +151,7 @@ static bool read_options(int argc, char **argv, struct options *o)
         {"--iam-user", NULL, &o->with_user},
         {"--wrapped", NULL, &n->wrapped},
         {"--track-system-mail", NULL, &n->track_system_mail},
+        {"--force", NULL, &o->force},
         {"--remove", NULL, &remove},
         {"--print-iam", NULL, &iam},
         {"--print-dns", NULL, &dns},
@@ -134,6 +163,7 @@ static bool read_options(int argc, char **argv, struct options *o)
 
     *o = (struct options){.config_path = "proxy.conf", .patience_ms = PATIENCE_MS_ABSENT};
     plumbing_names_default(n);
+    n->buffer_queue = NULL; /* what the configuration says */
     if (!cli_flags_read(argc, argv, flags, sizeof flags / sizeof flags[0], NULL, 0))
         return false;
     if (remove + iam + dns + cloudformation + terraform > 1) {
@@ -161,8 +191,10 @@ static bool read_options(int argc, char **argv, struct options *o)
     o->wishes.mail_from_given = n->mail_from != NULL;
     if (n->mail_from != NULL && strcmp(n->mail_from, "none") == 0)
         n->mail_from = "";
-    if (strcmp(n->buffer_queue, "none") == 0)
+    if (n->buffer_queue != NULL && strcmp(n->buffer_queue, "none") == 0)
         n->buffer_queue = "";
+    if (!read_node(o, node))
+        return false;
     if (o->with_user)
         n->user = user;
     return true;
@@ -227,6 +259,24 @@ static void choose_credentials(struct setup *u)
     c->aws.profile_is_set = !has_keys;
 }
 
+/* The machine whose queues the file names keeps them: two that read one queue would each miss half
+ * of what the other has sent. */
+static int check_node(const struct setup *u)
+{
+    const char *const urls[] = {u->config->queues.newsletter_events,
+                                u->config->queues.system_events};
+    struct slice node = plumbing_node_of(&u->o.names, urls);
+
+    if (u->o.node_given || node.len == 0 ||
+        (u->o.action != ACTION_SET_UP && u->o.action != ACTION_REMOVE))
+        return 0;
+    (void)fprintf(stderr,
+                  "postern setup: %s reads the queues of the node \"%.*s\": say --node %.*s for "
+                  "them, or --node none for the main ones, which another machine may read\n",
+                  u->o.config_path, SLICE_ARGS(node), SLICE_ARGS(node));
+    return -1;
+}
+
 static int begin(struct setup *u)
 {
     struct buf mistakes = {0};
@@ -248,8 +298,13 @@ static int begin(struct setup *u)
         u->config->aws.region = mem_strdup(u->o.region);
     }
     u->o.names.wrapped = u->o.names.wrapped || u->config->queues.verify_sns;
+    if (u->o.names.buffer_queue == NULL)
+        u->o.names.buffer_queue =
+            (const char *)plumbing_queue_name(u->config->queues.newsletter_buffer).ptr;
+    if (u->o.names.buffer_queue == NULL)
+        u->o.names.buffer_queue = "";
     gather_senders(u);
-    return 0;
+    return check_node(u);
 }
 
 static void finish(struct setup *u)
@@ -417,6 +472,7 @@ static enum page_colour colour(const struct setup *u, enum resource_state state)
     case RESOURCE_CHANGE:
         return PAGE_YELLOW;
     case RESOURCE_TAKEN:
+    case RESOURCE_LACKED:
         return PAGE_RED;
     case RESOURCE_UNKNOWN:
     case RESOURCE_EXISTS:
@@ -495,24 +551,37 @@ static bool may_ask(void)
     return false;
 }
 
-static int say_taken(const struct setup *u)
+static void say_why_not(const struct setup *u, const struct resource *r)
 {
-    for (size_t i = 0; i < u->plumbing.count; i++) {
-        const struct resource *r = &u->plumbing.resources[i];
-        struct buf name = {0};
-        if (r->state != RESOURCE_TAKEN)
-            continue;
-        plumbing_put_name(&name, r);
-        (void)fprintf(
-            stderr,
-            "postern setup: the %s %s is not ours (%s has no tag \"%s\") and is not as it "
-            "would have to be: %.*s\n",
-            plumbing_kind(r), buf_cstr(&name), r->of != NULL ? r->of->name : "it", PLUMBING_TAG,
-            (int)r->differs.len, (const char *)r->differs.ptr);
-        buf_fini(&name);
-    }
-    (void)fprintf(stderr, "postern setup: nothing was done. Choose other names (postern setup "
-                          "--help), or hand these over with --adopt\n");
+    struct buf name = {0};
+
+    plumbing_put_name(&name, r);
+    if (r->state == RESOURCE_LACKED)
+        (void)fprintf(stderr,
+                      "postern setup: the %s %s is not there: set up the whole first, without "
+                      "--node%s\n",
+                      plumbing_kind(r), buf_cstr(&name),
+                      r == u->plumbing.buffer ? " and with --buffer-queue" : "");
+    else
+        (void)fprintf(stderr,
+                      "postern setup: the %s %s is not ours (%s has no tag \"%s\") and is not as "
+                      "it would have to be: %.*s\n",
+                      plumbing_kind(r), buf_cstr(&name), r->of != NULL ? r->of->name : "it",
+                      PLUMBING_TAG, (int)r->differs.len, (const char *)r->differs.ptr);
+    buf_fini(&name);
+}
+
+static int say_hindered(const struct setup *u, const struct plan_sums *sums)
+{
+    for (size_t i = 0; i < u->plumbing.count; i++)
+        if (u->plumbing.resources[i].state == RESOURCE_TAKEN ||
+            u->plumbing.resources[i].state == RESOURCE_LACKED)
+            say_why_not(u, &u->plumbing.resources[i]);
+    (void)fprintf(stderr, "postern setup: nothing was done.%s\n",
+                  sums->taken > 0
+                      ? " Choose other names (postern setup --help), or hand these over "
+                        "with --adopt"
+                      : "");
     return CLI_NOT_SO;
 }
 
@@ -577,12 +646,13 @@ static int read_until_done(struct setup *u, struct progress *bar, struct err *er
         if (make_look(u->session, &u->plumbing, err) != 0)
             return -1;
         struct plan_sums sums = plan_judge(&u->plumbing, &u->o.wishes);
-        if (sums.create + sums.change + sums.taken == 0)
+        size_t open = sums.create + sums.change + sums.taken + sums.lacked;
+        if (open == 0)
             return 0;
         if (clock_mono_ms() + 2000 >= until)
             return err_set(err, ERR_INPUT,
                            "AWS does not tell the new state yet of %zu resources: run this again",
-                           sums.create + sums.change + sums.taken);
+                           open);
         session_pause(u->session, 2000);
     }
 }
@@ -622,6 +692,56 @@ static int write_conf(struct setup *u, struct conf_plan *conf, struct buf *backu
     return failed;
 }
 
+/* The settings that name queues, and the queues; "" = not made yet. */
+struct queue_setting {
+    const char *key;
+    struct slice url;
+};
+
+static size_t queue_settings(const struct setup *u, struct queue_setting list[PLUMBING_LINES + 1])
+{
+    const struct plumbing *p = &u->plumbing;
+    struct slice url[PLUMBING_LINES];
+    size_t count = 0;
+
+    queue_urls(u, url);
+    if (p->buffer != NULL)
+        list[count++] = (struct queue_setting){"newsletter_buffer",
+                                               json_get_text(p->buffer->found, "QueueUrl")};
+    list[count++] = (struct queue_setting){"newsletter_events", url[LINE_NEWSLETTER]};
+    list[count++] = (struct queue_setting){"system_events", url[LINE_SYSTEM]};
+    return count;
+}
+
+static void put_queues_json(const struct setup *u, struct buf *to)
+{
+    struct queue_setting list[PLUMBING_LINES + 1];
+    size_t count = queue_settings(u, list);
+
+    buf_add_byte(to, '{');
+    for (size_t i = 0; i < count; i++)
+        json_put_str(to, list[i].key, list[i].url);
+    buf_add_byte(to, '}');
+}
+
+/* For the proxy.conf of the machine, should that be another file. */
+static void put_queues_section(const struct setup *u, struct buf *to)
+{
+    struct queue_setting list[PLUMBING_LINES + 1];
+    size_t count = queue_settings(u, list);
+
+    buf_printf(to,
+               "\nThe queues of the node \"%s\", for its proxy.conf and no other machine's:\n\n"
+               "queues {\n",
+               u->plumbing.names.node);
+    for (size_t i = 0; i < count; i++) {
+        buf_printf(to, "    %s = ", list[i].key);
+        conf_edit_quote(to, list[i].url);
+        buf_add_byte(to, '\n');
+    }
+    buf_add_str(to, "}\n");
+}
+
 static void put_json_result(struct setup *u, struct buf *to, bool done, struct slice conf_changes,
                             struct slice backup, struct slice api_key)
 {
@@ -652,14 +772,18 @@ static void put_json_result(struct setup *u, struct buf *to, bool done, struct s
     buf_add_byte(to, '}');
     if (api_key.len > 0)
         json_put_str(to, "api_key", api_key);
-    json_put_name(to, "dns");
-    put_dns(u, to, false);
+    json_put_name(to, "queues");
+    put_queues_json(u, to);
+    if (u->plumbing.identity != NULL) {
+        json_put_name(to, "dns");
+        put_dns(u, to, false);
+    }
     buf_add_str(to, "}\n");
 }
 
 static void say_next(struct setup *u, const struct conf_plan *conf, const struct buf *backup)
 {
-    const cJSON *identity = u->plumbing.identity->found;
+    const cJSON *identity = u->plumbing.identity != NULL ? u->plumbing.identity->found : NULL;
     struct buf out = {0};
 
     if (conf->changes.len > 0) {
@@ -673,16 +797,16 @@ static void say_next(struct setup *u, const struct conf_plan *conf, const struct
                    "\nThe API key for Ghost (its Mailgun settings). It is not shown again:\n\n"
                    "    %.*s\n",
                    SLICE_ARGS(buf_slice(&conf->api_key)));
-    if (!json_get_bool(identity, "VerifiedForSendingStatus", false)) {
+    if (u->plumbing.is_of_node) {
+        put_queues_section(u, &out);
+    } else if (!json_get_bool(identity, "VerifiedForSendingStatus", false)) {
         buf_printf(&out, "\nSES sends for %s once it finds these DNS records:\n\n",
                    u->plumbing.names.domain);
         put_dns(u, &out, false);
     }
     if (u->plumbing.buffer != NULL && conf->changes.len > 0)
-        buf_printf(&out,
-                   "\n%s is not read: machines that share newsletters take a FIFO queue "
-                   "(queues.newsletter_buffer, docs/scaling.md).\n",
-                   u->plumbing.buffer->name);
+        buf_add_str(&out, "\nA buffer queue that is new to a running Postern is used after a "
+                          "restart (docs/scaling.md).\n");
     print(&out);
     credentials_wipe(&out); /* the API key stood in it */
 }
@@ -701,10 +825,11 @@ static int set_up(struct setup *u)
     queue_urls(u, url);
     conf_plan_make(&preview, buf_slice(&u->conf_text), u->config, file_region(u), &u->plumbing, url,
                    &(struct conf_keys){lacks_key(u) ? SLICE("?") : slice_none(), SLICE("?")});
-    bool nothing = sums.create + sums.change + sums.taken == 0 && preview.changes.len == 0;
+    size_t hindered = sums.taken + sums.lacked;
+    bool nothing = sums.create + sums.change + hindered == 0 && preview.changes.len == 0;
     if (!u->o.json)
         show_plan(u, buf_slice(&preview.changes));
-    if (sums.taken > 0 || nothing || u->o.dry_run) {
+    if (hindered > 0 || nothing || u->o.dry_run) {
         if (u->o.json) {
             put_json_result(u, &out, nothing, buf_slice(&preview.changes), slice_none(),
                             slice_none());
@@ -713,8 +838,8 @@ static int set_up(struct setup *u)
             (void)printf("\nNothing to do: all is as it should be.\n");
             say_next(u, &preview, &backup);
         }
-        if (sums.taken > 0)
-            status = say_taken(u);
+        if (hindered > 0)
+            status = say_hindered(u, &sums);
     } else if (!u->o.yes && !may_ask()) {
         status = CLI_WRONG_USE;
     } else if (!u->o.yes && !ask("\nDo this?")) {
@@ -764,6 +889,41 @@ static void put_question(struct buf *to, const struct resource *r, const struct 
     buf_add_byte(to, '?');
 }
 
+static bool is_empty(const struct resource *r)
+{
+    static const char *const counts[] = {"ApproximateNumberOfMessages",
+                                         "ApproximateNumberOfMessagesNotVisible",
+                                         "ApproximateNumberOfMessagesDelayed"};
+    const cJSON *attributes = json_get(r->found, "Attributes");
+
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        struct slice count = json_get_text(attributes, counts[i]);
+        if (count.len > 0 && !slice_eq(count, SLICE("0")))
+            return false;
+    }
+    return true;
+}
+
+/* What lies in a node's queue is news that only this machine lacks, and in the buffer mail that was
+ * accepted: both are asked for twice. */
+static bool may_go(const struct setup *u)
+{
+    bool all = true;
+
+    for (size_t i = 0; i < u->plumbing.count; i++) {
+        const struct resource *r = &u->plumbing.resources[i];
+        if (r->kind != RESOURCE_QUEUE || !plan_is_ours(r) || is_empty(r) || u->o.force ||
+            !(u->plumbing.is_of_node || r == u->plumbing.buffer))
+            continue;
+        (void)fprintf(stderr, "postern setup: the %s %s is not empty\n", plumbing_kind(r), r->name);
+        all = false;
+    }
+    if (!all)
+        (void)fprintf(stderr, "postern setup: nothing was removed. Let Postern empty them, or give "
+                              "--force\n");
+    return all;
+}
+
 static int take_away(struct setup *u)
 {
     size_t removed = 0, left = 0;
@@ -772,11 +932,13 @@ static int take_away(struct setup *u)
 
     if (look(u) != 0)
         return CLI_WRONG_USE;
+    if (!may_go(u))
+        return CLI_NOT_SO;
     if (!u->o.yes && !u->o.dry_run && !may_ask())
         return CLI_WRONG_USE;
     for (size_t i = u->plumbing.count; i-- > 0;) {
         struct resource *r = &u->plumbing.resources[i];
-        if (r->found == NULL)
+        if (r->found == NULL || r->is_given)
             continue;
         buf_reset(&name);
         plumbing_put_name(&name, r);
@@ -806,8 +968,10 @@ static int take_away(struct setup *u)
     }
     buf_fini(&name);
     if (!u->o.dry_run)
-        (void)printf("%zu removed%s; %s still names them, and DNS has its records\n", removed,
-                     left > 0 ? ", the others stay" : "", u->o.config_path);
+        (void)printf("%zu removed%s; %s still names them%s\n", removed,
+                     left > 0 ? ", the others stay" : "",
+                     u->plumbing.is_of_node ? "the machine's proxy.conf" : u->o.config_path,
+                     u->plumbing.is_of_node ? "" : ", and DNS has its records");
     return CLI_DONE;
 }
 

@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "cli/page.h"
 #include "cli/request.h"
+#include "shm/gauges.h"
 
 enum { WATCH_MS = 500, BAR_CELLS = 30, NAME_COLUMNS = 14 };
 
@@ -144,6 +145,53 @@ static void put_ago(struct buf *to, uint64_t wall_ms, uint64_t now)
     buf_add_str(to, " ago");
 }
 
+static void put_depth(struct buf *to, const char *title, const cJSON *q)
+{
+    buf_printf(to, "%s%.*s: ", title, SLICE_ARGS(json_get_text(q, "url")));
+    if (cli_number(q, "read_ms") == 0) {
+        buf_add_str(to, "depth not known");
+        return;
+    }
+    page_number(to, cli_number(q, "visible") + cli_number(q, "delayed"), 0);
+    buf_add_str(to, " wait, ");
+    page_number(to, cli_number(q, "in_flight"), 0);
+    buf_add_str(to, " in flight");
+}
+
+static void put_buffer(struct buf *to, const cJSON *s)
+{
+    const cJSON *b = json_get(s, "buffer");
+    uint64_t now = clock_wall_ms(), parts = cli_number(b, "parts"),
+             since = cli_number(b, "grows_since_ms"), joins_until = cli_number(b, "joins_until_ms");
+
+    if (b == NULL)
+        return;
+    put_depth(to, "buffer      ", b);
+    buf_add_str(to, "; this machine holds ");
+    page_number(to, parts, 0);
+    buf_add_str(to, " parts");
+    if (parts > 0) {
+        buf_add_str(to, ", ");
+        page_number(to, cli_number(b, "recipients"), 0);
+        buf_add_str(to, " recipients of them to send, the oldest posted ");
+        page_duration(to, cli_number(b, "oldest_ms"));
+        buf_add_str(to, " ago");
+    }
+    if (since > 0 && now > since && now - since > GAUGE_BUFFER_GROWS_MS) {
+        buf_add_str(to, "\n            nobody takes what is in it: it has not shrunk for ");
+        page_duration(to, now - since);
+        buf_add_str(to, "\n            → postern doctor, on each machine");
+    }
+    if (joins_until > now) {
+        buf_add_str(to, "\n            this machine is new: until ");
+        page_time(to, joins_until, now);
+        buf_add_str(to, " it leaves newsletters to others that began before its event queues were "
+                        "made; given back ");
+        page_number(to, cli_number(b, "returned"), 0);
+    }
+    buf_add_byte(to, '\n');
+}
+
 static void put_events(struct buf *to, const cJSON *s)
 {
     const cJSON *e = json_get(s, "events");
@@ -175,15 +223,7 @@ static void put_events(struct buf *to, const cJSON *s)
     }
     buf_add_byte(to, '\n');
     for (const cJSON *q = json_first(json_get(s, "queues")); q != NULL; q = q->next) {
-        buf_printf(to, "queue       %.*s: ", SLICE_ARGS(json_get_text(q, "url")));
-        if (cli_number(q, "read_ms") == 0) {
-            buf_add_str(to, "depth not known");
-        } else {
-            page_number(to, cli_number(q, "visible") + cli_number(q, "delayed"), 0);
-            buf_add_str(to, " wait, ");
-            page_number(to, cli_number(q, "in_flight"), 0);
-            buf_add_str(to, " in flight");
-        }
+        put_depth(to, "queue       ", q);
         buf_add_str(to, "; the oldest of late waited ");
         page_duration(to, cli_number(q, "oldest_ms"));
         buf_add_byte(to, '\n');
@@ -255,6 +295,7 @@ static int show_once(const struct config *config, const struct cli_options *o, s
         put_webhooks(&text, s);
         put_store(&text, s);
         put_events(&text, s);
+        put_buffer(&text, s);
         put_alarms(&text, s);
         put_holds(&text, s);
         put_processes(&text, s);

@@ -24,6 +24,7 @@ enum {
     HTTP_TIMEOUT_MS = 10000,
     FREE_FAIL_MIB = 64,
     FREE_WARN_MIB = 1024,
+    JOINS_AFTER_S = 600, /* as poller/joining.h has it */
     /* What Ghost may post is 50 MiB; nginx takes 1 unless told otherwise. */
     LARGE_BODY_BYTES = 4 << 20,
 };
@@ -55,8 +56,18 @@ static const char *last_part(const char *arn)
     return colon != NULL ? colon + 1 : arn;
 }
 
-/* The command that makes this domain's plumbing, with the names that it has now. */
-static const char *setup_command(struct doctor *d, const struct config_domain *domain)
+/* Queues of a node have commands of their own: their names end in its name. */
+static struct slice node_of(const struct doctor *d)
+{
+    struct plumbing_names names;
+    const char *const urls[] = {d->config->queues.newsletter_events,
+                                d->config->queues.system_events};
+
+    plumbing_names_default(&names);
+    return plumbing_node_of(&names, urls);
+}
+
+static void put_names(struct doctor *d, const struct config_domain *domain, bool with_queues)
 {
     static const char *const set[] = {"--newsletter-set", "--system-set"},
                              *const topic[] = {"--newsletter-topic", "--system-topic"},
@@ -66,8 +77,6 @@ static const char *setup_command(struct doctor *d, const struct config_domain *d
     struct plumbing_names names;
 
     plumbing_names_default(&names);
-    buf_reset(&d->scratch);
-    buf_printf(&d->scratch, "postern setup -c %s --domain %s", d->w->config_path, domain->name);
     if (d->p.region[0] != '\0')
         buf_printf(&d->scratch, " --region %s", d->p.region);
     for (int line = 0; line < PLUMBING_LINES; line++) {
@@ -77,24 +86,53 @@ static const char *setup_command(struct doctor *d, const struct config_domain *d
             if (strcmp(way->set, sets[line]) != 0)
                 continue;
             put_option(&d->scratch, topic[line], last_part(way->topic_arn), names.topic[line]);
-            if (way->queue < d->p.queue_count)
+            if (with_queues && way->queue < d->p.queue_count)
                 put_option(&d->scratch, queue[line], d->p.queues[way->queue].name,
                            names.queue[line]);
         }
     }
+}
+
+/* The command that makes this domain's plumbing, with the names that it has now. From a node's
+ * configuration it must not be run: that would be turned to the main queues. */
+static const char *setup_command(struct doctor *d, const struct config_domain *domain)
+{
+    bool is_node = node_of(d).len > 0;
+
+    buf_reset(&d->scratch);
+    if (is_node)
+        buf_printf(&d->scratch, "on the first machine: postern setup --domain %s", domain->name);
+    else
+        buf_printf(&d->scratch, "postern setup -c %s --domain %s", d->w->config_path, domain->name);
+    put_names(d, domain, !is_node);
+    if (is_node && d->p.buffer.url.len > 0)
+        buf_printf(&d->scratch, " --buffer-queue %s", d->p.buffer.name);
+    return buf_cstr(&d->scratch);
+}
+
+/* The same for this machine's own event queues and subscriptions. */
+static const char *queue_setup_command(struct doctor *d, const struct config_domain *domain)
+{
+    struct slice node = node_of(d);
+
+    if (node.len == 0)
+        return setup_command(d, domain);
+    buf_reset(&d->scratch);
+    buf_printf(&d->scratch, "postern setup -c %s --domain %s --node %.*s", d->w->config_path,
+               domain->name, SLICE_ARGS(node));
+    put_names(d, domain, false);
     return buf_cstr(&d->scratch);
 }
 
 /* False, and the finding says why, where AWS did not tell. */
-static bool is_seen(struct doctor *d, const struct seen *s, struct finding *f, const char *absent,
-                    const struct config_domain *domain)
+static bool is_seen(const struct seen *s, struct finding *f, const char *absent, const char *mend)
 {
     switch (s->result) {
     case INSPECT_FOUND:
         return true;
     case INSPECT_ABSENT:
         (void)finding_add(f, FINDING_FAIL, "%s", absent);
-        finding_mend(f, "%s", setup_command(d, domain));
+        finding_mend(f, "%s", mend);
         return false;
     case INSPECT_FAILED:
         break;
@@ -229,7 +267,7 @@ static void check_regions(struct doctor *d, size_t at, struct finding *f)
             finding_add(f, FINDING_FAIL,
                         "the queue %s is in %.*s, and SES is asked in %s: they belong together",
                         d->p.queues[i].name, SLICE_ARGS(region), d->p.region))
-            finding_mend(f, "%s", setup_command(d, &c->domains[0]));
+            finding_mend(f, "%s", queue_setup_command(d, &c->domains[0]));
     }
     (void)finding_add(f, FINDING_OK, "%s", d->p.region);
 }
@@ -256,7 +294,8 @@ static bool read_account(struct doctor *d, struct finding *f, struct ses_account
 {
     struct buf body = {0};
 
-    if (!is_seen(d, &d->p.ses_account, f, "SES does not know the account", &d->config->domains[0]))
+    if (!is_seen(&d->p.ses_account, f, "SES does not know the account",
+                 setup_command(d, &d->config->domains[0])))
         return false;
     json_put_tree(&body, d->p.ses_account.tree);
     bool good = ses_account_parse(buf_slice(&body), account);
@@ -289,7 +328,7 @@ static void check_identity(struct doctor *d, size_t at, struct finding *f)
 {
     const struct patient_domain *domain = &d->p.domains[at];
 
-    if (domain->found.result == INSPECT_ABSENT || is_seen(d, &domain->found, f, "", domain->config))
+    if (domain->found.result == INSPECT_ABSENT || is_seen(&domain->found, f, "", ""))
         judge_identity(f, domain->found.tree, domain->identity, domain->config->name,
                        setup_command(d, domain->config));
 }
@@ -320,8 +359,8 @@ static void check_set(struct doctor *d, size_t at, struct finding *f)
 {
     const struct patient_way *way = &d->p.ways[at];
 
-    if (is_seen(d, &way->found, f, "there is none of that name: SES refuses what is sent by it",
-                way->domain))
+    if (is_seen(&way->found, f, "there is none of that name: SES refuses what is sent by it",
+                setup_command(d, way->domain)))
         judge_set(f, way->found.tree, way->set);
 }
 
@@ -351,8 +390,8 @@ static void check_topic(struct doctor *d, size_t at, struct finding *f)
 
     if (way->topic_arn[0] == '\0')
         (void)has_topic(way, f);
-    else if (is_seen(d, &way->topic, f, "the topic of the event destination is not there",
-                     way->domain))
+    else if (is_seen(&way->topic, f, "the topic of the event destination is not there",
+                     setup_command(d, way->domain)))
         judge_topic(f, way->topic.tree, way->set_arn, slice_str(d->p.account),
                     setup_command(d, way->domain));
 }
@@ -363,7 +402,7 @@ static void check_subscription(struct doctor *d, size_t at, struct finding *f)
 
     if (has_topic(way, f))
         judge_subscription(f, way->subscription, slice_str(way->topic_arn),
-                           setup_command(d, way->domain));
+                           queue_setup_command(d, way->domain));
 }
 
 static void check_delivery(struct doctor *d, size_t at, struct finding *f)
@@ -376,7 +415,7 @@ static void check_delivery(struct doctor *d, size_t at, struct finding *f)
         (void)finding_add(f, FINDING_SKIP, "there is no subscription to look at");
     else
         judge_delivery(f, way->subscription, d->config->queues.verify_sns,
-                       setup_command(d, way->domain));
+                       queue_setup_command(d, way->domain));
 }
 
 static void check_queue_policy(struct doctor *d, size_t at, struct finding *f)
@@ -388,7 +427,7 @@ static void check_queue_policy(struct doctor *d, size_t at, struct finding *f)
         (void)finding_add(f, FINDING_SKIP, "there is no queue to look at");
     else
         judge_queue_policy(f, q->queue.tree, q->arn, slice_str(way->topic_arn),
-                           slice_str(d->p.account), setup_command(d, way->domain));
+                           slice_str(d->p.account), queue_setup_command(d, way->domain));
 }
 
 /* ---- queues ---- */
@@ -403,7 +442,8 @@ static const struct config_domain *domain_of_queue(const struct doctor *d, size_
 
 static void check_queue(struct doctor *d, size_t at, struct finding *f)
 {
-    if (is_seen(d, &d->p.queues[at].queue, f, "the queue is not there", domain_of_queue(d, at)))
+    if (is_seen(&d->p.queues[at].queue, f, "the queue is not there",
+                queue_setup_command(d, domain_of_queue(d, at))))
         (void)finding_add(f, FINDING_OK, "there");
 }
 
@@ -454,8 +494,75 @@ static void check_dead_letters(struct doctor *d, size_t at, struct finding *f)
     if (q->queue.result != INSPECT_FOUND)
         (void)finding_add(f, FINDING_SKIP, "there is no queue to look at");
     else if (q->dead.result != INSPECT_FAILED || q->dead.err.text[0] == '\0' ||
-             is_seen(d, &q->dead, f, "", domain))
-        judge_dead_letters(f, q->queue.tree, q->dead.tree, setup_command(d, domain));
+             is_seen(&q->dead, f, "", ""))
+        judge_dead_letters(f, q->queue.tree, q->dead.tree, queue_setup_command(d, domain));
+}
+
+/* ---- the buffer queue ---- */
+
+static void check_buffer(struct doctor *d, size_t at, struct finding *f)
+{
+    const char *mend = setup_command(d, &d->config->domains[0]);
+
+    (void)at;
+    if (is_seen(&d->p.buffer.queue, f, "the queue is not there: newsletters are answered 503",
+                mend))
+        judge_buffer(f, d->p.buffer.queue.tree, d->p.buffer.name,
+                     d->config->queues.buffer_message_max_bytes, mend);
+}
+
+static void check_buffer_depth(struct doctor *d, size_t at, struct finding *f)
+{
+    const cJSON *queue = d->p.buffer.queue.tree, *told = json_get(d->p.status, "buffer");
+
+    (void)at;
+    if (d->p.buffer.queue.result != INSPECT_FOUND) {
+        (void)finding_add(f, FINDING_SKIP, "there is no queue to look at");
+        return;
+    }
+    judge_buffer_depth(f,
+                       &(struct judge_buffer_depth){
+                           .visible = attribute(queue, "ApproximateNumberOfMessages"),
+                           .in_flight = attribute(queue, "ApproximateNumberOfMessagesNotVisible"),
+                           .is_running = told != NULL,
+                           .grows_since_ms = number(told, "grows_since_ms"),
+                           .joins_until_ms = number(told, "joins_until_ms"),
+                           .returned = number(told, "returned"),
+                       },
+                       clock_wall_ms());
+}
+
+/* From its own event queues alone a machine knows whom others have served: each way that mail goes
+ * out has to lead to one of them. */
+static void check_own_events(struct doctor *d, size_t at, struct finding *f)
+{
+    uint64_t youngest_s = 0, buffer_s = attribute(d->p.buffer.queue.tree, "CreatedTimestamp");
+
+    (void)at;
+    if (d->p.queue_count == 0 &&
+        finding_add(f, FINDING_FAIL,
+                    "no event queue is read, and without one nothing is taken from the buffer"))
+        finding_mend(f, "%s --node NAME", setup_command(d, &d->config->domains[0]));
+    for (size_t i = 0; i < d->p.way_count; i++)
+        if (d->p.ways[i].topic.result == INSPECT_FOUND && d->p.ways[i].is_newsletter &&
+            d->p.ways[i].subscription == NULL &&
+            finding_add(f, FINDING_FAIL,
+                        "what others send by %s is not told here, so its readers could get it "
+                        "twice",
+                        d->p.ways[i].set))
+            finding_mend(f, "%s", queue_setup_command(d, d->p.ways[i].domain));
+    for (size_t i = 0; i < d->p.queue_count; i++) {
+        uint64_t created_s = attribute(d->p.queues[i].queue.tree, "CreatedTimestamp");
+        youngest_s = created_s > youngest_s ? created_s : youngest_s;
+    }
+    if (youngest_s == 0 || buffer_s == 0)
+        (void)finding_add(f, FINDING_SKIP, "SQS does not tell when the queues were made");
+    else if (youngest_s > buffer_s + JOINS_AFTER_S &&
+             clock_wall_ms() < youngest_s * 1000 + d->config->queues.buffer_join_ms)
+        (void)finding_add(f, FINDING_OK,
+                          "young: older newsletters are left to other machines (buffer_join)");
+    else
+        (void)finding_add(f, FINDING_OK, "as old as they have to be");
 }
 
 /* ---- this machine ---- */
@@ -726,7 +833,7 @@ static void check_ghost_reads(struct doctor *d, size_t at, struct finding *f)
 /* ---- the table ---- */
 
 /* TOPICS and LINKS are the same ways as SETS, called by other parts of them. */
-enum subject { ONCE, DOMAINS, SETS, TOPICS, LINKS, QUEUES, LISTENERS };
+enum subject { ONCE, DOMAINS, SETS, TOPICS, LINKS, QUEUES, BUFFER, LISTENERS };
 enum need { NEEDS_NOTHING, NEEDS_CONFIG, NEEDS_AWS, NEEDS_GHOST_URL };
 
 static const struct {
@@ -754,6 +861,9 @@ static const struct {
     {"queue", QUEUES, NEEDS_AWS, check_queue},
     {"queue depth", QUEUES, NEEDS_AWS, check_depth},
     {"dead-letter queue", QUEUES, NEEDS_AWS, check_dead_letters},
+    {"buffer queue", BUFFER, NEEDS_AWS, check_buffer},
+    {"buffer depth", BUFFER, NEEDS_AWS, check_buffer_depth},
+    {"events for the buffer", BUFFER, NEEDS_AWS, check_own_events},
     {"store", ONCE, NEEDS_CONFIG, check_store},
     {"Postern", ONCE, NEEDS_CONFIG, check_postern},
     {"listener", LISTENERS, NEEDS_CONFIG, check_listener},
@@ -774,6 +884,8 @@ static size_t count_of(const struct doctor *d, enum subject subject)
         return d->p.way_count;
     case QUEUES:
         return d->p.queue_count;
+    case BUFFER:
+        return d->p.buffer.url.len > 0 ? 1 : 0;
     case LISTENERS:
         return d->config->listen.count;
     }
@@ -807,6 +919,8 @@ static const char *about(struct doctor *d, enum subject subject, size_t at)
         return way_name(d, &d->p.ways[at], true);
     case QUEUES:
         return d->p.queues[at].name;
+    case BUFFER:
+        return d->p.buffer.name;
     case LISTENERS:
         return put_listener(d, at);
     }

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "aws/endpoint.h"
+#include "setup/plumbing.h"
 #include "setup/policy_verdict.h"
+#include "shm/gauges.h"
 
 enum {
     CLOCK_WARN_S = 30,
@@ -400,6 +402,84 @@ void judge_depth(struct finding *f, const struct judge_depth *d)
                           !d->is_running && waiting > 0 ? ", for Postern to run" : "");
     }
     buf_fini(&age);
+}
+
+static uint64_t attribute_of(const cJSON *queue, const char *name)
+{
+    uint64_t value = 0;
+
+    (void)slice_to_u64(json_get_text(json_get(queue, "Attributes"), name), &value);
+    return value;
+}
+
+void judge_buffer(struct finding *f, const cJSON *queue, const char *name,
+                  uint64_t message_max_bytes, const char *setup)
+{
+    const cJSON *attributes = json_get(queue, "Attributes");
+    uint64_t most = attribute_of(queue, "MaximumMessageSize"),
+             keeps_s = attribute_of(queue, "MessageRetentionPeriod");
+    struct slice url = json_get_text(queue, "QueueUrl");
+
+    if (!is(attributes, "FifoQueue", "true") &&
+        finding_add(f, FINDING_FAIL, "%s is no FIFO queue: it may give one message to two machines",
+                    name))
+        finding_mend(f, "%s --buffer-queue newsletter-buffer", setup);
+    if (most > 0 && most < message_max_bytes &&
+        finding_add(f, FINDING_FAIL,
+                    "it takes messages of %" PRIu64
+                    " bytes, and queues.buffer_message_max is %" PRIu64
+                    ": SQS refuses large newsletters",
+                    most, message_max_bytes))
+        finding_mend(f,
+                     "aws sqs set-queue-attributes --attributes MaximumMessageSize=%" PRIu64
+                     " --queue-url %.*s",
+                     message_max_bytes, SLICE_ARGS(url));
+    if (json_get_text(attributes, "RedrivePolicy").len > 0 &&
+        finding_add(f, FINDING_FAIL,
+                    "it has a dead-letter queue: SQS would put accepted mail aside there, where no "
+                    "machine reads it"))
+        finding_mend(f, "aws sqs set-queue-attributes --attributes RedrivePolicy= --queue-url %.*s",
+                     SLICE_ARGS(url));
+    if (keeps_s < PLUMBING_BUFFER_RETENTION_S) {
+        struct buf time = {0};
+        put_time(&time, keeps_s * 1000);
+        if (finding_add(f, FINDING_WARN,
+                        "SQS drops what nobody has sent for %s: mail that was accepted",
+                        buf_cstr(&time)))
+            finding_mend(f, "%s", setup);
+        buf_fini(&time);
+    }
+    (void)finding_add(f, FINDING_OK, "FIFO, keeps 14 days");
+}
+
+void judge_buffer_depth(struct finding *f, const struct judge_buffer_depth *d, uint64_t now_ms)
+{
+    struct buf time = {0};
+    bool joins = d->joins_until_ms > now_ms;
+
+    if (joins && d->returned > 0) {
+        put_time(&time, d->joins_until_ms - now_ms);
+        (void)finding_add(f, FINDING_WARN,
+                          "%" PRIu64 " wait; what is older than this machine's event queues is "
+                          "left to other machines for %s more",
+                          d->visible, buf_cstr(&time));
+        finding_mend(f, "let the machines run that were there before; if there are none any more: "
+                        "queues { buffer_join = \"0s\" }, and who had got it already may get it "
+                        "again");
+    } else if (d->is_running && d->grows_since_ms != 0 && d->visible > 0 &&
+               now_ms > d->grows_since_ms + GAUGE_BUFFER_GROWS_MS) {
+        put_time(&time, now_ms - d->grows_since_ms);
+        (void)finding_add(f, FINDING_FAIL,
+                          "%" PRIu64 " parts of newsletters wait, and it has not shrunk for %s",
+                          d->visible, buf_cstr(&time));
+        finding_mend(f, "postern status, on each machine: holds, and up to when the event queues "
+                        "are read; nothing is taken before they are");
+    } else {
+        (void)finding_add(f, FINDING_OK, "%" PRIu64 " wait, %" PRIu64 " in flight%s", d->visible,
+                          d->in_flight,
+                          joins ? "; this machine is new and takes newer newsletters alone" : "");
+    }
+    buf_fini(&time);
 }
 
 void judge_dead_letters(struct finding *f, const cJSON *queue, const cJSON *dead, const char *setup)

@@ -52,6 +52,18 @@ struct judge_depth {
     uint64_t silent_ms; /* since the queues were last read to their end; UINT64_MAX = never */
 };
 void judge_depth(struct finding *f, const struct judge_depth *d);
+/* The buffer queue's settings. message_max_bytes: what Postern puts into a message. Its visibility
+ * timeout is of no account: Postern gives one with each receive. */
+void judge_buffer(struct finding *f, const cJSON *queue, const char *name,
+                  uint64_t message_max_bytes, const char *setup);
+
+struct judge_buffer_depth {
+    uint64_t visible, in_flight;
+    /* Of the running Postern; grows_since, joins_until: 0 = not so. */
+    bool is_running;
+    uint64_t grows_since_ms, joins_until_ms, returned;
+};
+void judge_buffer_depth(struct finding *f, const struct judge_buffer_depth *d, uint64_t now_ms);
 /* dead: the dead-letter queue's tree; NULL = there is none of that name. */
 void judge_dead_letters(struct finding *f, const cJSON *queue, const cJSON *dead,
                         const char *setup);

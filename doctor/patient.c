@@ -185,6 +185,10 @@ void patient_look(struct patient *p)
         look_at_way(p, &p->ways[i]);
     for (size_t i = 0; i < p->queue_count; i++)
         patient_look_at_queue(p, &p->queues[i]);
+    if (p->buffer.url.len > 0) {
+        name_queue(p, &p->buffer);
+        patient_look_at_queue(p, &p->buffer);
+    }
     probe_permissions(p);
 }
 
@@ -251,6 +255,11 @@ void patient_init(struct patient *p, const struct config *config)
                                               .dead = {.result = INSPECT_FAILED}};
         name_queue(p, &p->queues[i]);
     }
+    p->buffer = (struct patient_queue){.url = slice_str(config->queues.newsletter_buffer),
+                                       .queue = {.result = INSPECT_FAILED},
+                                       .dead = {.result = INSPECT_FAILED}};
+    if (p->buffer.url.len > 0)
+        name_queue(p, &p->buffer);
     p->domain_count = config->domain_count;
     p->domains = arena_array(&p->arena, p->domain_count + 1, sizeof *p->domains);
     p->ways = arena_array(&p->arena, 3 * p->domain_count + 1, sizeof *p->ways);
@@ -276,6 +285,8 @@ void patient_fini(struct patient *p)
         forget(&p->queues[i].queue);
         forget(&p->queues[i].dead);
     }
+    forget(&p->buffer.queue);
+    forget(&p->buffer.dead);
     forget(&p->caller);
     forget(&p->ses_account);
     json_free(p->status);

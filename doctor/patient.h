@@ -58,6 +58,7 @@ struct patient {
     struct patient_domain *domains;
     struct patient_way *ways;
     struct patient_queue *queues;
+    struct patient_queue buffer; /* without a URL: there is none */
     size_t domain_count, way_count, queue_count;
     /* What is not allowed: "sqs:ReceiveMessage on newsletter-events-queue". */
     const char *denied[PATIENT_DENIED_MAX];

@@ -121,6 +121,19 @@ static void probe_queue(struct patient *p, const struct patient_queue *q)
             "sqs:DeleteMessage");
 }
 
+/* The same, and a message of no group, which a FIFO queue refuses. */
+static void probe_buffer(struct patient *p)
+{
+    probe_queue(p, &p->buffer);
+    ask_sqs(p, &p->buffer, "AmazonSQS.ChangeMessageVisibility",
+            ",\"ReceiptHandle\":\"postern-doctor\",\"VisibilityTimeout\":1",
+            "sqs:ChangeMessageVisibility");
+    /* A standard queue would take it. */
+    if (slice_ends_nocase(p->buffer.url, SLICE(".fifo")))
+        ask_sqs(p, &p->buffer, "AmazonSQS.SendMessage", ",\"MessageBody\":\"-\"",
+                "sqs:SendMessage");
+}
+
 void probe_permissions(struct patient *p)
 {
     struct buf path = {0}, none = {0};
@@ -130,6 +143,8 @@ void probe_permissions(struct patient *p)
     for (size_t i = 0; i < p->queue_count; i++)
         if (p->queues[i].queue.result != INSPECT_ABSENT)
             probe_queue(p, &p->queues[i]);
+    if (p->buffer.url.len > 0 && p->buffer.queue.result != INSPECT_ABSENT)
+        probe_buffer(p);
     ses_suppression_path(&path, SLICE("nobody@postern-doctor.invalid"));
     ask_ses(p, "DELETE", buf_cstr(&path), &none, "ses:DeleteSuppressedDestination", "the account");
     buf_fini(&path);

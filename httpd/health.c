@@ -29,18 +29,42 @@ static bool writer_is_well(const struct gauges *gauges)
 }
 
 /* What is wrong although mail can be accepted and stored: it changes no status. */
-static void put_alarms(struct buf *to, const struct gauge_events *e)
+static void put_alarm(struct buf *to, bool *any, const char *alarm, uint64_t since_ms,
+                      const char *text)
 {
-    if (atomic_load_explicit(&e->silent_domains, memory_order_relaxed) == 0)
-        return;
-    json_put_name(to, "alarms");
-    buf_add_str(to, "[{");
-    json_put_str(to, "alarm", SLICE("no-events"));
-    json_put_u64(to, "since_ms",
-                 atomic_load_explicit(&e->silent_since_wall_ms, memory_order_relaxed));
-    json_put_str(to, "text",
-                 SLICE("mails go out and no events come back from SES: postern status says more"));
-    buf_add_str(to, "}]");
+    if (!*any) {
+        json_put_name(to, "alarms");
+        buf_add_byte(to, '[');
+    } else {
+        buf_add_byte(to, ',');
+    }
+    *any = true;
+    buf_add_byte(to, '{');
+    json_put_str(to, "alarm", slice_str(alarm));
+    json_put_u64(to, "since_ms", since_ms);
+    json_put_str(to, "text", slice_str(text));
+    buf_add_byte(to, '}');
+}
+
+static void put_alarms(struct buf *to, const struct gauges *g)
+{
+    const struct gauge_events *e = &g->events;
+    uint64_t grows_since_ms =
+                 atomic_load_explicit(&g->buffer.grows_since_wall_ms, memory_order_relaxed),
+             now_ms = clock_wall_ms();
+    bool any = false;
+
+    if (atomic_load_explicit(&e->silent_domains, memory_order_relaxed) != 0)
+        put_alarm(to, &any, "no-events",
+                  atomic_load_explicit(&e->silent_since_wall_ms, memory_order_relaxed),
+                  "mails go out and no events come back from SES: postern status says more");
+    if (grows_since_ms != 0 && now_ms > grows_since_ms &&
+        now_ms - grows_since_ms > GAUGE_BUFFER_GROWS_MS)
+        put_alarm(to, &any, "buffer-grows", grows_since_ms,
+                  "newsletters wait in the buffer queue and no machine takes them: postern status "
+                  "says more");
+    if (any)
+        buf_add_byte(to, ']');
 }
 
 /* What keeps it from accepting: JSON texts with commas between. */
@@ -96,7 +120,7 @@ void health_handle(struct exchange *x)
         buf_add_slice(&body, buf_slice(&reasons));
         buf_add_byte(&body, ']');
     }
-    put_alarms(&body, &s->me->gauges->events);
+    put_alarms(&body, s->me->gauges);
     buf_add_str(&body, "}");
     buf_fini(&reasons);
     reply_health(x, ill, &body);

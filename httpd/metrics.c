@@ -444,12 +444,45 @@ static void put_queues(struct page *p)
     }
 }
 
+/* All 0 where there is none. */
+static void put_buffer(struct page *p)
+{
+    const struct gauge_buffer *b = &p->gauges->buffer;
+    const struct {
+        const char *name;
+        uint64_t count;
+    } states[] = {{"visible", word(&b->queue.visible)}, {"in_flight", word(&b->queue.in_flight)}};
+
+    exposition_family(
+        &p->to, "postern_buffer_messages", "gauge",
+        "Parts of newsletters in the buffer queue, as SQS tells about once a minute.");
+    for (size_t s = 0; s < sizeof states / sizeof *states; s++) {
+        const struct exposition_labels labels = one_label("state", slice_str(states[s].name));
+        exposition_sample(&p->to, "postern_buffer_messages", &labels, states[s].count, WHOLE);
+    }
+    put_one(p, "postern_buffer_read_timestamp_seconds", "gauge",
+            "When SQS last told the buffer's depth; 0 = never.", word(&b->queue.read_wall_ms),
+            MILLI);
+    put_one(p, "postern_buffer_parts_held", "gauge",
+            "Parts of the buffer queue that this machine has taken on and not deleted yet.",
+            word(&b->parts), WHOLE);
+    put_one(p, "postern_buffer_recipients_held", "gauge",
+            "Recipients of these parts that are not settled yet.", word(&b->recipients), WHOLE);
+    put_one(p, "postern_buffer_oldest_part_seconds", "gauge",
+            "How long ago the oldest of these parts was put on the queue.",
+            word(&b->queue.oldest_ms[0]), MILLI);
+    put_one(p, "postern_buffer_returned_total", "counter",
+            "Parts given back as this machine's event queues are younger than they.",
+            word(&b->returned), WHOLE);
+}
+
 static void put_events(struct page *p)
 {
     const struct gauge_events *e = &p->gauges->events;
     const struct gauge_webhooks *w = &p->gauges->webhooks;
 
     put_queues(p);
+    put_buffer(p);
     put_one(p, "postern_deadletters_received_total", "counter",
             "Messages from SES that were not understood and are kept.", word(&e->deadletters),
             WHOLE);

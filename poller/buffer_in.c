@@ -9,7 +9,9 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "mail/message.h"
 #include "mail/part.h"
+#include "poller/joining.h"
 #include "shm/record.h"
 #include "store/batches.h"
 
@@ -19,9 +21,11 @@ enum {
     CALL_TIMEOUT_MS = 15000,
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 20000,
-    LOOK_MS = 300,           /* how often the books of what is held are read */
-    RECIPIENTS_LEAST = 1000, /* unsettled ones that a slow machine takes on */
-    SECONDS_AHEAD = 10,      /* of its rate, that a fast one does */
+    RETURN_PAUSE_MAX_MS = 3600000, /* a day of these is far from BUFFER_RECEIVES_MAX */
+    TELL_MS = 300,                 /* how often the gauges are */
+    LOOK_MS = 300,                 /* how often the books of what is held are read */
+    RECIPIENTS_LEAST = 1000,       /* unsettled ones that a slow machine takes on */
+    SECONDS_AHEAD = 10,            /* of its rate, that a fast one does */
 };
 
 /* One message. */
@@ -32,12 +36,13 @@ struct held {
     struct buf record; /* for the writer, not in its ring yet */
     uint64_t end;      /* ring position behind the last one that is */
     uint32_t receives, unsettled;
+    uint64_t sent_wall_ms; /* by SQS's clock; 0 = not told */
     uint64_t until_mono_ms, extend_mono_ms, settled_mono_ms;
     bool calling, renewed; /* renewed: a HELD is owed */
     bool let_go;           /* to be freed once no call has it */
 };
 
-enum call_kind { CALL_RECEIVE, CALL_EXTEND, CALL_DELETE };
+enum call_kind { CALL_RECEIVE, CALL_EXTEND, CALL_DELETE, CALL_RETURN };
 
 struct call {
     struct call *next;
@@ -61,6 +66,9 @@ struct buffer_in {
     struct arena arena;
     uint64_t opened_mono_ms, look_mono_ms, backoff_ms, not_before_mono_ms;
     uint64_t writer_generation; /* that was told what is held */
+    struct joining joining;
+    uint64_t returned_until_mono_ms, tell_mono_ms; /* the end of a pause; the next telling */
+    unsigned returns; /* receives one after another in which something was given back */
     bool receiving, failing, stopped;
 };
 
@@ -228,6 +236,56 @@ static void encode_poison(const struct buffer_in *b, struct held *h, const struc
     record_deadletter_encode(&h->record, &r);
 }
 
+/* -------- a machine that is new -------- */
+
+/* False: not known yet. */
+static bool read_joining(struct buffer_in *b)
+{
+    const struct gauges *g = b->me->gauges;
+    struct joining j = {.buffer_wall_ms = atomic_load(&g->buffer.queue.created_wall_ms),
+                        .for_ms = b->me->config->queues.buffer_join_ms};
+    bool known = j.buffer_wall_ms != 0;
+
+    for (size_t i = 0; i < b->me->config->event_queues.count && i < GAUGE_QUEUES_MAX; i++) {
+        uint64_t created_ms = atomic_load(&g->queues[i].created_wall_ms);
+        known = known && created_ms != 0;
+        if (created_ms > j.events_wall_ms)
+            j.events_wall_ms = created_ms;
+    }
+    b->joining = j;
+    return known;
+}
+
+static bool may_take(struct buffer_in *b, const struct sqs_message *m, const struct part *p)
+{
+    struct message_head head;
+
+    if (!message_head_unpack(p->head, &b->arena, &head))
+        return true; /* the writer says what it is */
+    return joining_may_take(&b->joining, m->sent_wall_ms, head.email_id, clock_wall_ms());
+}
+
+/* Whatever comes of it: else it is seen again after its visibility timeout. */
+static void on_returned(void *arg, const struct aws_response *answer)
+{
+    (void)answer;
+    call_free(arg);
+}
+
+static void give_back(struct buffer_in *b, const struct sqs_message *m, uint64_t batch_id)
+{
+    struct call *c = call_new(b, CALL_RETURN);
+
+    if (b->returns == 0)
+        log_warn("batch %016" PRIx64 " from the buffer queue is older than this machine's event "
+                 "queues, so it is not known here who has got it: given back to other machines "
+                 "(queues.buffer_join)",
+                 batch_id);
+    sqs_visibility_body(&c->body, b->url, &m->receipt_handle, 1, 0);
+    call_send(c, "AmazonSQS.ChangeMessageVisibilityBatch", CALL_TIMEOUT_MS, on_returned);
+    (void)atomic_fetch_add(&b->me->gauges->buffer.returned, 1);
+}
+
 /* -------- receiving -------- */
 
 static bool is_sound(struct buffer_in *b, const struct sqs_message *m, struct part *p,
@@ -254,7 +312,8 @@ static struct held *held_find(struct buffer_in *b, uint64_t batch_id)
     return NULL;
 }
 
-static void adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t began_mono_ms)
+/* False: given back. */
+static bool adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t began_mono_ms)
 {
     struct part p;
     struct slice why;
@@ -262,6 +321,10 @@ static void adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t beg
     arena_reset(&b->arena);
     bool sound = is_sound(b, m, &p, &why);
     struct held *h = sound ? held_find(b, p.batch_id) : NULL;
+    if (sound && h == NULL && !may_take(b, m, &p)) {
+        give_back(b, m, p.batch_id);
+        return false;
+    }
     if (h != NULL && h->calling) { /* what is under way has the older handle */
         h->let_go = true;
         h = NULL;
@@ -276,6 +339,7 @@ static void adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t beg
     h->handle = mem_dup(m->receipt_handle.ptr, m->receipt_handle.len + 1);
     h->handle[m->receipt_handle.len] = '\0';
     h->batch_id = sound ? p.batch_id : 0;
+    h->sent_wall_ms = m->sent_wall_ms;
     h->receives = (uint32_t)(m->receives == 0 ? 1 : m->receives);
     h->until_mono_ms = began_mono_ms + visibility_ms(b) * 7 / 8;
     h->extend_mono_ms = began_mono_ms + visibility_ms(b) / 2;
@@ -288,6 +352,24 @@ static void adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t beg
         encode_poison(b, h, m, why);
     }
     (void)hand_over(b, h);
+    return true;
+}
+
+/* Others shall have the time to take what was given back. Each time it is seen again the pause is
+ * longer, and one more is asked for: nobody may be there for it, and newer ones stand behind it. */
+static void note_returns(struct buffer_in *b, size_t given_back)
+{
+    uint64_t pause_ms = visibility_ms(b);
+
+    if (given_back == 0) {
+        b->returns = 0;
+        return;
+    }
+    for (unsigned i = 0; i < b->returns && pause_ms < RETURN_PAUSE_MAX_MS; i++)
+        pause_ms *= 2;
+    pause_ms = pause_ms < RETURN_PAUSE_MAX_MS ? pause_ms : RETURN_PAUSE_MAX_MS;
+    b->returned_until_mono_ms = clock_mono_ms() + pause_ms;
+    b->returns++;
 }
 
 static void on_received(void *arg, const struct aws_response *answer)
@@ -295,6 +377,7 @@ static void on_received(void *arg, const struct aws_response *answer)
     struct call *c = arg;
     struct buffer_in *b = c->b;
     struct sqs_received r;
+    size_t given_back = 0;
 
     b->receiving = false;
     if (answer->fate != AWS_ANSWERED || answer->status != 200 ||
@@ -303,7 +386,8 @@ static void on_received(void *arg, const struct aws_response *answer)
     } else {
         no_trouble(b);
         for (size_t i = 0; i < r.count; i++)
-            adopt(b, &r.messages[i], c->began_mono_ms);
+            given_back += adopt(b, &r.messages[i], c->began_mono_ms) ? 0 : 1;
+        note_returns(b, given_back);
         sqs_received_free(&r);
     }
     call_free(c);
@@ -322,7 +406,7 @@ static uint64_t room(const struct buffer_in *b)
     return taken < most ? most - taken : 0;
 }
 
-static bool may_receive(const struct buffer_in *b, uint64_t heard_wall_ms, uint64_t now_ms)
+static bool may_receive(struct buffer_in *b, uint64_t heard_wall_ms, uint64_t now_ms)
 {
     uint64_t window_ms = b->me->config->sender.doubt_window_ms;
     uint64_t patience_ms = (config_visibility_s(b->me->config) + 2) * UINT64_C(1000);
@@ -331,7 +415,8 @@ static bool may_receive(const struct buffer_in *b, uint64_t heard_wall_ms, uint6
            now_ms >= b->not_before_mono_ms &&
            /* the poller before this one may have had events that nobody sees yet */
            now_ms - b->opened_mono_ms >= patience_ms &&
-           heard_wall_ms + window_ms / 2 >= clock_wall_ms() && room(b) > 0;
+           heard_wall_ms + window_ms / 2 >= clock_wall_ms() && room(b) > 0 &&
+           now_ms >= b->returned_until_mono_ms && read_joining(b);
 }
 
 static void receive(struct buffer_in *b)
@@ -341,6 +426,8 @@ static void receive(struct buffer_in *b)
     /* The invisibility is reckoned from the call's beginning: it must not be over at its end. */
     uint64_t wait_s = visibility_ms(b) / 8000;
 
+    if (joining_until_ms(&b->joining, clock_wall_ms()) != 0)
+        most = b->returns + 1;
     wait_s = wait_s < 1 ? 1 : wait_s > WAIT_S ? WAIT_S : wait_s;
     sqs_receive_some_body(&c->body, b->url, most > SQS_BATCH_MAX ? SQS_BATCH_MAX : (unsigned)most,
                           (unsigned)wait_s, (unsigned)(visibility_ms(b) / 1000));
@@ -506,6 +593,27 @@ static void tell_new_writer(struct buffer_in *b)
         h->renewed = h->batch_id != 0;
 }
 
+static void tell(struct buffer_in *b)
+{
+    struct gauge_buffer *g = &b->me->gauges->buffer;
+    uint64_t now_ms = clock_wall_ms(), oldest_ms = 0, recipients = 0;
+
+    if (clock_mono_ms() < b->tell_mono_ms)
+        return;
+    b->tell_mono_ms = clock_mono_ms() + TELL_MS;
+    for (const struct held *h = b->list; h != NULL; h = h->next) {
+        recipients += h->unsettled;
+        if (h->sent_wall_ms != 0 && now_ms > h->sent_wall_ms &&
+            now_ms - h->sent_wall_ms > oldest_ms)
+            oldest_ms = now_ms - h->sent_wall_ms;
+    }
+    atomic_store(&g->parts, b->count);
+    atomic_store(&g->recipients, recipients);
+    atomic_store(&g->queue.oldest_ms[0], oldest_ms);
+    if (read_joining(b))
+        atomic_store(&g->joins_until_wall_ms, joining_until_ms(&b->joining, now_ms));
+}
+
 void buffer_in_advance(struct buffer_in *b, struct store *store, uint64_t heard_wall_ms)
 {
     uint64_t now_ms = clock_mono_ms(), tail = ring_tail(b->me->slot->up);
@@ -522,4 +630,5 @@ void buffer_in_advance(struct buffer_in *b, struct store *store, uint64_t heard_
     }
     if (may_receive(b, heard_wall_ms, now_ms))
         receive(b);
+    tell(b);
 }

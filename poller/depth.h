@@ -1,5 +1,6 @@
 /*
- * poller/depth.h - how many messages stand in the event queues, asked once a minute.
+ * poller/depth.h - how many messages stand in the event queues and the buffer, asked once a minute,
+ * and when these queues were made.
  *
  * ENDS    One poller asks for all of them; the answers stand in the gauges.
  * MEMORY  depth_open() gives what depth_close() frees, after the client. It borrows the URLs.
@@ -14,13 +15,16 @@
 #include "base/config.h"
 #include "shm/gauges.h"
 
-enum { DEPTH_EVERY_MS = 60000 };
+enum {
+    DEPTH_EVERY_MS = 60000,
+    DEPTH_AGAIN_MS = 5000, /* while it is not known when a queue was made */
+};
 
 struct depth;
 
-/* Of the first GAUGE_QUEUES_MAX queues. gauges: as many. */
+/* Of the first GAUGE_QUEUES_MAX queues, and of the buffer, unless its URL is empty. */
 struct depth *depth_open(struct aws_client *client, const struct config_list *urls,
-                         struct gauge_queue *gauges);
+                         const char *buffer_url, struct gauges *gauges);
 void depth_close(struct depth *d); /* NULL is fine */
 
 /* Called often: asks when it is time. */

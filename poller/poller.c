@@ -27,6 +27,7 @@
 #include "mail/form.h"
 #include "mail/ses_address.h"
 #include "mail/ses_event.h"
+#include "poller/buffer_again.h"
 #include "poller/buffer_in.h"
 #include "poller/buffer_out.h"
 #include "poller/depth.h"
@@ -60,6 +61,7 @@ struct poller {
     struct queue **queues;
     struct buffer_out *buffer_out; /* the first poller's, where there is a buffer queue */
     struct buffer_in *buffer_in;
+    struct buffer_again *buffer_again;
     struct depth *depth;           /* the first poller's */
     struct signatures *signatures; /* NULL: every message is believed */
     size_t queue_count;
@@ -345,6 +347,27 @@ static int take(void *arg, struct slice queue_url, struct slice body, bool intac
 
 /* -------- dead letters that are to be read again -------- */
 
+/* A part of a batch goes back on the queue that it came from, if somebody could make something of it
+ * today. As take_message() answers. */
+static int replay_part(struct poller *p, const struct deadletter *d,
+                       const struct deadletter_wish *wish, uint64_t *end)
+{
+    struct part part;
+    struct slice why;
+
+    arena_reset(&p->arena);
+    *end = ring_head(p->me->slot->up);
+    bool good = part_read(d->raw, &p->arena, &part, &why);
+    if (good && config_domain_find(p->me->config, part.domain) == NULL) {
+        good = false;
+        why = SLICE("belongs to no configured domain");
+    }
+    if (!good)
+        return push_deadletter(p, d->source, d->raw, d->message_id, why, wish->us, end) == RING_OK;
+    buffer_again_take(p->buffer_again, wish, d->raw, &part);
+    return 1;
+}
+
 /* False when there is no room for more. */
 static bool replay_one(struct poller *p, const struct deadletter_wish *wish)
 {
@@ -363,7 +386,10 @@ static bool replay_one(struct poller *p, const struct deadletter_wish *wish)
     d.message_id = found ? arena_dup(&kept, d.message_id) : slice_none();
     store_end_read(t);
     last_words_doing("dead letter %.*s again", SLICE_ARGS(d.message_id));
-    if (found)
+    if (found && p->buffer_again != NULL &&
+        slice_eq(d.source, slice_str(p->me->config->queues.newsletter_buffer)))
+        got = replay_part(p, &d, wish, &end);
+    else if (found)
         got = take_message(p, d.source, d.raw, true, d.message_id, wish, &end);
     if (found && got == 1)
         p->replayed_end = end;
@@ -437,6 +463,8 @@ static void advance_buffer(struct poller *p, uint64_t heard_ms)
         buffer_out_advance(p->buffer_out, p->store);
     if (p->buffer_in != NULL)
         buffer_in_advance(p->buffer_in, p->store, heard_ms);
+    if (p->buffer_again != NULL)
+        buffer_again_advance(p->buffer_again);
 }
 
 static void advance(struct poller *p)
@@ -540,9 +568,11 @@ static void open_queues(struct poller *p)
     if (p->me->slot->index == 0 && c->queues.newsletter_buffer[0] != '\0') {
         p->buffer_out = buffer_out_open(p->me, p->client, push_buffer, p);
         p->buffer_in = buffer_in_open(p->me, p->client, push_buffer, p);
+        p->buffer_again = buffer_again_open(p->me, p->client, push_buffer, p);
     }
     if (p->me->slot->index == 0)
-        p->depth = depth_open(p->client, &c->event_queues, p->me->gauges->queues);
+        p->depth =
+            depth_open(p->client, &c->event_queues, c->queues.newsletter_buffer, p->me->gauges);
     p->queues = mem_zero(c->event_queues.count, sizeof(struct queue *));
     for (size_t i = 0; i < c->event_queues.count; i++)
         p->queues[p->queue_count++] =
@@ -586,6 +616,7 @@ static void poller_close(struct poller *p)
     aws_client_destroy(p->client);
     buffer_out_close(p->buffer_out);
     buffer_in_close(p->buffer_in);
+    buffer_again_close(p->buffer_again);
     depth_close(p->depth);
     signatures_close(p->signatures);
     for (size_t i = 0; i < p->queue_count; i++)

@@ -105,6 +105,11 @@ void conf_plan_make(struct conf_plan *plan, struct slice text, const struct conf
     for (int line = 0; line < PLUMBING_LINES; line++)
         if (!slice_eq(slice_str(urls[line]), queue_url[line]) || urls[line][0] == '\0')
             set_text(plan, "queues", NULL, names[line], queue_url[line]);
+    if (p->buffer != NULL) {
+        struct slice url = json_get_text(p->buffer->found, "QueueUrl");
+        if (url.len == 0 || !slice_eq(slice_str(config->queues.newsletter_buffer), url))
+            set_text(plan, "queues", NULL, "newsletter_buffer", url);
+    }
     if (p->names.wrapped && !config->queues.verify_sns) {
         conf_edit_set(&plan->text, "queues", NULL, "verify_sns", "true");
         note(plan, "queues.verify_sns");

@@ -231,10 +231,13 @@ static int make_queue(struct session *s, const struct resource *r, uint64_t pati
                                          .patience_ms = patience_ms},
                         r->arn, err);
     } else {
+        cJSON *changeable = cJSON_Duplicate(attributes, true);
+        cJSON_DeleteItemFromObjectCaseSensitive(changeable, "FifoQueue"); /* is so from its birth */
         json_put_str(&body, "QueueUrl", json_get_text(r->found, "QueueUrl"));
-        add_tree(&body, "Attributes", attributes);
+        add_tree(&body, "Attributes", changeable);
         buf_add_byte(&body, '}');
         failed = sqs_do(s, "SetQueueAttributes", &body, &plain, r->arn, err);
+        json_free(changeable);
     }
     buf_fini(&body);
     return failed;

@@ -7,9 +7,9 @@
 
 bool plan_is_ours(const struct resource *r)
 {
-    const struct resource *marked = r->of != NULL ? r->of : r;
+    const struct resource *marked = r->of == NULL ? r : r->of->is_given ? r->to : r->of;
 
-    return json_get(json_get(marked->found, "Tags"), PLUMBING_TAG) != NULL;
+    return !r->is_given && json_get(json_get(marked->found, "Tags"), PLUMBING_TAG) != NULL;
 }
 
 const char *plan_state_name(enum resource_state state)
@@ -25,6 +25,8 @@ const char *plan_state_name(enum resource_state state)
         return "change";
     case RESOURCE_TAKEN:
         return "TAKEN";
+    case RESOURCE_LACKED:
+        return "MISSING";
     }
     return "";
 }
@@ -181,9 +183,14 @@ static void judge(struct resource *r, const struct plan_wishes *wishes)
 
     buf_reset(&r->differs);
     r->changes[0] = NULL;
+    if (r->is_given) {
+        r->state = r->found != NULL ? RESOURCE_EXISTS : RESOURCE_LACKED;
+        return;
+    }
     if (r->found == NULL) {
         /* Something new in somebody else's topic or set is a change of it. */
-        bool fits = r->of == NULL || r->of->found == NULL || j.is_ours || wishes->adopt;
+        bool fits =
+            r->of == NULL || r->of->is_given || r->of->found == NULL || j.is_ours || wishes->adopt;
         r->state = fits ? RESOURCE_CREATE : RESOURCE_TAKEN;
         if (!fits)
             buf_printf(&r->differs, "is missing in a %s that is not ours", plumbing_kind(r->of));
@@ -217,6 +224,9 @@ struct plan_sums plan_judge(struct plumbing *p, const struct plan_wishes *wishes
             break;
         case RESOURCE_TAKEN:
             sums.taken++;
+            break;
+        case RESOURCE_LACKED:
+            sums.lacked++;
             break;
         }
     }

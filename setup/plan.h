@@ -6,6 +6,7 @@
  *   not there                        is created
  *   as it is wanted                  is left as it is and used, whoever made it
  *   another way, ours                is changed
+ *   given (of a node's plumbing)     has to be there; is left as it is
  *   another way, not ours            is TAKEN: nothing at all is done until it is renamed, removed,
  *                                    named otherwise (--topic …), or handed over (--adopt)
  * The domain's identity is the domain's, whoever made it: what it lacks is added (a MAIL FROM domain
@@ -26,14 +27,14 @@ struct plan_wishes {
 };
 
 struct plan_sums {
-    size_t exists, create, change, taken;
+    size_t exists, create, change, taken, lacked;
 };
 
 /* Fills in state and differs of every resource, which were looked for: found is NULL where there is
  * none. */
 struct plan_sums plan_judge(struct plumbing *p, const struct plan_wishes *wishes);
 
-/* Has the tag, or belongs to what has it. */
+/* Has the tag, or belongs to what has it: a subscription to a topic that is given, to its queue. */
 bool plan_is_ours(const struct resource *r);
 
 #define PLAN_TAG "tag" /* the member that is changed where a resource is handed over */

@@ -9,7 +9,15 @@
 #include "base/buf.h"
 #include "setup/policy.h"
 
-enum { NAME_MAX_QUEUE = 76, NAME_MAX_TOPIC = 256, NAME_MAX_SET = 64, NAME_MAX_USER = 64 };
+/* SQS takes 80 characters, "-dlq" and ".fifo" among them. */
+enum {
+    NAME_MAX_QUEUE = 76,
+    NAME_MAX_FIFO = 80,
+    NAME_MAX_NODE = 40,
+    NAME_MAX_TOPIC = 256,
+    NAME_MAX_SET = 64,
+    NAME_MAX_USER = 64
+};
 
 void plumbing_names_default(struct plumbing_names *names)
 {
@@ -17,7 +25,8 @@ void plumbing_names_default(struct plumbing_names *names)
         .set = {"ghost-mailgun-proxy-set", "ghost-mailgun-proxy-system-set"},
         .topic = {"ghost-mailgun-proxy-events", "ghost-mailgun-proxy-system-events"},
         .queue = {"newsletter-events-queue", "system-events-queue"},
-        .buffer_queue = "newsletter-buffer-queue",
+        .buffer_queue = "",
+        .node = "",
         .user = "",
     };
 }
@@ -89,10 +98,39 @@ static int check_domain(const char *what, const char *name, struct err *err)
     return 0;
 }
 
+/* "…-NODE-dlq" must not be the name of another node's queue. */
+static int check_node(const char *node, struct err *err)
+{
+    if (node[0] == '\0')
+        return 0;
+    if (check_name("node", node, NAME_MAX_NODE, "", err) != 0)
+        return -1;
+    if (strcmp(node, "dlq") == 0 || slice_ends_nocase(slice_str(node), SLICE("-dlq")))
+        return err_set(err, ERR_CONFIG,
+                       "\"%s\" is no name for a node: dead-letter queues are called so", node);
+    return 0;
+}
+
+static int check_queue_names(const struct plumbing_names *n, struct err *err)
+{
+    const char *const queues[] = {n->queue[0], n->queue[1]};
+
+    for (size_t i = 0; i < PLUMBING_LINES; i++)
+        if (check_name("queue", queues[i], NAME_MAX_QUEUE, "", err) != 0)
+            return -1;
+    if (strcmp(queues[0], queues[1]) == 0)
+        return err_set(err, ERR_CONFIG, "two queues cannot both be \"%s\"", queues[0]);
+    if (n->buffer_queue[0] == '\0')
+        return 0;
+    if (check_name("FIFO queue", n->buffer_queue, NAME_MAX_FIFO, ".", err) != 0)
+        return -1;
+    if (strcmp(strchr(n->buffer_queue, '.'), PLUMBING_FIFO) != 0 || n->buffer_queue[0] == '.')
+        return err_set(err, ERR_CONFIG, "\"%s\" is no name for a FIFO queue", n->buffer_queue);
+    return 0;
+}
+
 static int check_names(const struct plumbing_names *n, const char *mail_from, struct err *err)
 {
-    const char *const queues[] = {n->buffer_queue, n->queue[0], n->queue[1]};
-
     if (check_domain("--domain", n->domain, err) != 0)
         return -1;
     if (mail_from[0] != '\0') {
@@ -110,15 +148,8 @@ static int check_names(const struct plumbing_names *n, const char *mail_from, st
         if (check_name("configuration set", n->set[line], NAME_MAX_SET, "", err) != 0 ||
             check_name("topic", n->topic[line], NAME_MAX_TOPIC, "", err) != 0)
             return -1;
-    for (size_t i = 0; i < 3; i++) {
-        if (i == 0 && queues[i][0] == '\0')
-            continue;
-        if (check_name("queue", queues[i], NAME_MAX_QUEUE, "", err) != 0)
-            return -1;
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(queues[k], queues[i]) == 0)
-                return err_set(err, ERR_CONFIG, "two queues cannot both be \"%s\"", queues[i]);
-    }
+    if (check_node(n->node, err) != 0 || check_queue_names(n, err) != 0)
+        return -1;
     if (strcmp(n->set[0], n->set[1]) == 0 || strcmp(n->topic[0], n->topic[1]) == 0)
         return err_set(err, ERR_CONFIG,
                        "newsletters and system mail need a configuration set and a topic each: "
@@ -165,8 +196,14 @@ static const char *regional_arn(struct plumbing *p, const char *service, const c
     return text(p, "arn:%s:%s:%s:%s:%s", p->partition, service, p->region, p->account, rest);
 }
 
-/* With its dead-letter queue in front of it. topic_arn: who may send; NULL = nobody but the
- * account's own. */
+static void add_times(cJSON *attributes, unsigned retention_s)
+{
+    add_number(attributes, "VisibilityTimeout", PLUMBING_VISIBILITY_S);
+    add_number(attributes, "MessageRetentionPeriod", retention_s);
+    add_number(attributes, "ReceiveMessageWaitTimeSeconds", 20);
+}
+
+/* With its dead-letter queue in front of it. topic_arn: who may send. */
 static struct resource *add_queue(struct plumbing *p, const char *name, const char *topic_arn,
                                   enum plumbing_line line)
 {
@@ -176,25 +213,41 @@ static struct resource *add_queue(struct plumbing *p, const char *name, const ch
     struct buf policy = {0};
 
     dead->line = queue->line = line;
+    dead->is_dlq = true;
     add_number(cJSON_AddObjectToObject(dead->wanted, "Attributes"), "MessageRetentionPeriod",
                PLUMBING_DEAD_RETENTION_S);
     queue->dlq = dead;
     cJSON *attributes = cJSON_AddObjectToObject(queue->wanted, "Attributes");
-    add_number(attributes, "VisibilityTimeout", PLUMBING_VISIBILITY_S);
-    add_number(attributes, "MessageRetentionPeriod", PLUMBING_RETENTION_S);
-    add_number(attributes, "ReceiveMessageWaitTimeSeconds", 20);
+    add_times(attributes, PLUMBING_RETENTION_S);
     buf_add_byte(&policy, '{');
     json_put_str(&policy, "deadLetterTargetArn", slice_str(dead->arn));
     json_put_u64(&policy, "maxReceiveCount", PLUMBING_RECEIVES);
     buf_add_byte(&policy, '}');
     (void)cJSON_AddStringToObject(attributes, "RedrivePolicy", buf_cstr(&policy));
-    if (topic_arn != NULL) {
-        buf_reset(&policy);
-        policy_put_queue(&policy, queue->arn, topic_arn);
-        (void)cJSON_AddStringToObject(attributes, "Policy", buf_cstr(&policy));
-    }
+    buf_reset(&policy);
+    policy_put_queue(&policy, queue->arn, topic_arn);
+    (void)cJSON_AddStringToObject(attributes, "Policy", buf_cstr(&policy));
     buf_fini(&policy);
     return queue;
+}
+
+/* Without a dead-letter queue: SQS would put mail aside that was accepted, unseen by every machine,
+ * and what of its group comes behind it would overtake it. A machine that cannot make anything of a
+ * message keeps it as a dead letter of its own (poller/buffer_in.h). Nobody but the account's own
+ * sends to it, so it needs no policy. */
+static struct resource *add_buffer(struct plumbing *p)
+{
+    const char *name = p->names.buffer_queue;
+    struct resource *buffer = add(p, RESOURCE_QUEUE, name, regional_arn(p, "sqs", name));
+
+    buffer->line = LINE_NEWSLETTER;
+    buffer->is_given = p->is_of_node;
+    if (buffer->is_given)
+        return buffer;
+    cJSON *attributes = cJSON_AddObjectToObject(buffer->wanted, "Attributes");
+    (void)cJSON_AddStringToObject(attributes, "FifoQueue", "true");
+    add_times(attributes, PLUMBING_BUFFER_RETENTION_S);
+    return buffer;
 }
 
 static struct resource *add_topic(struct plumbing *p, const char *name, const char *arn,
@@ -203,6 +256,9 @@ static struct resource *add_topic(struct plumbing *p, const char *name, const ch
     struct resource *topic = add(p, RESOURCE_TOPIC, name, arn);
     struct buf policy = {0};
 
+    topic->is_given = p->is_of_node;
+    if (topic->is_given)
+        return topic;
     policy_put_topic(&policy, arn, p->account, set_arn);
     (void)cJSON_AddStringToObject(cJSON_AddObjectToObject(topic->wanted, "Attributes"), "Policy",
                                   buf_cstr(&policy));
@@ -293,9 +349,13 @@ static void copy_names(struct plumbing *p, const struct plumbing_names *names)
     for (int line = 0; line < PLUMBING_LINES; line++) {
         p->names.set[line] = copy(p, names->set[line]);
         p->names.topic[line] = copy(p, names->topic[line]);
-        p->names.queue[line] = copy(p, names->queue[line]);
+        p->names.queue[line] = names->node[0] == '\0'
+                                   ? copy(p, names->queue[line])
+                                   : text(p, "%s-%s", names->queue[line], names->node);
     }
-    p->names.buffer_queue = copy(p, names->buffer_queue);
+    bool is_bare = names->buffer_queue[0] != '\0' && strchr(names->buffer_queue, '.') == NULL;
+    p->names.buffer_queue = text(p, "%s%s", names->buffer_queue, is_bare ? PLUMBING_FIFO : "");
+    p->names.node = copy(p, names->node);
     p->names.user = copy(p, names->user);
     for (size_t i = 0; i < names->sender_count; i++)
         senders[i] = copy(p, names->senders[i]);
@@ -304,12 +364,36 @@ static void copy_names(struct plumbing *p, const struct plumbing_names *names)
     p->names.senders = senders;
 }
 
+static void add_lines(struct plumbing *p, const char *const topic_arn[PLUMBING_LINES],
+                      const char *const set_arn[PLUMBING_LINES])
+{
+    for (int line = 0; line < PLUMBING_LINES; line++)
+        p->queue[line] =
+            add_queue(p, p->names.queue[line], topic_arn[line], (enum plumbing_line)line);
+    for (int line = 0; line < PLUMBING_LINES; line++) {
+        p->topic[line] = add_topic(p, p->names.topic[line], topic_arn[line], set_arn[line]);
+        p->topic[line]->line = (enum plumbing_line)line;
+        add_subscription(p, p->topic[line], p->queue[line]);
+    }
+}
+
+static void add_sets(struct plumbing *p, const char *const set_arn[PLUMBING_LINES])
+{
+    for (int line = 0; line < PLUMBING_LINES; line++) {
+        p->set[line] = add(p, RESOURCE_SET, p->names.set[line], set_arn[line]);
+        p->set[line]->line = (enum plumbing_line)line;
+        (void)cJSON_AddTrueToObject(cJSON_AddObjectToObject(p->set[line]->wanted, "SendingOptions"),
+                                    "SendingEnabled");
+        add_destination(p, p->set[line], p->topic[line]);
+    }
+}
+
 int plumbing_make(struct plumbing *p, const struct plumbing_names *names, const char *region,
                   const char *account, struct err *err)
 {
     const char *topic_arn[PLUMBING_LINES], *set_arn[PLUMBING_LINES];
 
-    *p = (struct plumbing){0};
+    *p = (struct plumbing){.is_of_node = names->node[0] != '\0'};
     copy_names(p, names);
     p->region = copy(p, region);
     p->account = copy(p, account);
@@ -320,26 +404,16 @@ int plumbing_make(struct plumbing *p, const struct plumbing_names *names, const 
         plumbing_fini(p);
         return -1;
     }
-    if (p->names.buffer_queue[0] != '\0')
-        p->buffer = add_queue(p, p->names.buffer_queue, NULL, LINE_NEWSLETTER);
     for (int line = 0; line < PLUMBING_LINES; line++) {
         topic_arn[line] = regional_arn(p, "sns", p->names.topic[line]);
         set_arn[line] = regional_arn(p, "ses", text(p, "configuration-set/%s", p->names.set[line]));
-        p->queue[line] =
-            add_queue(p, p->names.queue[line], topic_arn[line], (enum plumbing_line)line);
     }
-    for (int line = 0; line < PLUMBING_LINES; line++) {
-        p->topic[line] = add_topic(p, p->names.topic[line], topic_arn[line], set_arn[line]);
-        p->topic[line]->line = (enum plumbing_line)line;
-        add_subscription(p, p->topic[line], p->queue[line]);
-    }
-    for (int line = 0; line < PLUMBING_LINES; line++) {
-        p->set[line] = add(p, RESOURCE_SET, p->names.set[line], set_arn[line]);
-        p->set[line]->line = (enum plumbing_line)line;
-        (void)cJSON_AddTrueToObject(cJSON_AddObjectToObject(p->set[line]->wanted, "SendingOptions"),
-                                    "SendingEnabled");
-        add_destination(p, p->set[line], p->topic[line]);
-    }
+    if (p->names.buffer_queue[0] != '\0')
+        p->buffer = add_buffer(p);
+    add_lines(p, topic_arn, set_arn);
+    if (p->is_of_node)
+        return 0;
+    add_sets(p, set_arn);
     add_identity(p);
     if (p->names.user[0] == '\0' || add_user(p, err) == 0)
         return 0;
@@ -360,11 +434,37 @@ void plumbing_fini(struct plumbing *p)
 
 /* ---- for people ---- */
 
+struct slice plumbing_queue_name(const char *url)
+{
+    struct slice s = slice_str(url);
+    size_t slash = slice_rfind_byte(s, '/');
+
+    return slash == SIZE_MAX ? slice_none() : slice_from(s, slash + 1);
+}
+
+struct slice plumbing_node_of(const struct plumbing_names *names,
+                              const char *const queue_url[PLUMBING_LINES])
+{
+    struct slice node = {0};
+
+    for (int line = 0; line < PLUMBING_LINES; line++) {
+        struct slice base = slice_str(names->queue[line]),
+                     name = plumbing_queue_name(queue_url[line]);
+        if (!slice_starts(name, base) || name.len < base.len + 2 || name.ptr[base.len] != '-')
+            return slice_none();
+        struct slice rest = slice_from(name, base.len + 1);
+        if (line > 0 && !slice_eq(rest, node))
+            return slice_none();
+        node = rest;
+    }
+    return node;
+}
+
 const char *plumbing_kind(const struct resource *r)
 {
     switch (r->kind) {
     case RESOURCE_QUEUE:
-        return r->dlq != NULL ? "queue" : "dead-letter queue";
+        return r->is_dlq ? "dead-letter queue" : "queue";
     case RESOURCE_TOPIC:
         return "topic";
     case RESOURCE_SUBSCRIPTION:

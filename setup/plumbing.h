@@ -4,9 +4,12 @@
  *   SES identity of the domain        Easy DKIM, a MAIL FROM domain of its own
  *   configuration set ─ event destination ─ topic ─ subscription ─ queue ─ dead-letter queue
  *                                     once for newsletters, once for system mail
- *   buffer queue ─ dead-letter queue
+ *   buffer queue                      FIFO, only if machines are to share newsletters
  *   IAM user                          only if it is asked for: a role is better
  *
+ * NODES   With names.node it is a further machine's part alone: event queues whose names end in the
+ *         node's, with their dead-letter queues, subscribed to the same topics. Topics and buffer are
+ *         looked at then (is_given), and neither made nor changed nor removed.
  * SHAPE   A list of resources in the order in which they are made, each with its wanted state as a
  *         tree under the names that AWS's answers have (setup/inspect.h): so what is there is
  *         compared member by member (setup/difference.h), and doctor reads the same trees.
@@ -35,6 +38,8 @@ enum {
     PLUMBING_RETENTION_S = 10 * 86400, /* SQS keeps at most 14 days … */
     /* … and a dead letter keeps the age it came with, so there it is all of them. */
     PLUMBING_DEAD_RETENTION_S = 14 * 86400,
+    /* Accepted mail waits there: as long as SQS keeps anything. */
+    PLUMBING_BUFFER_RETENTION_S = 14 * 86400,
     PLUMBING_RECEIVES = 10, /* then a message is a dead letter */
     PLUMBING_RESOURCES_MAX = 16,
     PLUMBING_CHANGES_MAX = 8,
@@ -48,8 +53,9 @@ struct plumbing_names {
     const char *domain;
     const char *mail_from; /* "" = none; NULL = bounce.DOMAIN */
     const char *set[PLUMBING_LINES], *topic[PLUMBING_LINES], *queue[PLUMBING_LINES];
-    const char *buffer_queue; /* "" = none */
-    const char *user;         /* "" = none */
+    const char *buffer_queue; /* "" = none; ".fifo" is added where it lacks */
+    const char *node;         /* "" = the whole plumbing; else that machine's event queues alone */
+    const char *user;         /* "" = none; none of a node's */
     bool wrapped;             /* subscriptions wrap, and so carry SNS's signature */
     bool track_system_mail;   /* opens and clicks of it, too */
     /* Addresses and domains that may stand in From, for the run-time policy: the domain, and those
@@ -57,6 +63,8 @@ struct plumbing_names {
     const char *const *senders;
     size_t sender_count;
 };
+
+#define PLUMBING_FIFO ".fifo" /* how names of FIFO queues end, and of no others */
 
 /* The names of a Postern without wishes of its own; domain is the caller's. */
 void plumbing_names_default(struct plumbing_names *names);
@@ -76,7 +84,8 @@ enum resource_state {
     RESOURCE_EXISTS,  /* as it is wanted */
     RESOURCE_CREATE,
     RESOURCE_CHANGE,
-    RESOURCE_TAKEN, /* not as it is wanted, and not ours */
+    RESOURCE_TAKEN,  /* not as it is wanted, and not ours */
+    RESOURCE_LACKED, /* given, and not there */
 };
 
 struct resource {
@@ -85,7 +94,9 @@ struct resource {
     const char *arn;      /* "" where AWS makes it up */
     cJSON *wanted;        /* what found must have, member by member */
     struct resource *of;  /* the topic of a subscription, the set of a destination; else NULL */
-    struct resource *dlq; /* of a queue: where its dead letters go; NULL = it is one, or … */
+    struct resource *dlq; /* of a queue: where its dead letters go; NULL = it has none */
+    bool is_dlq;          /* it is one */
+    bool is_given;        /* has to be there, and is not ours to make, change or remove now */
     struct resource *to;  /* of a subscription: its queue */
     enum plumbing_line line;
 
@@ -104,8 +115,10 @@ struct plumbing {
     const char *mail_from; /* "" = none */
     struct resource resources[PLUMBING_RESOURCES_MAX];
     size_t count;
-    struct resource *set[PLUMBING_LINES], *topic[PLUMBING_LINES], *queue[PLUMBING_LINES];
+    struct resource *topic[PLUMBING_LINES], *queue[PLUMBING_LINES];
+    struct resource *set[PLUMBING_LINES];      /* NULL = none: of a node's */
     struct resource *buffer, *identity, *user; /* NULL = none */
+    bool is_of_node;
 };
 
 /* Copies the texts. account: 12 digits, or a placeholder where it is not known (templates, policies
@@ -113,6 +126,13 @@ struct plumbing {
 int plumbing_make(struct plumbing *p, const struct plumbing_names *names, const char *region,
                   const char *account, struct err *err);
 void plumbing_fini(struct plumbing *p);
+
+/* What stands behind the last slash; empty = there is none. */
+struct slice plumbing_queue_name(const char *url);
+/* The node that queues of these URLs, in the order of lines, belong to: what follows the line's own
+ * name and "-" in both. Empty = none. */
+struct slice plumbing_node_of(const struct plumbing_names *names,
+                              const char *const queue_url[PLUMBING_LINES]);
 
 /* "queue", "dead-letter queue", … */
 const char *plumbing_kind(const struct resource *r);

@@ -81,12 +81,25 @@ void policy_put_topic(struct buf *to, const char *topic_arn, const char *account
 
 /* ---- run time ---- */
 
-static void put_arns(struct buf *to, const struct plumbing *p, enum resource_kind kind)
+static void put_topics(struct buf *to, const struct plumbing *p)
 {
     open_resources(to);
-    for (size_t i = 0; i < p->count; i++)
-        if (p->resources[i].kind == kind)
-            put_resource(to, "%s", p->resources[i].arn);
+    for (int line = 0; line < PLUMBING_LINES; line++)
+        put_resource(to, "%s", p->topic[line]->arn);
+    buf_add_byte(to, ']');
+}
+
+/* The event queues, with those of nodes and the dead-letter queues, whose names go on with "-…"; and
+ * the buffer. */
+static void put_queues(struct buf *to, const struct plumbing *p)
+{
+    open_resources(to);
+    for (int line = 0; line < PLUMBING_LINES; line++) {
+        put_resource(to, "%s", p->queue[line]->arn);
+        put_resource(to, "%s-*", p->queue[line]->arn);
+    }
+    if (p->buffer != NULL)
+        put_resource(to, "%s", p->buffer->arn);
     buf_add_byte(to, ']');
 }
 
@@ -159,13 +172,21 @@ void policy_put_run_time(struct buf *to, const struct plumbing *p)
 
     put_statement(to, "Queues");
     put_list(to, "Action", queues);
-    put_arns(to, p, RESOURCE_QUEUE);
+    put_queues(to, p);
     buf_add_byte(to, '}');
 
     put_statement(to, "Doctor");
     put_list(to, "Action", topics);
     put_topics_and_subscriptions(to, p);
-    buf_add_str(to, "}]}");
+    buf_add_byte(to, '}');
+
+    if (p->buffer != NULL) { /* machines that share newsletters tell one another */
+        put_statement(to, "Notices");
+        json_put_str(to, "Action", SLICE("sns:Publish"));
+        put_topics(to, p);
+        buf_add_byte(to, '}');
+    }
+    buf_add_str(to, "]}");
 }
 
 /* ---- set-up ---- */
@@ -216,7 +237,7 @@ void policy_put_setup(struct buf *to, const struct plumbing *p)
     buf_add_str(to, ",\"Resource\":\"*\"}");
     put_statement(to, "Sns");
     put_list(to, "Action", sns);
-    put_arns(to, p, RESOURCE_TOPIC);
+    put_topics(to, p);
     buf_add_byte(to, '}');
     put_statement(to, "Subscriptions");
     put_list(to, "Action", subscriptions);
@@ -224,7 +245,7 @@ void policy_put_setup(struct buf *to, const struct plumbing *p)
     buf_add_byte(to, '}');
     put_statement(to, "Sqs");
     put_list(to, "Action", sqs);
-    put_arns(to, p, RESOURCE_QUEUE);
+    put_queues(to, p);
     buf_add_byte(to, '}');
     if (p->user != NULL) {
         put_statement(to, "User");

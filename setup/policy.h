@@ -14,7 +14,7 @@ void policy_put_queue(struct buf *to, const char *queue_arn, const char *topic_a
 /* Of a topic: SES may publish, for this account's configuration set alone. */
 void policy_put_topic(struct buf *to, const char *topic_arn, const char *account,
                       const char *set_arn);
-/* Of the role or user that Postern runs as. */
+/* Of the role or user that Postern runs as, on every node: of the whole plumbing, as below. */
 void policy_put_run_time(struct buf *to, const struct plumbing *p);
 /* Of the person or role that runs `postern setup`, --remove included. */
 void policy_put_setup(struct buf *to, const struct plumbing *p);

@@ -34,6 +34,11 @@ static cJSON *parsed(const struct resource *r, const char *attribute)
     return json_parse(json_get_text(json_get(r->wanted, "Attributes"), attribute));
 }
 
+static bool is_fifo(const struct resource *r)
+{
+    return json_get(json_get(r->wanted, "Attributes"), "FifoQueue") != NULL;
+}
+
 /* The wanted attributes that are numbers, under another naming. */
 static double number_of(const struct resource *r, const char *attribute)
 {
@@ -132,10 +137,14 @@ static void cloud_queue(cJSON *all, const struct resource *r)
     (void)cJSON_AddStringToObject(q, "QueueName", r->name);
     (void)cJSON_AddNumberToObject(q, "MessageRetentionPeriod",
                                   number_of(r, "MessageRetentionPeriod"));
-    if (r->dlq != NULL) {
+    if (is_fifo(r))
+        (void)cJSON_AddTrueToObject(q, "FifoQueue");
+    if (!r->is_dlq) {
         (void)cJSON_AddNumberToObject(q, "VisibilityTimeout", number_of(r, "VisibilityTimeout"));
         (void)cJSON_AddNumberToObject(q, "ReceiveMessageWaitTimeSeconds",
                                       number_of(r, "ReceiveMessageWaitTimeSeconds"));
+    }
+    if (r->dlq != NULL) {
         cJSON *redrive = cJSON_AddObjectToObject(q, "RedrivePolicy");
         logical_name(other, r->dlq->name, "");
         (void)cJSON_AddItemToObject(redrive, "deadLetterTargetArn",
@@ -257,7 +266,7 @@ static void cloud_outputs(cJSON *document, const struct plumbing *p)
 
     for (size_t i = 0; i < p->count; i++) {
         const struct resource *r = &p->resources[i];
-        if (r->kind != RESOURCE_QUEUE || r->dlq == NULL)
+        if (r->kind != RESOURCE_QUEUE || r->is_dlq)
             continue;
         logical_name(name, r->name, "");
         (void)snprintf(url, sizeof url, "%sUrl", name);
@@ -387,11 +396,15 @@ static void terra_queue(cJSON *all, const struct resource *r)
     (void)cJSON_AddStringToObject(q, "name", r->name);
     (void)cJSON_AddNumberToObject(q, "message_retention_seconds",
                                   number_of(r, "MessageRetentionPeriod"));
-    if (r->dlq != NULL) {
+    if (is_fifo(r))
+        (void)cJSON_AddTrueToObject(q, "fifo_queue");
+    if (!r->is_dlq) {
         (void)cJSON_AddNumberToObject(q, "visibility_timeout_seconds",
                                       number_of(r, "VisibilityTimeout"));
         (void)cJSON_AddNumberToObject(q, "receive_wait_time_seconds",
                                       number_of(r, "ReceiveMessageWaitTimeSeconds"));
+    }
+    if (r->dlq != NULL) {
         (void)cJSON_AddStringToObject(q, "redrive_policy", (const char *)redrive.ptr);
         add_terra_depends(q, "aws_sqs_queue", r->dlq->name);
     }
@@ -492,7 +505,7 @@ static void terra_outputs(cJSON *document, const struct plumbing *p)
 
     for (size_t i = 0; i < p->count; i++) {
         const struct resource *r = &p->resources[i];
-        if (r->kind != RESOURCE_QUEUE || r->dlq == NULL)
+        if (r->kind != RESOURCE_QUEUE || r->is_dlq)
             continue;
         label(name, r->name);
         (void)snprintf(url, sizeof url, "%s_url", name);

@@ -80,14 +80,28 @@ enum {
     GAUGE_POLLERS_MAX = 8,
 };
 
+enum { GAUGE_BUFFER_GROWS_MS = 30 * 60 * 1000 }; /* so long: nobody takes what is in it */
+
 /* An event queue, in the order of config->event_queues. */
 struct gauge_queue {
     /* poller 0, once a minute, from GetQueueAttributes; approximate, says AWS */
     _Atomic uint64_t visible, in_flight, delayed;
-    _Atomic uint64_t read_wall_ms; /* when it was told that; 0 = never yet */
+    _Atomic uint64_t read_wall_ms;    /* when it was told that; 0 = never yet */
+    _Atomic uint64_t created_wall_ms; /* when it was made; 0 = not known yet, 1 = nobody tells */
     /* each poller for itself: how long the oldest message that it holds unstored or has received of
      * late has waited */
     _Atomic uint64_t oldest_ms[GAUGE_POLLERS_MAX];
+};
+
+/* The buffer queue. Poller 0; all 0 without one. */
+struct gauge_buffer {
+    struct gauge_queue queue; /* its oldest_ms[0]: of the parts that this machine holds */
+    /* since when it has not been empty and each count was as high as the one before; 0 = it is
+     * empty or was lower */
+    _Atomic uint64_t grows_since_wall_ms;
+    _Atomic uint64_t parts, recipients;   /* held by this machine; unsettled ones among them */
+    _Atomic uint64_t returned;            /* parts given back as this machine is new, ever */
+    _Atomic uint64_t joins_until_wall_ms; /* until then it is; 0 = it is not */
 };
 
 /* What came from SES, since the master's start. The writer. */
@@ -161,6 +175,7 @@ struct gauges {
     struct gauge_events events;
     struct gauge_webhooks webhooks;
     struct gauge_queue queues[GAUGE_QUEUES_MAX];
+    struct gauge_buffer buffer;
 };
 
 /* *fd, unless NULL: for gauges_confine(); the caller's to close. */

@@ -570,6 +570,29 @@ static void put_queues(const struct config *config, const struct gauges *g, stru
     buf_add_byte(to, ']');
 }
 
+/* Nothing where there is none. */
+static void put_buffer(const struct config *config, const struct gauges *g, struct buf *to)
+{
+    const struct gauge_buffer *b = &g->buffer;
+
+    if (config->queues.newsletter_buffer[0] == '\0')
+        return;
+    json_put_name(to, "buffer");
+    buf_add_byte(to, '{');
+    json_put_str(to, "url", slice_str(config->queues.newsletter_buffer));
+    json_put_u64(to, "visible", atomic_load(&b->queue.visible));
+    json_put_u64(to, "in_flight", atomic_load(&b->queue.in_flight));
+    json_put_u64(to, "delayed", atomic_load(&b->queue.delayed));
+    json_put_u64(to, "read_ms", atomic_load(&b->queue.read_wall_ms));
+    json_put_u64(to, "oldest_ms", atomic_load(&b->queue.oldest_ms[0]));
+    json_put_u64(to, "grows_since_ms", atomic_load(&b->grows_since_wall_ms));
+    json_put_u64(to, "parts", atomic_load(&b->parts));
+    json_put_u64(to, "recipients", atomic_load(&b->recipients));
+    json_put_u64(to, "returned", atomic_load(&b->returned));
+    json_put_u64(to, "joins_until_ms", atomic_load(&b->joins_until_wall_ms));
+    buf_add_byte(to, '}');
+}
+
 static void put_feeds(struct scheduler *s, struct store_txn *t, struct buf *to)
 {
     struct slice domain;
@@ -634,6 +657,7 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     put_event_counts(s, to);
     put_webhooks(s, t, to);
     put_queues(s->me->config, g, to);
+    put_buffer(s->me->config, g, to);
     put_feeds(s, t, to);
     put_holds(s, to);
     put_store(t, to);

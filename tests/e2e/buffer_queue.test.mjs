@@ -1,5 +1,6 @@
 // The buffer queue with one machine: newsletters go through SQS and come back.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { after, describe, it } from 'node:test';
 import { account, allSent, clean, closeClients, cloud, depth, fifo, names, node, quiet, sdk } from './buffer_cloud.mjs';
 import { Postern, audit, execCli, freePort, isSettled, jsonLines, newsletterForm, readers, startSandbox, stopAll, waitFor } from './harness.mjs';
@@ -74,6 +75,23 @@ describe('one machine', () => {
     await waitFor('two dead letters', () => letters().length === 2, 60000, 200);
     assert.deepEqual(letters().map((l) => l.why).sort(), ['belongs to no configured domain', 'it is not base64']);
     await waitFor('an empty queue', async () => (await depth(aws, buffer)) === 0, 80000, 200);
+
+    // Replayed, what cannot be read stays, and so does the other while its domain is not there; then it goes back on the queue, once.
+    await execCli(postern, 'deadletters', 'replay', 'all').catch(() => {});
+    assert.deepEqual(letters().map((l) => l.why).sort(), ['belongs to no configured domain', 'it is not base64']);
+    assert.equal(await depth(aws, buffer), 0);
+    fs.appendFileSync(postern.confFile, '\ndomain "other.example.net" { api_keys = {"key-0123456789"} }\n');
+    postern.child.kill('SIGHUP');
+    await waitFor('the domain', async () => (await postern.request('GET', '/v3/other.example.net/events', { auth: 'api:key-0123456789' })).status === 200);
+    // The poller of before the reload may still be there, and knows no such domain.
+    await waitFor('the letter is gone', async () => {
+      await execCli(postern, 'deadletters', 'replay', 'all').catch(() => {});
+      return letters().length === 1;
+    }, 60000, 500);
+    assert.equal(letters()[0].why, 'it is not base64');
+    await waitFor('its mails', allSent(sandbox, 3), 60000, 200);
+    await waitFor('an empty queue again', async () => (await depth(aws, buffer)) === 0, 80000, 200);
+    assert.equal((await sandbox.stats()).accepted_recipients, 3);
     await postern.stop();
   });
 });

@@ -15,7 +15,6 @@ const EXCEPTIONS = [
   [/^scripts\/setup\.sh /, 'installs packages'],
   [/^aws cloudformation /, "AWS's own command; the template is checked by the unit tests of setup/template"],
   [/^terraform /, 'the same'],
-  [/^aws sqs /, 'the same; buffer_cloud.mjs makes such a queue'],
   [/^(sudo install|systemctl) /, 'systemd runs on no test machine; renewal.test.mjs sends the signals'],
   [/^mysqldump |^postern import .*proxy\.sql/, "a MySQL server's; import.test.mjs reads such a dump"],
 ];

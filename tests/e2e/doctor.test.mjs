@@ -74,6 +74,7 @@ describe('postern doctor', () => {
     conf = path.join(dir, 'proxy.conf');
     port = await freePort();
     env = { PATH: process.env.PATH, HOME: dir, AWS_EC2_METADATA_DISABLED: 'true', AWS_ENDPOINT_URL: sandbox.url };
+    await cloud.sqs('CreateQueue', { QueueName: 'dead.fifo', Attributes: { FifoQueue: 'true' } });
     fs.writeFileSync(conf, `listen = {"127.0.0.1:${port}"}\nstate_dir = "${dir}/state"\naws {\n access_key_id = "sandbox"\n secret_access_key = "sandbox-secret-key"\n}\n`, { mode: 0o640 });
   });
   after(async () => {
@@ -123,6 +124,58 @@ describe('postern doctor', () => {
     }
     assert.deepEqual(wrong, []);
     assert.ok(hops().length >= 20);
+  });
+
+  it("looks at the buffer queue of several machines, and at a node's own event queues", async () => {
+    const first = path.join(dir, 'first.conf');
+    fs.writeFileSync(first, good, { mode: 0o640 });
+    const made = await run('setup', '--yes', '--json', '--domain', domain, '--region', 'us-east-1', '-c', first, '--buffer-queue', 'shared');
+    assert.equal(made.status, 0, made.stderr);
+    const node = path.join(dir, 'node.conf');
+    fs.copyFileSync(first, node);
+    const second = await run('setup', '--yes', '--json', '--domain', domain, '--region', 'us-east-1', '-c', node, '--node', 'two');
+    assert.equal(second.status, 0, second.stderr);
+    const url = JSON.parse(second.stdout).queues.newsletter_buffer;
+    const shared = (name, value) => cloud.sqs('SetQueueAttributes', { QueueUrl: url, Attributes: { [name]: value } });
+    const deny = (...actions) => fetch(`${sandbox.url}/_sandbox/deny`, { method: 'POST', body: JSON.stringify({ actions }) });
+    const look = async (file) => {
+      const r = await run('doctor', '-c', file, '--json');
+      return { status: r.status, findings: jsonLines(r.stdout).filter((line) => line.check), text: r.stdout };
+    };
+    const bad = ({ findings }) => findings.filter((f) => f.state === 'fail' || f.state === 'warn');
+    for (const file of [first, node]) {
+      const well = await look(file);
+      assert.equal(well.status, 0, well.text);
+      assert.deepEqual(well.findings.filter((f) => f.about === 'shared.fifo').map((f) => [f.check, f.state]), [['buffer queue', 'ok'], ['buffer depth', 'ok'], ['events for the buffer', 'ok']]);
+    }
+    assert.ok((await look(node)).findings.some((f) => f.check === 'queue' && f.about === 'newsletter-events-queue-two'));
+
+    const nodeQueue = `${queueUrl}-two`;
+    const edited = (change) => fs.writeFileSync(node, change(fs.readFileSync(node, 'utf8')));
+    const found = (await cloud.sns('ListSubscriptionsByTopic', { TopicArn: topic })).Subscriptions.find((s) => s.Endpoint.endsWith('-two'));
+    const wrong = [];
+    for (const [what, check, mend, damage, undo] of [
+      ['messages too small', 'buffer queue', /aws sqs set-queue-attributes .*MaximumMessageSize=262144/, () => shared('MaximumMessageSize', '65536'), () => shared('MaximumMessageSize', '1048576')],
+      ['a retention of an hour', 'buffer queue', /on the first machine: postern setup --domain .*--buffer-queue shared\.fifo/, () => shared('MessageRetentionPeriod', '3600'), () => shared('MessageRetentionPeriod', '1209600')],
+      ['a dead-letter queue', 'buffer queue', /RedrivePolicy=/, () => shared('RedrivePolicy', JSON.stringify({ deadLetterTargetArn: arn('sqs', 'dead.fifo'), maxReceiveCount: 3 })), () => shared('RedrivePolicy', '')],
+      ['no such queue', 'buffer queue', /--buffer-queue gone\.fifo/, () => edited((t) => t.replace('/shared.fifo"', '/gone.fifo"')), () => edited((t) => t.replace('/gone.fifo"', '/shared.fifo"'))],
+      ['no right to put anything on it', 'permissions', /--print-iam/, () => deny('sqs:SendMessage'), () => deny()],
+      ['no right to keep a message', 'permissions', /--print-iam/, () => deny('sqs:ChangeMessageVisibility'), () => deny()],
+      ['no subscription of its own', 'events for the buffer', /postern setup -c .*--node two/, () => cloud.sns('Unsubscribe', { SubscriptionArn: found.SubscriptionArn }), () => run('setup', '--yes', '--json', '--domain', domain, '--region', 'us-east-1', '-c', node, '--node', 'two')],
+      ['a queue policy of somebody else', 'queue policy', /--node two/, () => cloud.sqs('SetQueueAttributes', { QueueUrl: nodeQueue, Attributes: { Policy: strangerAtQueue } }), () => run('setup', '--yes', '--json', '--domain', domain, '--region', 'us-east-1', '-c', node, '--node', 'two')],
+    ]) {
+      await damage();
+      const sick = bad(await look(node));
+      const named = sick.find((f) => f.check === check);
+      if (!named) wrong.push(`${what}: ${check} expected, ${sick.map((f) => `${f.check}: ${f.reason}`).join('; ') || 'nothing'} found`);
+      else if (!mend.test(named.mend)) wrong.push(`${what}: mended by ${named.mend}`);
+      await undo();
+      const left = bad(await look(node));
+      if (left.length > 0) wrong.push(`${what}, mended: ${left.map((f) => `${f.check}: ${f.reason}`).join('; ')}`);
+    }
+    assert.deepEqual(wrong, []);
+    const { Attributes } = await cloud.sqs('GetQueueAttributes', { QueueUrl: url, AttributeNames: ['All'] });
+    assert.equal(Attributes.ApproximateNumberOfMessages, '0', 'what asks for permissions puts nothing on it');
   });
 
   it('shows what SQS gave up, and moves it back: postern deadletters queues, --redrive', async () => {

@@ -88,7 +88,7 @@ const own = (tag) => ({
   set: [`${tag}-set`, `${tag}-system-set`],
   topic: [`${tag}-topic`, `${tag}-system-topic`],
   queue: [`${tag}-events`, `${tag}-system-events`],
-  buffer: `${tag}-buffer`,
+  buffer: `${tag}-buffer.fifo`,
   options: ['--newsletter-set', `${tag}-set`, '--system-set', `${tag}-system-set`, '--newsletter-topic', `${tag}-topic`, '--system-topic', `${tag}-system-topic`,
     '--newsletter-queue', `${tag}-events`, '--system-queue', `${tag}-system-events`, '--buffer-queue', `${tag}-buffer`],
 });
@@ -102,7 +102,7 @@ async function readQueue(aws, name) {
   const { Tags } = await aws.sqs('ListQueueTags', { QueueUrl });
   const redrive = parsed(a.RedrivePolicy);
   return {
-    visibility: a.VisibilityTimeout, retention: a.MessageRetentionPeriod, wait: a.ReceiveMessageWaitTimeSeconds, policy: parsed(a.Policy),
+    fifo: a.FifoQueue === 'true', visibility: a.VisibilityTimeout, retention: a.MessageRetentionPeriod, wait: a.ReceiveMessageWaitTimeSeconds, policy: parsed(a.Policy),
     redrive: redrive && { ...redrive, maxReceiveCount: Number(redrive.maxReceiveCount) }, tags: Tags,
   };
 }
@@ -133,7 +133,7 @@ async function readSet(aws, name) {
 
 async function readQueuesAndTopics(aws, names, topicTags = true) {
   const found = {};
-  for (const q of [...names.queue, names.buffer].flatMap((n) => [n, `${n}-dlq`])) found[`queue ${q}`] = await readQueue(aws, q);
+  for (const q of [...names.queue.flatMap((n) => [n, `${n}-dlq`]), names.buffer]) found[`queue ${q}`] = await readQueue(aws, q);
   for (const t of names.topic) found[`topic ${t}`] = await readTopic(aws, t, topicTags);
   return found;
 }
@@ -158,11 +158,11 @@ function wantedQueuesAndTopics(names) {
   });
   const queue = (name, policy) => {
     wanted[`queue ${name}`] = {
-      visibility: '120', retention: '864000', wait: '20', policy, redrive: { deadLetterTargetArn: arn('sqs', `${name}-dlq`), maxReceiveCount: 10 }, tags: { postern: 'setup' },
+      fifo: false, visibility: '120', retention: '864000', wait: '20', policy, redrive: { deadLetterTargetArn: arn('sqs', `${name}-dlq`), maxReceiveCount: 10 }, tags: { postern: 'setup' },
     };
-    wanted[`queue ${name}-dlq`] = { visibility: '30', retention: '1209600', wait: '0', policy: undefined, redrive: undefined, tags: { postern: 'setup' } };
+    wanted[`queue ${name}-dlq`] = { fifo: false, visibility: '30', retention: '1209600', wait: '0', policy: undefined, redrive: undefined, tags: { postern: 'setup' } };
   };
-  queue(names.buffer, undefined);
+  wanted[`queue ${names.buffer}`] = { fifo: true, visibility: '120', retention: '1209600', wait: '20', policy: undefined, redrive: undefined, tags: { postern: 'setup' } };
   names.queue.forEach((q, i) => {
     const topic = arn('sns', names.topic[i]);
     queue(q, allow('topic', 'sns.amazonaws.com', 'sqs:SendMessage', arn('sqs', q), { ArnEquals: { 'aws:SourceArn': topic } }));
@@ -210,6 +210,7 @@ describe('postern setup', () => {
     assert.deepEqual(await readAll(aws, names), wantedAll(names));
     assert.match(made.api_key, /^key-[0-9a-f]{40}$/);
     const text = place.text();
+    assert.match(text, new RegExp(`^ *newsletter_buffer = ".*/${names.buffer}"$`, 'm'));
     for (const line of old.split('\n')) assert.ok(text.includes(line), line);
     assert.equal(fs.statSync(place.conf).mode & 0o777, 0o600);
     assert.equal(fs.readFileSync(`${place.conf}.bak`, 'utf8'), old);
@@ -227,7 +228,7 @@ describe('postern setup', () => {
     const postern = new Postern();
     Object.assign(postern, { dir: place.dir, port, url: `http://127.0.0.1:${port}`, confFile: place.conf, logFile: path.join(place.dir, 'log') });
     postern.env = { AWS_ENDPOINT_URL: sandbox.url };
-    fs.writeFileSync(place.conf, text.replace('state_dir = "state"', `state_dir = "${path.join(place.dir, 'state')}"`));
+    fs.writeFileSync(place.conf, text.replace(/^ *newsletter_buffer = .*$/m, '').replace('state_dir = "state"', `state_dir = "${path.join(place.dir, 'state')}"`));
     await postern.launch();
     const form = newsletterForm(readers(50), { from: `News <news@${domain}>` });
     const sent = await postern.post(form, { domain, auth: `api:${made.api_key}` });
@@ -468,17 +469,133 @@ describe('postern setup', () => {
     const cloud = JSON.parse((await place.run(['--cloudformation'])).stdout);
     const types = Object.values(cloud.Resources).map((r) => r.Type);
     const count = (type) => types.filter((t) => t === type).length;
-    assert.equal(count('AWS::SQS::Queue'), 6);
+    assert.equal(count('AWS::SQS::Queue'), 4);
+    assert.deepEqual(JSON.stringify(iam).match(/sns:Publish/g), null);
     assert.equal(count('AWS::SES::ConfigurationSetEventDestination'), 2);
     for (const r of Object.values(cloud.Resources)) if (r.DependsOn) assert.ok(cloud.Resources[r.DependsOn], r.DependsOn);
     const terra = JSON.parse((await place.run(['--terraform'])).stdout);
-    assert.equal(Object.keys(terra.resource.aws_sqs_queue).length, 6);
+    assert.equal(Object.keys(terra.resource.aws_sqs_queue).length, 4);
     for (const [, type, name] of JSON.stringify(terra).matchAll(/\$\{(aws_\w+)\.(\w+)[.[]/g)) assert.ok(terra.resource[type][name], `${type}.${name}`);
+    const shared = ['--buffer-queue', 'shared'];
+    const iamShared = JSON.parse((await place.run(['--print-iam', '--json', ...shared])).stdout);
+    const notices = iamShared.run_time.Statement.find((s) => s.Sid === 'Notices');
+    assert.deepEqual([notices.Action, notices.Resource.length], ['sns:Publish', 2]);
+    const queues = iamShared.run_time.Statement.find((s) => s.Sid === 'Queues');
+    assert.ok(queues.Resource.includes(arn('sqs', 'shared.fifo')) && queues.Action.includes('sqs:ChangeMessageVisibility'));
+    const cloudShared = JSON.parse((await place.run(['--cloudformation', ...shared])).stdout);
+    assert.deepEqual(Object.values(cloudShared.Resources).filter((r) => r.Properties.FifoQueue).map((r) => [r.Properties.QueueName, r.Properties.MessageRetentionPeriod, r.Properties.VisibilityTimeout]), [['shared.fifo', 1209600, 120]]);
+    const terraShared = JSON.parse((await place.run(['--terraform', ...shared])).stdout);
+    assert.deepEqual(Object.values(terraShared.resource.aws_sqs_queue).filter((q) => q.fifo_queue).map((q) => q.name), ['shared.fifo']);
     const names = own('prints');
     await place.json(['--yes'], { names: names.options });
     const dns = (await place.run(['--print-dns'], { names: names.options })).stdout;
     assert.match(dns, new RegExp(`^_dmarc\\.${domain}\\. 3600 IN TXT "v=DMARC1; p=none"$`, 'm'));
     assert.match(dns, new RegExp(`^\\w+\\._domainkey\\.${domain}\\. 3600 IN CNAME \\w+\\.dkim\\.amazonses\\.com\\.$`, 'm'));
+  });
+});
+
+const without = (text) => text.replace(/^ *(newsletter|system)_(events|buffer) = .*\n/gm, '');
+
+/** What a node's queues have to be like, of names whose topics lead to others' queues, too. */
+function wantedOfNode(names, node) {
+  const own = { ...names, queue: names.queue.map((q) => `${q}-${node}`) };
+  return Object.fromEntries(Object.entries(wantedQueuesAndTopics(own)).filter(([name]) => new RegExp(`-${node}(-dlq)?$`).test(name)));
+}
+async function readNode(aws, names, node) {
+  const found = {};
+  for (const q of names.queue.flatMap((n) => [`${n}-${node}`, `${n}-${node}-dlq`])) found[`queue ${q}`] = await readQueue(aws, q);
+  return found;
+}
+const endpoints = async (aws, topic) => sorted((await readTopic(aws, topic, false)).subscriptions.map((s) => `${s.endpoint} ${s.raw}`));
+
+describe('postern setup --node', () => {
+  it("adds a machine's own event queues, once, writes and prints them, and takes them away again", async () => {
+    const names = own('nodes');
+    const aws = connect(sandbox.url);
+    const first = new Place();
+    await first.json(['--yes', '--iam-user', '--iam-user-name', 'noder'], { names: names.options });
+    const second = new Place(without(first.text()));
+    const options = names.options.slice(0, -2);
+    const before = await readAll(aws, names);
+    const made = await second.run(['--yes', '--node', 'b'], { names: names.options });
+    assert.equal(made.code, 0, made.stderr);
+    assert.deepEqual(await readNode(aws, names, 'b'), wantedOfNode(names, 'b'));
+    for (let i = 0; i < 2; i++) assert.deepEqual(await endpoints(aws, names.topic[i]), [names.queue[i], `${names.queue[i]}-b`].map((q) => `${arn('sqs', q)} true`));
+    const section = /^queues \{\n([^}]*)\}$/m.exec(made.stdout)[1].trim().split('\n').map((l) => l.trim());
+    assert.deepEqual(section.map((l) => l.replace(/".*\//, '"')), [`newsletter_buffer = "${names.buffer}"`, `newsletter_events = "${names.queue[0]}-b"`, `system_events = "${names.queue[1]}-b"`]);
+    for (const line of section) assert.ok(second.text().includes(line), line);
+    // The user's policy covers them without a change of it.
+    const { PolicyDocument } = await aws.iam('GetUserPolicy', { UserName: 'noder', PolicyName: 'postern' });
+    assert.ok(JSON.parse(decodeURIComponent(PolicyDocument)).Statement.find((s) => s.Sid === 'Queues').Resource.includes(`${arn('sqs', names.queue[0])}-*`));
+
+    proxy.state.calls.length = 0;
+    const again = await second.run(['--yes', '--node', 'b'], { names: names.options });
+    assert.match(again.stdout, /Nothing to do[\s\S]*^queues \{$/m, again.stderr);
+    // Without --node the machine's file is not turned to the main queues, which another machine reads.
+    const forgot = await second.run(['--yes'], { names: options });
+    assert.equal(forgot.code, 2);
+    assert.match(forgot.stderr, /the node "b": say --node b/);
+    const gone = await second.run(['--yes', '--remove'], { names: options });
+    assert.equal(gone.code, 2);
+    assert.deepEqual(proxy.state.calls.filter(isChange), []);
+
+    const { QueueUrl } = await aws.sqs('GetQueueUrl', { QueueName: `${names.queue[1]}-b` });
+    await aws.sqs('SendMessage', { QueueUrl, MessageBody: 'an event' });
+    const kept = await second.run(['--yes', '--remove', '--node', 'b'], { names: options });
+    assert.equal(kept.code, 1);
+    assert.match(kept.stderr, new RegExp(`queue ${names.queue[1]}-b is not empty[\\s\\S]*--force`));
+    assert.deepEqual(proxy.state.calls.filter((c) => isChange(c)), []);
+    const removed = await second.run(['--yes', '--remove', '--node', 'b', '--force'], { names: options });
+    assert.equal(removed.code, 0, removed.stderr);
+    for (const q of names.queue) for (const end of ['-b', '-b-dlq']) await assert.rejects(aws.sqs('GetQueueUrl', { QueueName: q + end }), { name: /QueueDoesNotExist/ });
+    const after = await readAll(aws, names);
+    assert.deepEqual({ ...after, identity: 0 }, { ...before, identity: 0 });
+  });
+
+  it('needs the whole to be there, mends its own part, and takes no name that could be another queue', async () => {
+    const names = own('alone');
+    const aws = connect(sandbox.url);
+    const place = new Place();
+    const text = place.text();
+    proxy.state.calls.length = 0;
+    const early = await place.run(['--yes', '--node', 'c'], { names: names.options });
+    assert.equal(early.code, 1);
+    assert.match(early.stderr, new RegExp(`topic ${names.topic[0]} is not there: .*without --node`));
+    assert.match(early.stderr, new RegExp(`queue ${names.buffer} is not there: .*--buffer-queue`));
+    for (const bad of ['dlq', 'x-dlq', 'a.b', '', 'x'.repeat(41)]) assert.equal((await place.run(['--yes', '--node', bad], { names: names.options })).code, 2, bad);
+    assert.equal((await place.run(['--print-iam', '--node', 'c'], { names: names.options })).code, 2);
+    assert.deepEqual(proxy.state.calls.filter(isChange), []);
+    assert.equal(place.text(), text);
+
+    await new Place().json(['--yes'], { names: names.options });
+    await place.json(['--yes', '--node', 'c'], { names: names.options });
+    const topic = arn('sns', names.topic[0]);
+    const { Subscriptions } = await aws.sns('ListSubscriptionsByTopic', { TopicArn: topic });
+    await aws.sns('Unsubscribe', { SubscriptionArn: Subscriptions.find((s) => s.Endpoint.endsWith('-c')).SubscriptionArn });
+    const { QueueUrl } = await aws.sqs('GetQueueUrl', { QueueName: `${names.queue[0]}-c` });
+    await aws.sqs('SetQueueAttributes', { QueueUrl, Attributes: { RedrivePolicy: '', VisibilityTimeout: '5' } });
+    const topicBefore = await aws.sns('GetTopicAttributes', { TopicArn: topic });
+    await place.json(['--yes', '--node', 'c'], { names: names.options });
+    assert.deepEqual(await readNode(aws, names, 'c'), wantedOfNode(names, 'c'));
+    assert.equal((await endpoints(aws, names.topic[0])).length, 2);
+    assert.deepEqual((await aws.sns('GetTopicAttributes', { TopicArn: topic })).Attributes.Policy, topicBefore.Attributes.Policy);
+  });
+
+  it('leaves a buffer alone that holds accepted mail, unless it is forced', async () => {
+    const names = own('mail');
+    const aws = connect(sandbox.url);
+    const place = new Place();
+    await place.json(['--yes'], { names: names.options });
+    const { QueueUrl } = await aws.sqs('GetQueueUrl', { QueueName: names.buffer });
+    await aws.sqs('SetQueueAttributes', { QueueUrl, Attributes: { VisibilityTimeout: '30' } });
+    await place.json(['--yes'], { names: names.options }); // the change leaves FifoQueue out, which SQS does not take then
+    assert.equal((await readQueue(aws, names.buffer)).visibility, '120');
+    await aws.sqs('SendMessage', { QueueUrl, MessageBody: 'a part', MessageGroupId: 'g', MessageDeduplicationId: 'd' });
+    const kept = await place.run(['--yes', '--remove'], { names: names.options });
+    assert.equal(kept.code, 1);
+    assert.match(kept.stderr, new RegExp(`queue ${names.buffer} is not empty`));
+    assert.equal((await place.run(['--yes', '--remove', '--force'], { names: names.options })).code, 0);
+    await assert.rejects(aws.sqs('GetQueueUrl', { QueueName: names.buffer }), { name: /QueueDoesNotExist/ });
   });
 });
 

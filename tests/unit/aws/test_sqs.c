@@ -169,17 +169,19 @@ static void depths_are_asked_for_and_read(void **unused)
                         "{\"QueueUrl\":\"https://sqs.eu-west-1.amazonaws.com/1/q\","
                         "\"AttributeNames\":[\"ApproximateNumberOfMessages\","
                         "\"ApproximateNumberOfMessagesNotVisible\","
-                        "\"ApproximateNumberOfMessagesDelayed\"]}");
+                        "\"ApproximateNumberOfMessagesDelayed\",\"CreatedTimestamp\"]}");
     buf_fini(&body);
     assert_true(sqs_depth_parse(SLICE("{\"Attributes\":{\"ApproximateNumberOfMessages\":\"12\","
                                       "\"ApproximateNumberOfMessagesNotVisible\":\"3\","
-                                      "\"ApproximateNumberOfMessagesDelayed\":\"4\"}}"),
+                                      "\"ApproximateNumberOfMessagesDelayed\":\"4\","
+                                      "\"CreatedTimestamp\":\"1719000000\"}}"),
                                 &depth));
     assert_true(depth.visible == 12 && depth.in_flight == 3 && depth.delayed == 4);
+    assert_true(depth.created_wall_ms == UINT64_C(1719000000000));
     assert_true(sqs_depth_parse(SLICE("{\"Attributes\":{\"ApproximateNumberOfMessages\":\"1\","
                                       "\"ApproximateNumberOfMessagesNotVisible\":\"0\"}}"),
                                 &depth));
-    assert_true(depth.visible == 1 && depth.delayed == 0);
+    assert_true(depth.visible == 1 && depth.delayed == 0 && depth.created_wall_ms == 0);
     assert_false(sqs_depth_parse(SLICE("{}"), &depth));
     assert_false(
         sqs_depth_parse(SLICE("{\"Attributes\":{\"ApproximateNumberOfMessages\":\"x\"}}"), &depth));

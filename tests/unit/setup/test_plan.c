@@ -18,7 +18,7 @@
 
 static const struct plan_wishes no_wishes = {0};
 
-static void make(struct plumbing *p, const char *user, const char *region)
+static void make_of(struct plumbing *p, const char *user, const char *region, const char *node)
 {
     struct plumbing_names names;
     struct err err = {0};
@@ -26,8 +26,15 @@ static void make(struct plumbing *p, const char *user, const char *region)
     plumbing_names_default(&names);
     names.domain = "mail.example.com";
     names.user = user;
+    names.buffer_queue = "newsletter-buffer";
+    names.node = node;
     if (plumbing_make(p, &names, region, ACCOUNT, &err) != 0)
         fail_msg("%s", err.text);
+}
+
+static void make(struct plumbing *p, const char *user, const char *region)
+{
+    make_of(p, user, region, "");
 }
 
 /* As AWS would answer if all were made. */
@@ -111,7 +118,7 @@ static void nothing_there_is_all_to_be_created(void **unused)
     make(&p, "worker", REGION);
     struct plan_sums sums = plan_judge(&p, &no_wishes);
     assert_int_equal(sums.create, p.count);
-    assert_int_equal(p.count, 16);
+    assert_int_equal(p.count, 15);
     plumbing_fini(&p);
 }
 
@@ -218,25 +225,108 @@ static void parts_are_found_within_their_topic_and_set(void **unused)
     plumbing_fini(&p);
 }
 
+/* ---- several machines ---- */
+
+static void the_buffer_is_a_fifo_queue_without_dead_letters(void **unused)
+{
+    struct plumbing p;
+    uint64_t retention_s;
+
+    (void)unused;
+    make(&p, "", REGION);
+    const cJSON *a = json_get(p.buffer->wanted, "Attributes");
+    assert_string_equal(p.buffer->name, "newsletter-buffer.fifo");
+    assert_true(slice_eq(json_get_text(a, "FifoQueue"), SLICE("true")));
+    assert_true(slice_to_u64(json_get_text(a, "MessageRetentionPeriod"), &retention_s));
+    assert_int_equal(retention_s, 14 * 86400);
+    assert_null(p.buffer->dlq);
+    assert_null(json_get(a, "RedrivePolicy"));
+    assert_string_equal(plumbing_kind(p.buffer), "queue");
+    plumbing_fini(&p);
+}
+
+static void a_node_has_its_queues_alone_and_leaves_the_rest_as_it_is(void **unused)
+{
+    struct plumbing p;
+
+    (void)unused;
+    make_of(&p, "", REGION, "b");
+    assert_int_equal(p.count,
+                     9); /* buffer, two topics, and of its own: four queues, two subscriptions */
+    assert_string_equal(p.queue[0]->name, "newsletter-events-queue-b");
+    assert_string_equal(p.queue[1]->dlq->name, "system-events-queue-b-dlq");
+    struct plan_sums sums = plan_judge(&p, &no_wishes);
+    assert_int_equal(sums.lacked, 3);
+    assert_int_equal(sums.create, 6);
+
+    /* The topics are somebody else's and otherwise than setup would make them: it does not matter. */
+    find_all(&p, false);
+    for (int line = 0; line < PLUMBING_LINES; line++) {
+        struct resource *s = named(&p, RESOURCE_SUBSCRIPTION, p.queue[line]->name);
+        json_free(s->found);
+        s->found = NULL;
+    }
+    sums = plan_judge(&p, &no_wishes);
+    assert_int_equal(sums.create, 2);
+    assert_int_equal(sums.exists, 7);
+
+    find_all(&p, true);
+    assert_false(plan_is_ours(p.topic[0]));
+    assert_false(plan_is_ours(p.buffer));
+    assert_true(plan_is_ours(p.queue[0]));
+    assert_true(plan_is_ours(named(&p, RESOURCE_SUBSCRIPTION, p.queue[0]->name)));
+    plumbing_fini(&p);
+}
+
+static void a_node_is_known_by_its_queues(void **unused)
+{
+    static const struct {
+        const char *newsletter, *system, *node;
+    } all[] = {
+        {"https://sqs/1/newsletter-events-queue", "https://sqs/1/system-events-queue", ""},
+        {"https://sqs/1/newsletter-events-queue-b", "https://sqs/1/system-events-queue-b", "b"},
+        {"https://sqs/1/newsletter-events-queue-eu-2", "https://sqs/1/system-events-queue-eu-2",
+         "eu-2"},
+        {"https://sqs/1/newsletter-events-queue-b", "https://sqs/1/system-events-queue-c", ""},
+        {"https://sqs/1/newsletter-events-queue-b", "https://sqs/1/system-events-queue", ""},
+        {"https://sqs/1/newsletter-events-queue-", "https://sqs/1/system-events-queue-", ""},
+        {"https://sqs/1/other", "", ""},
+    };
+    struct plumbing_names names;
+
+    (void)unused;
+    plumbing_names_default(&names);
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        const char *const urls[] = {all[i].newsletter, all[i].system};
+        assert_true(slice_eq(plumbing_node_of(&names, urls), slice_str(all[i].node)));
+    }
+}
+
 /* ---- names ---- */
 
 static void names_that_aws_does_not_take_are_refused(void **unused)
 {
     static const struct {
-        const char *domain, *mail_from, *set, *queue;
+        const char *domain, *mail_from, *set, *queue, *buffer, *node;
     } bad[] = {
-        {"example", NULL, NULL, NULL},
-        {"Mail.Example.com", NULL, NULL, NULL},
-        {"-a.example.com", NULL, NULL, NULL},
-        {"a..example.com", NULL, NULL, NULL},
-        {"example.com.", NULL, NULL, NULL},
-        {"a.example.com", "b.example.com", NULL, NULL},
-        {"a.example.com", "a.example.com", NULL, NULL},
-        {"a.example.com", "ba.example.com", NULL, NULL},
-        {"a.example.com", NULL, "with blank", NULL},
-        {"a.example.com", NULL, "ghost-mailgun-proxy-system-set", NULL},
-        {"a.example.com", NULL, NULL, "queue.fifo"},
-        {"a.example.com", NULL, NULL, "system-events-queue"},
+        {"example", NULL, NULL, NULL, NULL, NULL},
+        {"Mail.Example.com", NULL, NULL, NULL, NULL, NULL},
+        {"-a.example.com", NULL, NULL, NULL, NULL, NULL},
+        {"a..example.com", NULL, NULL, NULL, NULL, NULL},
+        {"example.com.", NULL, NULL, NULL, NULL, NULL},
+        {"a.example.com", "b.example.com", NULL, NULL, NULL, NULL},
+        {"a.example.com", "a.example.com", NULL, NULL, NULL, NULL},
+        {"a.example.com", "ba.example.com", NULL, NULL, NULL, NULL},
+        {"a.example.com", NULL, "with blank", NULL, NULL, NULL},
+        {"a.example.com", NULL, "ghost-mailgun-proxy-system-set", NULL, NULL, NULL},
+        {"a.example.com", NULL, NULL, "queue.fifo", NULL, NULL},
+        {"a.example.com", NULL, NULL, "system-events-queue", NULL, NULL},
+        {"a.example.com", NULL, NULL, NULL, "a.b.fifo", NULL},
+        {"a.example.com", NULL, NULL, NULL, "buffer.FIFO", NULL},
+        {"a.example.com", NULL, NULL, NULL, ".fifo", NULL},
+        {"a.example.com", NULL, NULL, NULL, NULL, "dlq"},
+        {"a.example.com", NULL, NULL, NULL, NULL, "b-dlq"},
+        {"a.example.com", NULL, NULL, NULL, NULL, "b.c"},
     };
 
     (void)unused;
@@ -251,6 +341,10 @@ static void names_that_aws_does_not_take_are_refused(void **unused)
             names.set[0] = bad[i].set;
         if (bad[i].queue != NULL)
             names.queue[0] = bad[i].queue;
+        if (bad[i].buffer != NULL)
+            names.buffer_queue = bad[i].buffer;
+        if (bad[i].node != NULL)
+            names.node = bad[i].node;
         assert_int_equal(plumbing_make(&p, &names, REGION, ACCOUNT, &err), -1);
         assert_true(strlen(err.text) > 20);
     }
@@ -280,7 +374,8 @@ static void policies_name_exactly_what_is_there(void **unused)
     assert_true(text.len <= PLUMBING_USER_POLICY_MAX_BYTES);
     cJSON *run = json_parse(buf_slice(&text));
     assert_non_null(run);
-    assert_int_equal(cJSON_GetArraySize(json_get(statement(run, "Queues"), "Resource")), 6);
+    assert_int_equal(cJSON_GetArraySize(json_get(statement(run, "Queues"), "Resource")), 5);
+    assert_int_equal(cJSON_GetArraySize(json_get(statement(run, "Notices"), "Resource")), 2);
     for (const cJSON *s = json_get(run, "Statement")->child; s != NULL; s = s->next)
         for (const cJSON *a = json_get(s, "Action")->child; a != NULL; a = a->next)
             assert_true(strchr(a->valuestring, '*') == NULL);
@@ -327,7 +422,7 @@ static void templates_are_json_and_leave_the_account_to_the_tool(void **unused)
     template_put_cloudformation(&text, &p);
     cJSON *cloud = json_parse(buf_slice(&text));
     const cJSON *all = json_get(cloud, "Resources");
-    assert_int_equal(cJSON_GetArraySize(all), 20);
+    assert_int_equal(cJSON_GetArraySize(all), 18);
     const cJSON *q = json_get(json_get(all, "NewsletterEventsQueue"), "Properties");
     assert_int_equal(json_get(q, "VisibilityTimeout")->valueint, PLUMBING_VISIBILITY_S);
     const cJSON *policy = json_get(
@@ -399,6 +494,9 @@ int main(void)
         cmocka_unit_test(something_new_in_a_strangers_topic_is_a_change_of_it),
         cmocka_unit_test(an_identity_of_ones_own_keeps_its_mail_from),
         cmocka_unit_test(parts_are_found_within_their_topic_and_set),
+        cmocka_unit_test(the_buffer_is_a_fifo_queue_without_dead_letters),
+        cmocka_unit_test(a_node_has_its_queues_alone_and_leaves_the_rest_as_it_is),
+        cmocka_unit_test(a_node_is_known_by_its_queues),
         cmocka_unit_test(names_that_aws_does_not_take_are_refused),
         cmocka_unit_test(policies_name_exactly_what_is_there),
         cmocka_unit_test(arns_have_the_partition_of_their_region),
