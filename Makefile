@@ -1,5 +1,6 @@
 # Postern. `make` builds, `make run` shows it at work, `make test` runs every test,
-# `make bench` measures, `make chaos` breaks everything at once, `make lint` checks format and structure. FLAVOUR=debug|release|asan|tsan.
+# `make bench` measures, `make chaos` breaks everything at once, `make machines` three machines that share a queue,
+# `make sim` plays a hundred in virtual time, `make lint` checks format and structure. FLAVOUR=debug|release|asan|tsan.
 
 FLAVOUR ?= release
 # V=1 shows whole commands
@@ -63,6 +64,7 @@ LINK_logger := logger shm base
 LINK_doctor := doctor setup aws store mail shm base
 LINK_cli := cli doctor setup aws store mail shm base
 LINK_sandbox := sandbox setup aws mail shm base
+LINK_sim := poller sender aws store mail shm base
 LINK_master := master cli doctor setup sandbox httpd sender poller keeper courier logger store aws mail shm base
 
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wcast-qual \
@@ -161,9 +163,15 @@ $(B)/tests/bench/%: tests/bench/%.c $(call archives,$(FUZZ_FOLDERS))
 	$(Q)echo "  bench $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $< \
 	    -Wl,--start-group $(call archives,$(FUZZ_FOLDERS)) -Wl,--end-group $(LDLIBS)
 
+# ---- many machines in virtual time ----
+$(B)/tests/sim/sim: tests/sim/sim.c tests/sim/fleet.c tests/sim/fifo.c tests/sim/agenda.c $(call archives,$(LINK_sim))
+	@mkdir -p $(@D)
+	$(Q)echo "  sim   $@" && $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP $(LDFLAGS) -o $@ $(filter %.c,$^) \
+	    -Wl,--start-group $(call archives,$(LINK_sim)) -Wl,--end-group $(LDLIBS)
+
 # ---- what people type ----
 # Set-up comes first and in a make of its own: the flags above ask pkg-config, which must be there.
-.PHONY: run test test-ghost bench chaos lint clean deb test-deb dist container reproducible setup-build setup-test
+.PHONY: run test test-ghost bench chaos machines sim lint clean deb test-deb dist container reproducible setup-build setup-test
 setup-build:
 	@scripts/setup.sh build
 setup-test:
@@ -189,6 +197,16 @@ BUILD ?= release
 chaos: setup-build setup-test
 	@$(MAKE) --no-print-directory FLAVOUR=$(BUILD) build/$(BUILD)/postern
 	@POSTERN_BINARY=$(CURDIR)/build/$(BUILD)/postern $$(scripts/node.sh) tests/fault/chaos.mjs
+
+# Three machines on one buffer queue, killed, frozen and cut off: RECIPIENTS, SEED, ROUNDS, RATE (docs/scaling.md).
+machines: setup-build setup-test
+	@$(MAKE) --no-print-directory build/postern
+	@$$(scripts/node.sh) tests/fault/machines.mjs
+
+# Up to a hundred machines and a hundred million recipients, in virtual time: about a minute.
+sim: setup-build
+	@$(MAKE) --no-print-directory build/release/tests/sim/sim
+	@build/release/tests/sim/sim $(SEED)
 
 lint:
 	@scripts/lint.sh

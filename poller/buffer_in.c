@@ -14,18 +14,18 @@
 #include "poller/joining.h"
 #include "shm/record.h"
 #include "store/batches.h"
+#include "store/part_rules.h"
 
 enum {
-    WAIT_S = 20,
     ANSWER_WITHIN_MS = 10000,
     CALL_TIMEOUT_MS = 15000,
     BACKOFF_FIRST_MS = 100,
     BACKOFF_MAX_MS = 20000,
     RETURN_PAUSE_MAX_MS = 3600000, /* a day of these is far from BUFFER_RECEIVES_MAX */
     TELL_MS = 300,                 /* how often the gauges are */
+    CALLS_AT_ONCE = 20,            /* of each kind that are begun together */
     LOOK_MS = 300,                 /* how often the books of what is held are read */
-    RECIPIENTS_LEAST = 1000,       /* unsettled ones that a slow machine takes on */
-    SECONDS_AHEAD = 10,            /* of its rate, that a fast one does */
+    HELD_PER_MS = 100, /* the more is held, the less often it is gone through: most only waits */
 };
 
 /* One message. */
@@ -37,7 +37,7 @@ struct held {
     uint64_t end;      /* ring position behind the last one that is */
     uint32_t receives, unsettled;
     uint64_t sent_wall_ms; /* by SQS's clock; 0 = not told */
-    uint64_t until_mono_ms, extend_mono_ms, settled_mono_ms;
+    uint64_t until_mono_ms, extend_mono_ms, settled_mono_ms, delete_mono_ms;
     bool calling, renewed; /* renewed: a HELD is owed */
     bool let_go;           /* to be freed once no call has it */
 };
@@ -64,7 +64,7 @@ struct buffer_in {
     size_t count;
     struct call *calls;
     struct arena arena;
-    uint64_t opened_mono_ms, look_mono_ms, backoff_ms, not_before_mono_ms;
+    uint64_t opened_mono_ms, look_mono_ms, advance_mono_ms, backoff_ms, not_before_mono_ms;
     uint64_t writer_generation; /* that was told what is held */
     struct joining joining;
     uint64_t returned_until_mono_ms, tell_mono_ms; /* the end of a pause; the next telling */
@@ -341,8 +341,8 @@ static bool adopt(struct buffer_in *b, const struct sqs_message *m, uint64_t beg
     h->batch_id = sound ? p.batch_id : 0;
     h->sent_wall_ms = m->sent_wall_ms;
     h->receives = (uint32_t)(m->receives == 0 ? 1 : m->receives);
-    h->until_mono_ms = began_mono_ms + visibility_ms(b) * 7 / 8;
-    h->extend_mono_ms = began_mono_ms + visibility_ms(b) / 2;
+    h->until_mono_ms = part_held_until(began_mono_ms, visibility_ms(b));
+    h->extend_mono_ms = part_extend_at(began_mono_ms, visibility_ms(b));
     h->settled_mono_ms = 0;
     h->renewed = false;
     if (sound) {
@@ -397,13 +397,11 @@ static void on_received(void *arg, const struct aws_response *answer)
 /* How many more recipients this machine takes on. */
 static uint64_t room(const struct buffer_in *b)
 {
-    uint64_t per_s = atomic_load(&b->me->gauges->bucket.per_s_milli) / 1000, taken = 0;
-    uint64_t most = per_s * SECONDS_AHEAD;
+    uint64_t taken = 0;
 
-    most = most < RECIPIENTS_LEAST ? RECIPIENTS_LEAST : most;
     for (const struct held *h = b->list; h != NULL; h = h->next)
         taken += h->unsettled;
-    return taken < most ? most - taken : 0;
+    return part_room(atomic_load(&b->me->gauges->bucket.per_s_milli), taken);
 }
 
 static bool may_receive(struct buffer_in *b, uint64_t heard_wall_ms, uint64_t now_ms)
@@ -415,22 +413,20 @@ static bool may_receive(struct buffer_in *b, uint64_t heard_wall_ms, uint64_t no
            now_ms >= b->not_before_mono_ms &&
            /* the poller before this one may have had events that nobody sees yet */
            now_ms - b->opened_mono_ms >= patience_ms &&
-           heard_wall_ms + window_ms / 2 >= clock_wall_ms() && room(b) > 0 &&
+           part_has_heard(heard_wall_ms, clock_wall_ms(), window_ms) && room(b) > 0 &&
            now_ms >= b->returned_until_mono_ms && read_joining(b);
 }
 
 static void receive(struct buffer_in *b)
 {
     struct call *c = call_new(b, CALL_RECEIVE);
-    uint64_t most = (room(b) + PART_MOST_RECIPIENTS - 1) / PART_MOST_RECIPIENTS;
-    /* The invisibility is reckoned from the call's beginning: it must not be over at its end. */
-    uint64_t wait_s = visibility_ms(b) / 8000;
+    uint64_t wait_s = part_receive_wait_s(visibility_ms(b));
+    unsigned most = part_receive_count(room(b), SQS_BATCH_MAX);
 
-    if (joining_until_ms(&b->joining, clock_wall_ms()) != 0)
+    if (joining_until_ms(&b->joining, clock_wall_ms()) != 0 && most > b->returns + 1)
         most = b->returns + 1;
-    wait_s = wait_s < 1 ? 1 : wait_s > WAIT_S ? WAIT_S : wait_s;
-    sqs_receive_some_body(&c->body, b->url, most > SQS_BATCH_MAX ? SQS_BATCH_MAX : (unsigned)most,
-                          (unsigned)wait_s, (unsigned)(visibility_ms(b) / 1000));
+    sqs_receive_some_body(&c->body, b->url, most, (unsigned)wait_s,
+                          (unsigned)(visibility_ms(b) / 1000));
     b->receiving = true;
     call_send(c, "AmazonSQS.ReceiveMessage", wait_s * 1000 + ANSWER_WITHIN_MS, on_received);
 }
@@ -454,11 +450,11 @@ static void on_extended(void *arg, const struct aws_response *answer)
         struct held *h = c->about[i];
         h->calling = false;
         if ((failed >> i & 1) != 0) {
-            h->extend_mono_ms = clock_mono_ms() + visibility_ms(b) / 16;
+            h->extend_mono_ms = part_try_again_at(clock_mono_ms(), visibility_ms(b));
             continue;
         }
-        h->until_mono_ms = c->began_mono_ms + visibility_ms(b) * 7 / 8;
-        h->extend_mono_ms = c->began_mono_ms + visibility_ms(b) / 2;
+        h->until_mono_ms = part_held_until(c->began_mono_ms, visibility_ms(b));
+        h->extend_mono_ms = part_extend_at(c->began_mono_ms, visibility_ms(b));
         h->renewed = true;
         if (h->record.len == 0)
             (void)hand_over(b, h);
@@ -480,8 +476,10 @@ static void on_deleted(void *arg, const struct aws_response *answer)
         no_trouble(b);
     }
     for (size_t i = 0; i < c->count; i++) {
-        c->about[i]->calling = false;
-        c->about[i]->let_go = c->about[i]->let_go || (failed >> i & 1) == 0;
+        struct held *h = c->about[i];
+        h->calling = false;
+        h->let_go = h->let_go || (failed >> i & 1) == 0;
+        h->delete_mono_ms = part_try_again_at(clock_mono_ms(), visibility_ms(b));
     }
     call_free(c);
 }
@@ -494,20 +492,43 @@ static bool is_done(const struct buffer_in *b, const struct held *h, uint64_t ta
         return false;
     if (h->batch_id == 0)
         return true;
-    return h->settled_mono_ms != 0 && clock_mono_ms() >= h->settled_mono_ms + linger_ms;
+    return h->settled_mono_ms != 0 &&
+           clock_mono_ms() >= part_delete_at(h->settled_mono_ms, linger_ms);
 }
 
-/* The first ten that the call is for. */
-static void batch_call(struct buffer_in *b, enum call_kind kind, uint64_t tail)
+static bool is_to_be_extended(const struct buffer_in *b, const struct held *h, uint64_t tail)
+{
+    return !h->calling && !h->let_go && !is_done(b, h, tail);
+}
+
+static bool any_is_to_be_extended(const struct buffer_in *b, uint64_t tail, uint64_t now_ms)
+{
+    for (const struct held *h = b->list; h != NULL; h = h->next)
+        if (now_ms >= h->extend_mono_ms && is_to_be_extended(b, h, tail))
+            return true;
+    return false;
+}
+
+static bool is_for(const struct buffer_in *b, const struct held *h, enum call_kind kind,
+                   uint64_t tail, uint64_t now_ms)
+{
+    if (kind == CALL_EXTEND)
+        return is_to_be_extended(b, h, tail) &&
+               part_may_go_along(h->extend_mono_ms, now_ms, visibility_ms(b));
+    return !h->calling && !h->let_go && now_ms >= h->delete_mono_ms && is_done(b, h, tail);
+}
+
+/* The first ten that the call is for. False: there is none. */
+static bool batch_call(struct buffer_in *b, enum call_kind kind, uint64_t tail)
 {
     struct slice handles[SQS_BATCH_MAX];
     struct call *c = NULL;
     uint64_t now_ms = clock_mono_ms();
 
+    if (kind == CALL_EXTEND && !any_is_to_be_extended(b, tail, now_ms))
+        return false;
     for (struct held *h = b->list; h != NULL; h = h->next) {
-        bool done = is_done(b, h, tail);
-        if (h->calling || h->let_go ||
-            (kind == CALL_DELETE ? !done : done || now_ms < h->extend_mono_ms))
+        if (!is_for(b, h, kind, tail, now_ms))
             continue;
         if (c == NULL)
             c = call_new(b, kind);
@@ -518,7 +539,7 @@ static void batch_call(struct buffer_in *b, enum call_kind kind, uint64_t tail)
             break;
     }
     if (c == NULL)
-        return;
+        return false;
     if (kind == CALL_DELETE) {
         sqs_delete_body(&c->body, b->url, handles, c->count);
         call_send(c, "AmazonSQS.DeleteMessageBatch", CALL_TIMEOUT_MS, on_deleted);
@@ -527,6 +548,7 @@ static void batch_call(struct buffer_in *b, enum call_kind kind, uint64_t tail)
                             (unsigned)(visibility_ms(b) / 1000));
         call_send(c, "AmazonSQS.ChangeMessageVisibilityBatch", CALL_TIMEOUT_MS, on_extended);
     }
+    return true;
 }
 
 /* What the books say of those that the writer has. */
@@ -537,7 +559,7 @@ static void look(struct buffer_in *b, struct store *store, uint64_t tail)
 
     if (store == NULL || b->list == NULL || now_ms < b->look_mono_ms + LOOK_MS)
         return;
-    b->look_mono_ms = now_ms;
+    b->look_mono_ms = now_ms + b->count * 10 / HELD_PER_MS;
     struct store_txn *t = store_begin_read(store, &err);
     if (t == NULL)
         return;
@@ -618,6 +640,9 @@ void buffer_in_advance(struct buffer_in *b, struct store *store, uint64_t heard_
 {
     uint64_t now_ms = clock_mono_ms(), tail = ring_tail(b->me->slot->up);
 
+    if (now_ms < b->advance_mono_ms)
+        return;
+    b->advance_mono_ms = now_ms + b->count / HELD_PER_MS;
     tell_new_writer(b);
     for (struct held *h = b->list; h != NULL; h = h->next)
         if ((h->record.len > 0 || h->renewed) && !h->let_go && !hand_over(b, h))
@@ -625,8 +650,10 @@ void buffer_in_advance(struct buffer_in *b, struct store *store, uint64_t heard_
     look(b, store, tail);
     drop_lost(b);
     if (now_ms >= b->not_before_mono_ms) {
-        batch_call(b, CALL_EXTEND, tail);
-        batch_call(b, CALL_DELETE, tail);
+        for (int calls = 0; calls < CALLS_AT_ONCE && batch_call(b, CALL_EXTEND, tail); calls++)
+            ;
+        for (int calls = 0; calls < CALLS_AT_ONCE && batch_call(b, CALL_DELETE, tail); calls++)
+            ;
     }
     if (may_receive(b, heard_wall_ms, now_ms))
         receive(b);

@@ -143,7 +143,7 @@ bool cloud_sqs_put(struct cloud_sqs *s, struct slice queue_arn, struct slice top
 void cloud_sqs_make(struct cloud_sqs *s, const char *name, const char *topic);
 void cloud_sqs_stats(
     struct cloud_sqs *s,
-    struct buf *json); /* appends {"name":{"visible":n,"in_flight":n,"deleted":n}} */
+    struct buf *json); /* appends {"name":{"visible":n,"in_flight":n,"deleted":n,"calls":{…}}} */
 
 /* cloud_sns.c. Query calls, their signatures checked. */
 struct cloud_sns *cloud_sns_create(struct cloud *c);

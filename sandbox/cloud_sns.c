@@ -32,7 +32,7 @@ struct topic {
     cJSON *attributes, *tags; /* of strings */
     cJSON *policy;            /* the attribute Policy, parsed */
     struct subscription *subscriptions;
-    uint64_t undelivered;
+    uint64_t delivered, undelivered; /* to queues */
 };
 
 struct cloud_sns {
@@ -233,8 +233,10 @@ static void deliver(struct cloud_sns *s, struct topic *t, const struct subscript
 {
     struct slice topic_arn = slice_str(t->arn);
 
-    if (cloud_sqs_put(s->cloud->sqs, slice_str(u->queue_arn), topic_arn, body))
+    if (cloud_sqs_put(s->cloud->sqs, slice_str(u->queue_arn), topic_arn, body)) {
+        t->delivered++;
         return;
+    }
     if (u->dead_letter_arn == NULL ||
         !cloud_sqs_put(s->cloud->sqs, slice_str(u->dead_letter_arn), topic_arn, body))
         t->undelivered++;
@@ -683,7 +685,8 @@ void cloud_sns_stats(const struct cloud_sns *s, struct buf *json)
     buf_add_byte(json, '{');
     for (const struct topic *t = s->topics; t != NULL; t = t->next) {
         json_put_name(json, t->name);
-        buf_printf(json, "{\"undelivered\":%llu}", (unsigned long long)t->undelivered);
+        buf_printf(json, "{\"delivered\":%llu,\"undelivered\":%llu}",
+                   (unsigned long long)t->delivered, (unsigned long long)t->undelivered);
     }
     buf_add_byte(json, '}');
 }

@@ -8,7 +8,9 @@
  * where it came from, so that StartMessageMoveTask can take it back.
  *
  * Of a FIFO queue (its name ends in .fifo) one message of each group is in flight at a time, in the
- * order of their sending, and a deduplication id counts for five minutes.
+ * order of their sending, and a deduplication id counts for five minutes. There a handle whose time
+ * is over, or that is older than the last receive, is refused; a standard queue says yes to it and
+ * does nothing.
  */
 #include <ctype.h>
 #include <event2/buffer.h>
@@ -30,6 +32,7 @@ enum {
     BODY_MAX = 1048576,
     NAME_CHARS_MAX = 80,
     DEDUPLICATION_MS = 300000,
+    OPERATIONS_MAX = 24,
 };
 
 struct message {
@@ -43,6 +46,9 @@ struct message {
     size_t len;
     uint8_t body[];
 };
+
+static const char EXPIRED[] = "Value for parameter ReceiptHandle is invalid. Reason: The receipt "
+                              "handle has expired.";
 
 /* A message that was sent with a deduplication id. */
 struct twin {
@@ -80,6 +86,7 @@ struct sqs_queue {
     cJSON *attributes;     /* as set, for GetQueueAttributes */
     cJSON *tags;
     cJSON *policy; /* the attribute Policy, parsed; NULL = none */
+    uint64_t calls[OPERATIONS_MAX];
 };
 
 /* A name that may not be used again yet. */
@@ -1088,54 +1095,92 @@ static struct message *by_handle(struct cloud_sqs *s, struct slice handle)
     return NULL;
 }
 
-static void delete_one(struct op *o, const cJSON *entry)
+/* Of a FIFO queue's message that is still there. Deleted before: a repeat is no error. */
+static bool is_expired(struct op *o, struct slice handle)
 {
-    struct message *m = by_handle(o->s, json_get_text(entry, "ReceiptHandle"));
+    struct slice id_text, received_text;
+    uint64_t id;
 
-    if (m != NULL && m->queue == o->q) {
-        message_drop(o->s, m);
-        o->q->deleted++;
-    }
+    if (!o->q->is_fifo || !slice_starts(handle, SLICE("AQEB")) ||
+        !slice_cut(slice_from(handle, 4), '-', &id_text, &received_text) ||
+        !slice_to_u64(id_text, &id))
+        return false;
+    for (const struct message *m = o->s->buckets[id % BUCKETS]; m != NULL; m = m->bucket_next)
+        if (m->id == id)
+            return true;
+    return false;
 }
 
-static void change_one(struct op *o, const cJSON *entry)
+/* False: the handle is refused. */
+static bool delete_one(struct op *o, const cJSON *entry)
 {
-    struct message *m = by_handle(o->s, json_get_text(entry, "ReceiptHandle"));
+    struct slice handle = json_get_text(entry, "ReceiptHandle");
+    struct message *m = by_handle(o->s, handle);
+
+    if (m == NULL || m->queue != o->q)
+        return !is_expired(o, handle);
+    message_drop(o->s, m);
+    o->q->deleted++;
+    return true;
+}
+
+static bool change_one(struct op *o, const cJSON *entry)
+{
+    struct slice handle = json_get_text(entry, "ReceiptHandle");
+    struct message *m = by_handle(o->s, handle);
     int64_t seconds = number(entry, "VisibilityTimeout", 0);
 
     if (m == NULL || m->queue != o->q)
-        return;
+        return !is_expired(o, handle);
     list_remove(&o->q->in_flight, m);
     fly(m, clock_wall_ms() + (uint64_t)(seconds < 0 ? 0 : seconds) * 1000);
+    return true;
+}
+
+static void one_entry(struct op *o, bool (*act)(struct op *o, const cJSON *entry))
+{
+    if (act(o, o->in))
+        answer(o->http, 200, SLICE("{}"));
+    else
+        cloud_sqs_error(o->http, 400, "InvalidParameterValue", EXPIRED);
 }
 
 static void op_delete(struct op *o)
 {
-    delete_one(o, o->in);
-    answer(o->http, 200, SLICE("{}"));
+    one_entry(o, delete_one);
 }
 
 static void op_change(struct op *o)
 {
-    change_one(o, o->in);
-    answer(o->http, 200, SLICE("{}"));
+    one_entry(o, change_one);
 }
 
-static void each_entry(struct op *o, void (*act)(struct op *o, const cJSON *entry))
+static void each_entry(struct op *o, bool (*act)(struct op *o, const cJSON *entry))
 {
+    struct buf good = {0}, bad = {0};
+
     if (!entries_are_good(o))
         return;
-    buf_add_str(&o->out, "{\"Successful\":[");
     for (const cJSON *e = json_first(json_get(o->in, "Entries")); e != NULL; e = e->next) {
-        act(o, e);
-        if (o->out.ptr[o->out.len - 1] == '}')
-            buf_add_byte(&o->out, ',');
-        buf_add_byte(&o->out, '{');
-        json_put_str(&o->out, "Id", json_get_text(e, "Id"));
-        buf_add_byte(&o->out, '}');
+        bool done = act(o, e);
+        struct buf *to = done ? &good : &bad;
+        buf_add_str(to, to->len > 0 ? ",{" : "{");
+        json_put_str(to, "Id", json_get_text(e, "Id"));
+        if (!done) {
+            buf_add_str(to, ",\"SenderFault\":true");
+            json_put_str(to, "Code", SLICE("InvalidParameterValue"));
+            json_put_str(to, "Message", slice_str(EXPIRED));
+        }
+        buf_add_byte(to, '}');
     }
-    buf_add_str(&o->out, "],\"Failed\":[]}");
+    buf_add_str(&o->out, "{\"Successful\":[");
+    buf_add_slice(&o->out, buf_slice(&good));
+    buf_add_str(&o->out, "],\"Failed\":[");
+    buf_add_slice(&o->out, buf_slice(&bad));
+    buf_add_str(&o->out, "]}");
     answer(o->http, 200, buf_slice(&o->out));
+    buf_fini(&good);
+    buf_fini(&bad);
 }
 
 static void op_delete_batch(struct op *o)
@@ -1196,6 +1241,9 @@ static const struct {
     {"ListMessageMoveTasks", op_list_moves, false},
 };
 
+enum { OPERATIONS = sizeof operations / sizeof operations[0] };
+_Static_assert((int)OPERATIONS <= (int)OPERATIONS_MAX, "each has its count");
+
 /* Permission of a batch is that of the single call. */
 static void put_action(struct buf *to, struct slice operation)
 {
@@ -1234,16 +1282,17 @@ void cloud_sqs_handle(struct cloud_request *r, struct slice operation)
     struct op o = {.s = r->cloud->sqs, .http = r->http, .in = in};
     size_t at = 0;
 
-    while (at < sizeof operations / sizeof operations[0] &&
-           !slice_eq(operation, slice_str(operations[at].name)))
+    while (at < OPERATIONS && !slice_eq(operation, slice_str(operations[at].name)))
         at++;
     struct slice where = json_get_text(in, "QueueUrl");
     if (where.len == 0)
         where = json_get_text(in, "QueueName");
     o.q = queue_find(o.s, where);
+    if (o.q != NULL && at < OPERATIONS)
+        o.q->calls[at]++;
     if (in == NULL)
         cloud_sqs_error(r->http, 400, "SerializationException", "The body is not JSON.");
-    else if (at == sizeof operations / sizeof operations[0])
+    else if (at == OPERATIONS)
         cloud_sqs_error(r->http, 400, "UnsupportedOperation",
                         "The sandbox does not know that call.");
     else if (!is_permitted(r, in, where, operation))
@@ -1293,13 +1342,25 @@ void cloud_sqs_destroy(struct cloud_sqs *s)
     free(s);
 }
 
+static void put_calls(const struct sqs_queue *q, struct buf *json)
+{
+    json_put_name(json, "calls");
+    buf_add_byte(json, '{');
+    for (size_t i = 0; i < OPERATIONS; i++)
+        if (q->calls[i] > 0)
+            json_put_u64(json, operations[i].name, q->calls[i]);
+    buf_add_byte(json, '}');
+}
+
 void cloud_sqs_stats(struct cloud_sqs *s, struct buf *json)
 {
     buf_add_byte(json, '{');
     for (struct sqs_queue *q = s->queues; q != NULL; q = q->next) {
         json_put_name(json, q->name);
-        buf_printf(json, "{\"visible\":%zu,\"in_flight\":%zu,\"deleted\":%llu}", q->visible.count,
+        buf_printf(json, "{\"visible\":%zu,\"in_flight\":%zu,\"deleted\":%llu", q->visible.count,
                    q->in_flight.count, (unsigned long long)q->deleted);
+        put_calls(q, json);
+        buf_add_byte(json, '}');
     }
     buf_add_byte(json, '}');
 }

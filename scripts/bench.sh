@@ -16,6 +16,8 @@ echo
 "$node" tests/bench/rate.mjs
 echo
 "$node" tests/bench/lanes.mjs
+echo
+"$node" tests/bench/machines.mjs
 for bench in tests/bench/bench_*.c; do
   name=${bench##*/}
   name=${name%.c}

@@ -6,9 +6,8 @@
 #include "base/log.h"
 #include "mail/form.h"
 #include "store/buffer.h"
+#include "store/part_rules.h"
 #include "store/runs.h"
-
-enum { UNHELD_MARGIN_MS = 10000 };
 
 static const uint8_t *claim_of(const struct record_part *r, uint32_t recipient)
 {
@@ -186,7 +185,7 @@ int part_take(struct scheduler *s, struct store_txn *t, const struct record_part
     run->is_part = true;
     run->held_until_mono_ms = r->until_mono_ms;
     if ((is_here && revive(s, t, r, run, err) != 0) ||
-        (r->receives > had + 1 && doubt_pending(s, t, run, err) != 0))
+        (part_was_elsewhere(r->receives, had) && doubt_pending(s, t, run, err) != 0))
         return -1;
     if (!run_is_settled(run) && due_put(t, r->due_wall_ms, run->id, r->lane, err) != 0)
         return -1;
@@ -203,28 +202,33 @@ void part_hold(struct scheduler *s, struct store_txn *t, const struct record_hel
     run_place(s, run);
 }
 
+/* Of a batch that is here the claim is noted as well: a repeated POST has another id. */
 int part_note_elsewhere(struct scheduler *s, struct store_txn *t, uint64_t batch_id,
                         uint32_t recipient, struct slice claim, struct err *err)
 {
-    struct run *run = run_get(s, t, batch_id);
-    uint8_t states[SLICE_MAX];
-    uint32_t count;
+    struct slice_work w = {.run = run_get(s, t, batch_id), .slice = recipient / SLICE_MAX};
+    uint32_t bit = recipient % SLICE_MAX;
+    struct buf own = {0};
 
-    if (run != NULL &&
-        (!run->is_part || !states_get(t, batch_id, recipient / SLICE_MAX, states, &count) ||
-         recipient % SLICE_MAX >= count || states[recipient % SLICE_MAX] != STATE_DUPLICATE))
+    if (w.run != NULL &&
+        (!w.run->is_part || !states_get(t, batch_id, w.slice, w.states, &w.state_count) ||
+         bit >= w.state_count || w.states[bit] != STATE_DUPLICATE))
         return 0;
-    return served_put(t, batch_id, recipient, claim, clock_wall_us(), err);
+    if (claim.len == 0 && w.run != NULL && work_read(s, t, &w))
+        work_claim(&w, bit, &own);
+    int rc = served_put(t, batch_id, recipient, own.len != 0 ? buf_slice(&own) : claim,
+                        clock_wall_us(), err);
+    buf_fini(&own);
+    return rc;
 }
 
 /* -------- handing on -------- */
 
 static bool is_lost(const struct scheduler *s, const struct run *run)
 {
-    uint64_t patience_ms = 2 * s->me->config->queues.buffer_visibility_ms + UNHELD_MARGIN_MS;
-
     return run->is_part && run->books.state[STATE_PENDING] > 0 &&
-           run->held_until_mono_ms + patience_ms < clock_mono_ms();
+           part_is_gone(run->held_until_mono_ms, clock_mono_ms(),
+                        s->me->config->queues.buffer_visibility_ms);
 }
 
 bool parts_are_to_be_handed_on(const struct scheduler *s)

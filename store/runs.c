@@ -291,15 +291,21 @@ void change_state(struct scheduler *s, struct slice_work *w, uint32_t bit, enum 
         run_place(s, run);
 }
 
-int work_release_claim(struct store_txn *t, const struct slice_work *w, uint32_t bit,
-                       struct err *err)
+void work_claim(const struct slice_work *w, uint32_t bit, struct buf *to)
 {
     struct submission one = {
         .head = w->head, .recipients = &w->recipients[bit], .recipient_count = 1};
+
+    submission_claims(&one, to);
+}
+
+int work_release_claim(struct store_txn *t, const struct slice_work *w, uint32_t bit,
+                       struct err *err)
+{
     struct buf claim = {0};
     int got = 0;
 
-    submission_claims(&one, &claim);
+    work_claim(w, bit, &claim);
     uint64_t owner;
     if (claim.len == CLAIM_BYTES && claim_get(t, claim.ptr, &owner) && owner == w->run->id)
         got = claim_del(t, claim.ptr, err);

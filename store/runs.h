@@ -151,6 +151,8 @@ void change_state(struct scheduler *s, struct slice_work *w, uint32_t bit, enum 
  */
 int change_to_unsent(struct scheduler *s, struct store_txn *t, struct slice_work *w, uint32_t bit,
                      struct err *err);
+/* Appends the claim of a recipient, if it has one. After work_read(). */
+void work_claim(const struct slice_work *w, uint32_t bit, struct buf *to);
 /* A recipient that ended before SES took it may be tried again by a repeated POST. After
  * work_read(). */
 int work_release_claim(struct store_txn *t, const struct slice_work *w, uint32_t bit,

@@ -17,6 +17,15 @@ const started = new Set();
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Sends a signal; whether the process was there to get it. */
+export function signal(pid, name) {
+  try {
+    return process.kill(pid, name);
+  } catch {
+    return false;
+  }
+}
+
 /** random(n): a whole number from 0 to n - 1, of a small generator of our own, so that a failing run can be repeated with its seed. */
 export function randomFrom(seed) {
   let state = seed >>> 0;

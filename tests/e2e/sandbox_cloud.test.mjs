@@ -309,6 +309,33 @@ describe('SQS', () => {
     await SQS('SetQueueAttributes', { QueueUrl: p.url, Attributes: { Policy: '' } });
     assert.deepEqual(await events(p), []);
   });
+  it('of a FIFO queue refuse a handle that has expired, one call or ten; a standard one says yes and does nothing', async () => {
+    const { QueueUrl } = await SQS('CreateQueue', { QueueName: 'handles.fifo', Attributes: { FifoQueue: 'true' } });
+    await SQS('SendMessage', { QueueUrl, MessageBody: 'm', MessageGroupId: 'g', MessageDeduplicationId: 'd' });
+    const take = async (of, seconds) => {
+      const got = () => SQS('ReceiveMessage', { QueueUrl: of, VisibilityTimeout: seconds, WaitTimeSeconds: 1 });
+      return (await waitFor('the message', async () => (await got()).Messages?.[0], 10000)).ReceiptHandle;
+    };
+    const old = await take(QueueUrl, 1);
+    const ReceiptHandle = await take(QueueUrl, 60); // a second later
+    for (const [name, input] of [['ChangeMessageVisibility', { VisibilityTimeout: 60 }], ['DeleteMessage', {}]]) {
+      await refusal(SQS(name, { QueueUrl, ReceiptHandle: old, ...input }), 'InvalidParameterValue', /receipt handle has expired/);
+      const entry = (Id, handle) => ({ Id, ReceiptHandle: handle, ...input });
+      const { Successful, Failed } = await SQS(`${name}Batch`, { QueueUrl, Entries: [entry('0', old), entry('1', ReceiptHandle)] });
+      assert.deepEqual(Successful.map((e) => e.Id), ['1']);
+      assert.deepEqual(Failed.map(({ Id, SenderFault, Code }) => ({ Id, SenderFault, Code })), [{ Id: '0', SenderFault: true, Code: 'InvalidParameterValue' }]);
+    }
+    await SQS('DeleteMessage', { QueueUrl, ReceiptHandle }); // deleted before: no error
+    const { QueueUrl: plain } = await SQS('CreateQueue', { QueueName: 'handles' });
+    await SQS('SendMessage', { QueueUrl: plain, MessageBody: 'm' });
+    const first = await take(plain, 0);
+    await take(plain, 60);
+    await SQS('DeleteMessage', { QueueUrl: plain, ReceiptHandle: first });
+    const { queues } = JSON.parse(await (await fetch(`${sandbox.url}/_sandbox/stats`)).text());
+    assert.equal(queues.handles.in_flight, 1);
+    assert.equal(queues['handles.fifo'].calls.DeleteMessageBatch, 1);
+  });
+
   it('what is received too often is dead, and a move task takes it home', async () => {
     const dead = (await SQS('CreateQueue', { QueueName: 'home-dead' })).QueueUrl;
     const home = (await SQS('CreateQueue', { QueueName: 'home', Attributes: { RedrivePolicy: JSON.stringify({ deadLetterTargetArn: queueArn('home-dead'), maxReceiveCount: 2 }) } })).QueueUrl;

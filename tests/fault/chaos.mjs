@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Postern, audit, binary, execCli, isSettled, randomFrom, root, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
+import { Postern, audit, binary, execCli, isSettled, randomFrom, root, signal, sleep, startSandbox, stopAll, waitFor } from '../e2e/harness.mjs';
 import { Load } from './chaos_load.mjs';
 import { corrupt, mappings } from './scribble.mjs';
 
@@ -39,15 +39,6 @@ const mastersFrom = (pid) => {
   const heir = childrenOf(pid).find((child) => childrenOf(child).length > 0);
   return heir ? [pid, ...mastersFrom(heir)] : [pid];
 };
-
-/** Whether it was there to get it. */
-function signal(pid, name) {
-  try {
-    return process.kill(pid, name);
-  } catch {
-    return false;
-  }
-}
 
 /** Which shared memory the library of crash points and this process look at. */
 class CrashPoints {

@@ -309,6 +309,21 @@ static void a_copy_sends_nothing_again(void **state)
     assert_int_equal(grant_all(w, until), 0);
 }
 
+/* It was ours, another machine has served it, and the repeat comes to us: under an id of its own. */
+static void a_copy_of_what_was_handed_on_and_served_sends_nothing_again(void **state)
+{
+    struct world *w = *state;
+    uint64_t now = clock_mono_ms();
+
+    take(w, 9, 1, now > LONG_AGO_MS ? now - LONG_AGO_MS : 1);
+    hand_on(w);
+    for (uint32_t i = 0; i < RECIPIENTS; i++)
+        note(w, 9, i, slice_none()); /* as the writer does for a batch that is here */
+    take(w, 77, 1, now + LONG_MS);
+    assert_int_equal(books_of(w, 77).accepted, 0);
+    assert_int_equal(grant_all(w, now + LONG_MS), 0);
+}
+
 static void another_batch_of_that_id_is_refused(void **state)
 {
     struct world *w = *state;
@@ -339,6 +354,7 @@ int main(void)
         WITH_A_STORE(who_was_served_elsewhere_is_not_sent),
         WITH_A_STORE(what_is_no_longer_held_is_handed_on_and_taken_back),
         WITH_A_STORE(a_copy_sends_nothing_again),
+        WITH_A_STORE(a_copy_of_what_was_handed_on_and_served_sends_nothing_again),
         WITH_A_STORE(another_batch_of_that_id_is_refused),
     };
 
