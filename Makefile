@@ -17,21 +17,21 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 base_SRC := arena buf clock config digest err json log mem nearest network pack redact repeats slice sweep tls
 shm_SRC := bell child gauges histogram last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form handlebars html_text message mime mime_clean mime_read multipart own_event \
-             page_token part render resend send_request ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
+             page_token part render replication resend send_request ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
              ses_size sql_dump stored_template submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault \
              xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
-store_SRC := as_json backup batch_write batches buffer check check_events control_client counters deadletters elsewhere event_lists events events_read \
-             feed gates import key logins migrate reputation store suppressions taken templates totals webhooks
-writer_SRC := control holds outcomes parts retention run_heap runs scheduler steering writer
+store_SRC := as_json backup batch_write batches buffer changes check check_events control_client counters deadletters elsewhere event_lists events events_read \
+             feed gates import key list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
+writer_SRC := control holds outcomes parts replicas retention run_heap runs scheduler steering writer
 httpd_SRC := analytics analytics_metrics auth batch_report body change client cookie dashboard dashboard_actions dashboard_live dashboard_mail \
              dashboard_reads domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics metrics_request \
              reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding suppressions_list tags_change \
              templates usage web_files webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
-poller_SRC := buffer_again buffer_in buffer_out depth joining poller queue signatures
+poller_SRC := buffer_again buffer_in buffer_out changes_out depth joining poller queue signatures
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address

@@ -6,6 +6,7 @@
 #include <openssl/x509v3.h>
 #include <time.h>
 
+#include "aws/query.h"
 #include "base/digest.h"
 
 bool sns_envelope_parse(struct slice body, struct sns_envelope *e, struct err *err)
@@ -181,4 +182,11 @@ bool sns_signature_is_good(const struct sns_envelope *e, EVP_PKEY *key, struct e
     buf_fini(&text);
     buf_fini(&signature);
     return good;
+}
+
+void sns_publish_form(struct buf *form, struct slice topic_arn, struct slice message)
+{
+    query_begin(form, AWS_SNS, "Publish");
+    query_add(form, "TopicArn", topic_arn);
+    query_add(form, "Message", message);
 }

@@ -1,5 +1,6 @@
 /*
- * aws/sns.h - SNS's signature of a notification: what is signed, by whom, and whether it is good.
+ * aws/sns.h - publishing to SNS; and its signature of a notification: what is signed, by whom, and
+ * whether it is good.
  *
  * SHAPE   An envelope of type "Notification", as it lies in a queue. Version 1 is RSA (PKCS #1 v1.5)
  *         with SHA-1, version 2 with SHA-256; the topic's owner chooses.
@@ -40,6 +41,9 @@ bool sns_topic_parts(struct slice arn, struct slice *region, struct slice *accou
  * (.com.cn in China), /SimpleNotificationService-….pem. origin: where SNS is instead, as the
  * configuration says ("http://127.0.0.1:4566"); empty = nowhere else. */
 bool sns_certificate_url_is_good(struct slice url, struct slice region, struct slice origin);
+
+/* Fills *form with a call that publishes this message, of up to 256 KiB. */
+void sns_publish_form(struct buf *form, struct slice topic_arn, struct slice message);
 
 /* Appends what SNS signs. */
 void sns_put_signed_text(struct buf *to, const struct sns_envelope *e);

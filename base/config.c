@@ -120,6 +120,7 @@ static const struct setting settings[] = {
     {"queues", "buffer_visibility", TYPE_DURATION, AT(queues.buffer_visibility_ms), "2m", 2000, 3600000, true, "how long a message stays with a machine that says nothing more"},
     {"queues", "buffer_join", TYPE_DURATION, AT(queues.buffer_join_ms), "1d", 0, 1209600000, true, "how long after its event queues were made a machine leaves older newsletters to others; 0s: not at all"},
     {"queues", "buffer_too_large", TYPE_TOO_LARGE, AT(queues.buffer_too_large), "local", 0, 0, true, "what does not fit a message: local, this machine alone keeps and sends it; refuse"},
+    {"queues", "replication_topic", TYPE_TEXT, AT(queues.replication_topic), "", 0, 0, true, "ARN of the SNS topic over which several machines tell each other what changes on one of them; empty: they do not"},
     {"queues", "newsletter_events", TYPE_TEXT, AT(queues.newsletter_events), "", 0, 0, true, "queue URL"},
     {"queues", "system_events", TYPE_TEXT, AT(queues.system_events), "", 0, 0, true, "queue URL"},
     {"queues", "verify_sns", TYPE_BOOL, AT(queues.verify_sns), "false", 0, 0, true, "believe only messages with SNS's signature; others become dead letters (raw delivery and EventBridge have none)"},
@@ -926,6 +927,26 @@ static bool is_dashboard_path(const char *path)
     return true;
 }
 
+/* Every machine's event queue hears the topic, and those are standard queues. */
+static void check_replication(struct reading *r)
+{
+    const char *arn = r->config->queues.replication_topic;
+    size_t colons = 0, len = strlen(arn);
+
+    for (const char *at = arn; *at != '\0'; at++)
+        colons += *at == ':';
+    if (arn[0] == '\0')
+        return;
+    if (strncmp(arn, "arn:", 4) != 0 || colons != 5 || arn[len - 1] == ':')
+        mistake(r, 0,
+                "queues.replication_topic = \"%s\" is no ARN (arn:aws:sns:REGION:ACCOUNT:NAME)",
+                arn);
+    else if (len > 5 && strcmp(arn + len - 5, ".fifo") == 0)
+        mistake(r, 0,
+                "queues.replication_topic: a FIFO topic cannot deliver to event queues, which are "
+                "standard ones: name the events' topic");
+}
+
 /* Only a FIFO queue gives the parts of a repeated POST to one machine at a time. */
 static void check_buffer(struct reading *r)
 {
@@ -984,6 +1005,7 @@ static void check_whole(struct reading *r)
         if (strncmp(c->queues.sns_topics.texts[i], "arn:", 4) != 0)
             mistake(r, 0, "queues.sns_topics: \"%s\" is no ARN (arn:aws:sns:REGION:ACCOUNT:NAME)",
                     c->queues.sns_topics.texts[i]);
+    check_replication(r);
     for (size_t i = 0; i < c->trusted_proxies.count; i++) {
         const char *text = c->trusted_proxies.texts[i];
         struct network network;

@@ -135,6 +135,7 @@ struct config {
     } aws;
     struct {
         char *newsletter_buffer, *newsletter_events, *system_events; /* queue URLs */
+        char *replication_topic; /* ARN; "" = changes stay on this machine */
         uint64_t buffer_message_max_bytes;
         uint64_t buffer_visibility_ms;
         uint64_t buffer_join_ms;

@@ -108,6 +108,23 @@ static void put_webhooks(struct buf *to, const cJSON *s)
                 failed > 0 ? " were given up: postern webhooks failures\n" : " were given up\n");
 }
 
+static void put_replication(struct buf *to, const cJSON *s)
+{
+    const cJSON *r = json_get(s, "replication");
+    uint64_t waiting = cli_number(r, "untold");
+
+    if (r == NULL)
+        return;
+    buf_add_str(to, "replication ");
+    page_number(to, waiting, 0);
+    buf_add_str(to, " changes are to be told to other machines");
+    if (waiting > 0) {
+        buf_add_str(to, ", the oldest for ");
+        page_duration(to, cli_number(r, "oldest_ms"));
+    }
+    buf_add_byte(to, '\n');
+}
+
 static void put_store(struct buf *to, const cJSON *s)
 {
     const cJSON *store = json_get(s, "store");
@@ -293,6 +310,7 @@ static int show_once(const struct config *config, const struct cli_options *o, s
         put_sending(&text, s);
         put_credentials(&text, s);
         put_webhooks(&text, s);
+        put_replication(&text, s);
         put_store(&text, s);
         put_events(&text, s);
         put_buffer(&text, s);

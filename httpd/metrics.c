@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "httpd/exposition.h"
 #include "httpd/reply.h"
+#include "store/changes.h"
 #include "store/deadletters.h"
 #include "store/events.h"
 #include "store/feed.h"
@@ -648,7 +649,8 @@ static void put_rings(struct page *p)
 static void put_store(struct page *p)
 {
     struct store_room room;
-    uint64_t waiting, failed;
+    uint64_t waiting, failed, oldest_us, now_us = clock_wall_us();
+    uint64_t untold = changes_untold(p->t, &oldest_us);
 
     store_room(p->t, &room);
     webhook_counts(p->t, &waiting, &failed);
@@ -669,6 +671,11 @@ static void put_store(struct page *p)
             "Events that a webhook is still to be told.", waiting, WHOLE);
     put_one(p, "postern_webhook_events_failed", "gauge",
             "Events given up and kept: postern webhooks failures.", failed, WHOLE);
+    put_one(p, "postern_replication_changes_waiting", "gauge",
+            "Changes that other machines are still to be told.", untold, WHOLE);
+    put_one(p, "postern_replication_oldest_change_seconds", "gauge",
+            "How long the oldest of them has waited.",
+            untold == 0 || oldest_us > now_us ? 0 : now_us - oldest_us, MICRO);
 }
 
 static void put_from_store(struct page *p)

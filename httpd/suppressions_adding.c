@@ -147,12 +147,12 @@ bool suppressions_adding_take(struct suppressions_adding *a, const struct suppre
         created_us = now_us;
     if (x->route.list == SUPPRESS_UNSUBSCRIBE)
         put_tags(&tags, w);
-    pack_array(&a->entries, 5);
-    pack_str(&a->entries, w->address);
-    pack_str(&a->entries, code_of(x, w));
-    pack_str(&a->entries, w->text);
-    pack_u64(&a->entries, created_us);
-    pack_bin(&a->entries, buf_slice(&tags));
+    const struct suppression_entry entry = {.address = w->address,
+                                            .code = code_of(x, w),
+                                            .text = w->text,
+                                            .created_us = created_us,
+                                            .tags = buf_slice(&tags)};
+    suppression_entry_pack(&a->entries, &entry);
     buf_fini(&tags);
     a->count++;
     if (++a->in_chunk == CHUNK_ENTRIES || a->entries.len >= CHUNK_BYTES)

@@ -25,11 +25,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "mail/form.h"
+#include "mail/replication.h"
 #include "mail/ses_address.h"
 #include "mail/ses_event.h"
 #include "poller/buffer_again.h"
 #include "poller/buffer_in.h"
 #include "poller/buffer_out.h"
+#include "poller/changes_out.h"
 #include "poller/depth.h"
 #include "poller/queue.h"
 #include "poller/signatures.h"
@@ -38,6 +40,7 @@
 #include "store/batches.h"
 #include "store/deadletters.h"
 #include "store/elsewhere.h"
+#include "store/replicas.h"
 
 enum {
     TICK_BUSY_MS = 10,
@@ -62,8 +65,9 @@ struct poller {
     struct buffer_out *buffer_out; /* the first poller's, where there is a buffer queue */
     struct buffer_in *buffer_in;
     struct buffer_again *buffer_again;
-    struct depth *depth;           /* the first poller's */
-    struct signatures *signatures; /* NULL: every message is believed */
+    struct changes_out *changes_out; /* the first poller's, where changes are told */
+    struct depth *depth;             /* the first poller's */
+    struct signatures *signatures;   /* NULL: every message is believed */
     size_t queue_count;
     struct arena arena; /* of one message */
     struct buf packed, record;
@@ -282,58 +286,145 @@ static enum signature_verdict judge(struct poller *p, struct slice queue_url, st
     return verdict;
 }
 
+/* What becomes of a message: its records are in the ring, or it is a dead letter, or it waits. */
+struct taking {
+    struct slice queue_url, body;
+    bool waits, is_dead;
+    struct slice why; /* it is dead */
+    enum ring_result got;
+};
+
+static void give_up(struct taking *k, struct slice why)
+{
+    k->is_dead = true;
+    k->why = why;
+}
+
+/* False: it waits, or is dead. */
+static bool is_believed(struct poller *p, struct taking *k)
+{
+    enum signature_verdict signature = judge(p, k->queue_url, k->body, &k->why);
+
+    k->waits = signature == SIGNATURE_WAIT;
+    k->is_dead = signature == SIGNATURE_BAD;
+    return signature == SIGNATURE_GOOD;
+}
+
+static void take_events(struct poller *p, struct taking *k, uint64_t *end)
+{
+    struct ses_event *events;
+    size_t count = 0;
+    struct err err;
+
+    enum ses_verdict verdict = ses_event_parse(k->body, &p->arena, &events, &count, &k->why);
+    k->is_dead = verdict == SES_DEADLETTER;
+    if (verdict != SES_EVENTS || !is_believed(p, k))
+        return;
+    struct store_txn *t = store_begin_read(p->store, &err);
+    for (size_t i = 0; i < count && k->got == RING_OK && !k->is_dead; i++) {
+        uint64_t elsewhere_id = 0;
+        if (complete(p, t, &events[i], &elsewhere_id))
+            k->got = push_event(p, &events[i], elsewhere_id, end);
+        else
+            give_up(k, SLICE("belongs to no configured domain"));
+    }
+    if (t != NULL)
+        store_end_read(t);
+}
+
+/* -------- changes of other machines -------- */
+
+static bool is_own(struct poller *p, uint64_t node)
+{
+    struct err err;
+    struct store_txn *t = store_begin_read(p->store, &err);
+    bool own = t != NULL && changes_node_stored(t) == node;
+
+    if (t != NULL)
+        store_end_read(t);
+    return own;
+}
+
+/* One record each. Those that are good are handed on, whatever stands beside them. */
+static void take_changes(struct poller *p, const struct replication *r, struct taking *k,
+                         uint64_t *end)
+{
+    struct slice topic = slice_str(p->me->config->queues.replication_topic), wrong;
+    uint64_t now_us = clock_wall_us();
+
+    if (!is_believed(p, k) || is_own(p, r->node))
+        return;
+    if (topic.len == 0) {
+        give_up(k, SLICE("a change of another machine, and queues.replication_topic is not set"));
+        return;
+    }
+    if (r->topic_arn.len > 0 && !slice_eq(r->topic_arn, topic)) {
+        give_up(k, SLICE("a change of another machine that came over another topic than "
+                         "queues.replication_topic"));
+        return;
+    }
+    for (size_t i = 0; i < r->count && k->got == RING_OK; i++) {
+        const struct record_replica replica = {.node = r->node, .change = r->changes[i]};
+        struct record_change change;
+        if (!replica_judge(r->changes[i], p->me->config, now_us, &p->arena, &change, &wrong)) {
+            give_up(k, wrong);
+            continue;
+        }
+        buf_reset(&p->record);
+        record_replica_encode(&p->record, &replica);
+        k->got = push(p, end);
+    }
+}
+
+/* -------- messages -------- */
+
+static void take_body(struct poller *p, struct taking *k, uint64_t *end)
+{
+    struct replication changes;
+
+    switch (replication_parse(k->body, &p->arena, &changes, &k->why)) {
+    case REPLICATION_NONE:
+        take_events(p, k, end);
+        break;
+    case REPLICATION_GOOD:
+        take_changes(p, &changes, k, end);
+        break;
+    case REPLICATION_BAD:
+        k->is_dead = true;
+        break;
+    }
+}
+
 /* All records of a message, or none. A repeat of the first ones after a full ring has the same ids,
  * so it is stored once. wish: of a dead letter's replay, or NULL. As queue_taker answers. */
 static int take_message(struct poller *p, struct slice queue_url, struct slice body, bool intact,
                         struct slice message_id, const struct deadletter_wish *wish, uint64_t *end)
 {
-    struct ses_event *events;
-    size_t count = 0;
-    struct slice why = SLICE("damaged on its way: its MD5 differs");
-    enum ring_result got = RING_OK;
-    struct err err;
+    struct taking k = {.queue_url = queue_url, .body = body, .got = RING_OK};
 
     arena_reset(&p->arena);
     *end = ring_head(p->me->slot->up);
-    enum ses_verdict verdict =
-        intact ? ses_event_parse(body, &p->arena, &events, &count, &why) : SES_DEADLETTER;
-    if (verdict == SES_EVENTS) {
-        enum signature_verdict signature = judge(p, queue_url, body, &why);
-        if (signature == SIGNATURE_WAIT)
-            return 0;
-        if (signature == SIGNATURE_BAD)
-            verdict = SES_DEADLETTER;
-    }
-    if (verdict == SES_EVENTS && count > 0) {
-        struct store_txn *t = store_begin_read(p->store, &err);
-        for (size_t i = 0; i < count && got == RING_OK; i++) {
-            uint64_t elsewhere_id = 0;
-            if (complete(p, t, &events[i], &elsewhere_id)) {
-                got = push_event(p, &events[i], elsewhere_id, end);
-            } else {
-                verdict = SES_DEADLETTER;
-                why = SLICE("belongs to no configured domain");
-                break;
-            }
-        }
-        if (t != NULL)
-            store_end_read(t);
-    }
-    if (verdict == SES_DEADLETTER && got == RING_OK)
-        got =
-            push_deadletter(p, queue_url, body, message_id, why, wish != NULL ? wish->us : 0, end);
-    else if (wish != NULL && got == RING_OK)
-        got = push_replayed(p, wish, end);
-    if (got == RING_TOO_LONG) {
+    if (intact)
+        take_body(p, &k, end);
+    else
+        give_up(&k, SLICE("damaged on its way: its MD5 differs"));
+    if (k.waits)
+        return 0;
+    if (k.is_dead && k.got == RING_OK)
+        k.got = push_deadletter(p, queue_url, body, message_id, k.why, wish != NULL ? wish->us : 0,
+                                end);
+    else if (wish != NULL && k.got == RING_OK)
+        k.got = push_replayed(p, wish, end);
+    if (k.got == RING_TOO_LONG) {
         log_error("a message of %zu bytes does not go into the ring: it stays in SQS", body.len);
         return 0;
     }
-    if (got == RING_BROKEN) {
+    if (k.got == RING_BROKEN) {
         log_error("the ring to the writer is broken");
         leave(p, CHILD_EXIT_BROKEN);
         return -1;
     }
-    return got == RING_OK ? 1 : 0;
+    return k.got == RING_OK ? 1 : 0;
 }
 
 static int take(void *arg, struct slice queue_url, struct slice body, bool intact,
@@ -427,7 +518,8 @@ static void replay(struct poller *p)
 static void set_tick_as_needed(struct poller *p)
 {
     bool busy = p->leaving || (p->buffer_out != NULL && buffer_out_is_busy(p->buffer_out)) ||
-                (p->buffer_in != NULL && buffer_in_is_busy(p->buffer_in));
+                (p->buffer_in != NULL && buffer_in_is_busy(p->buffer_in)) ||
+                (p->changes_out != NULL && changes_out_is_busy(p->changes_out));
 
     for (size_t i = 0; i < p->queue_count; i++)
         busy = busy || queue_has_held(p->queues[i]);
@@ -457,7 +549,7 @@ static void tell_oldest(const struct poller *p)
                               memory_order_relaxed);
 }
 
-static void advance_buffer(struct poller *p, uint64_t heard_ms)
+static void advance_shared(struct poller *p, uint64_t heard_ms)
 {
     if (p->buffer_out != NULL && !p->leaving)
         buffer_out_advance(p->buffer_out, p->store);
@@ -465,6 +557,8 @@ static void advance_buffer(struct poller *p, uint64_t heard_ms)
         buffer_in_advance(p->buffer_in, p->store, heard_ms);
     if (p->buffer_again != NULL)
         buffer_again_advance(p->buffer_again);
+    if (p->changes_out != NULL && !p->leaving)
+        changes_out_advance(p->changes_out, p->store);
 }
 
 static void advance(struct poller *p)
@@ -485,7 +579,7 @@ static void advance(struct poller *p)
         uint64_t until_ms = queue_heard_wall_ms(p->queues[i], tail + 1);
         heard_ms = until_ms < heard_ms ? until_ms : heard_ms;
     }
-    advance_buffer(p, heard_ms == UINT64_MAX ? 0 : heard_ms);
+    advance_shared(p, heard_ms == UINT64_MAX ? 0 : heard_ms);
     if (p->depth != NULL && !p->leaving)
         depth_advance(p->depth);
     /* The writer ends doubts only when the events that could settle them have been read. */
@@ -570,6 +664,8 @@ static void open_queues(struct poller *p)
         p->buffer_in = buffer_in_open(p->me, p->client, push_buffer, p);
         p->buffer_again = buffer_again_open(p->me, p->client, push_buffer, p);
     }
+    if (p->me->slot->index == 0 && c->queues.replication_topic[0] != '\0')
+        p->changes_out = changes_out_open(p->me, p->client, push_buffer, p);
     if (p->me->slot->index == 0)
         p->depth =
             depth_open(p->client, &c->event_queues, c->queues.newsletter_buffer, p->me->gauges);
@@ -617,6 +713,7 @@ static void poller_close(struct poller *p)
     buffer_out_close(p->buffer_out);
     buffer_in_close(p->buffer_in);
     buffer_again_close(p->buffer_again);
+    changes_out_close(p->changes_out);
     depth_close(p->depth);
     signatures_close(p->signatures);
     for (size_t i = 0; i < p->queue_count; i++)

@@ -50,8 +50,11 @@ enum record_kind {
     RECORD_BUFFERED,
     RECORD_PART,
     RECORD_HELD,
+    RECORD_CHANGE,
+    RECORD_REPLICA,
+    RECORD_TOLD,
 };
-enum { RECORD_KIND_LAST = RECORD_HELD };
+enum { RECORD_KIND_LAST = RECORD_TOLD };
 
 /* httpd → writer: keep this batch. Answered by ANSWER. A repeat (same ring position) is not
  * applied. */
@@ -255,6 +258,38 @@ enum { RECORD_KIND_LAST = RECORD_HELD };
     F(1, u64, batch_id, REQUIRED)                                                                  \
     F(2, u64, until_mono_ms, REQUIRED)
 
+/* A change that other machines are to know: in the store until it is told (store/changes.h), in
+ * messages of the replication topic (mail/replication.h), in REPLICA. Which fields stand: enum change_kind.
+ * stamp_us and the teller's number are its version: of two changes of the same the later counts. */
+#define CHANGE(F)                                                                                  \
+    F(1, u32, what, REQUIRED) /* enum change_kind */                                               \
+    F(2, u64, stamp_us, REQUIRED)                                                                  \
+    F(3, text, domain, REQUIRED)                                                                   \
+    F(4, u32, list, OPTIONAL)      /* enum suppression */                                          \
+    F(5, text, entries, OPTIONAL)  /* as in SUPPRESS */                                            \
+    F(6, text, address, OPTIONAL)  /* empty = all of the list */                                   \
+    F(7, text, tag, OPTIONAL)      /* as in UNSUPPRESS, but never "*" */                           \
+    F(8, u32, verb, OPTIONAL)      /* enum control_verb: pause, resume or cancel */                \
+    F(9, text, email_id, OPTIONAL) /* of the newsletter; empty = the domain */                     \
+    F(10, bool, all_lanes, OPTIONAL)                                                               \
+    F(11, u64, batch_id, OPTIONAL)                                                                 \
+    F(12, u32, first, OPTIONAL) /* index of the first reader within the batch */                   \
+    F(13, text, head, OPTIONAL) /* as in ACCEPT */                                                 \
+    F(14, text, readers,                                                                           \
+      OPTIONAL) /* a packed array of [address, message id; empty = the head's] */                  \
+    F(15, text, events,                                                                            \
+      OPTIONAL) /* a packed array of [id, µs, packed struct event, batch id, index,
+                                     lane] */
+
+/* poller → writer: another machine's change, or our own that has come round. A repeat, and an older
+ * one than what is known, change nothing. */
+#define REPLICA(F)                                                                                 \
+    F(1, u64, node, REQUIRED)    /* the teller's number */                                         \
+    F(2, text, change, REQUIRED) /* an encoded CHANGE */
+
+/* poller → writer: the topic has all changes up to this one. */
+#define TOLD(F) F(1, u64, stamp_us, REQUIRED)
+
 /* sender → writer: SES's own suppression list no longer holds this address. */
 #define LIFTED(F)                                                                                  \
     F(1, text, address, REQUIRED)                                                                  \
@@ -336,6 +371,15 @@ enum buffered {
     BUFFERED_TAKEN,     /* SQS has all of it */
     BUFFERED_LOCAL,     /* it cannot travel: it is to be kept here */
     BUFFERED_TOO_LARGE, /* for a message */
+};
+
+enum change_kind {
+    CHANGE_LISTED = 1, /* domain, list, entries */
+    CHANGE_UNLISTED,   /* domain, list, address, tag */
+    CHANGE_STEERED,    /* domain, verb, email_id, all_lanes */
+    CHANGE_ACCEPTED,   /* domain, batch_id, first, head, readers: their `accepted` events */
+    CHANGE_EVENTS,     /* domain, events: others that a Postern makes itself */
+    CHANGE_END,
 };
 
 enum template_change {
@@ -432,6 +476,9 @@ RECORD_STRUCT(ask, ASK)
 RECORD_STRUCT(buffered, BUFFERED)
 RECORD_STRUCT(part, PART)
 RECORD_STRUCT(held, HELD)
+RECORD_STRUCT(change, CHANGE)
+RECORD_STRUCT(replica, REPLICA)
+RECORD_STRUCT(told, TOLD)
 RECORD_STRUCT(control, CONTROL)
 RECORD_STRUCT(controlled, CONTROLLED)
 

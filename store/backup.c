@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "store/batch_write.h"
+#include "store/changes.h"
 #include "store/gates.h"
 #include "store/internal.h"
 #include "store/key.h"
@@ -126,7 +127,7 @@ int store_take_over_backup(struct store *s, uint64_t *made_us, struct err *err)
         return -1;
     if (store_get(t, DB_META, mark_name(), &row) && row.len == 8) {
         *made_us = read_be(row.ptr, 8);
-        count = pause_all(t, err);
+        count = changes_renumber(t, err) == 0 ? pause_all(t, err) : -1;
     }
     if (count < 0 || *made_us == 0) {
         store_abort(t);

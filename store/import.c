@@ -7,7 +7,7 @@
 #include "store/events.h"
 #include "store/suppressions.h"
 
-enum { US_PER_MS = 1000, ENTRY_MEMBERS = 5 };
+enum { US_PER_MS = 1000 };
 
 const char *import_sum_name(enum import_sum sum)
 {
@@ -117,13 +117,8 @@ static int take_entries(struct import *i, bool write, const struct record_suppre
     if (!known)
         i->sums[IMPORT_NOT_READ]++;
     for (uint32_t n = known ? unpack_array(&u) : 0; n > 0 && rc == 0; n--) {
-        bool fits = unpack_array(&u) == ENTRY_MEMBERS;
-        struct suppression_entry entry = {.address = unpack_str(&u)};
-        entry.code = unpack_str(&u);
-        entry.text = unpack_str(&u);
-        entry.created_us = unpack_u64(&u);
-        entry.tags = unpack_str(&u);
-        if (fits && unpack_ok(&u) && address_is_valid(entry.address))
+        struct suppression_entry entry = suppression_entry_unpack(&u);
+        if (unpack_ok(&u) && address_is_valid(entry.address))
             rc = take_entry(i, write, r->domain, (enum suppression)r->list, &entry, err);
         else
             i->sums[IMPORT_NOT_READ]++;

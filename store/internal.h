@@ -55,6 +55,9 @@ enum store_db {
     DB_POSTED,
     DB_PARTS,
     DB_SERVED,
+    DB_UNTOLD,   /* µs → a change that other machines are to know: store/changes.h */
+    DB_VERSIONS, /* what was changed when, here or elsewhere: store/versions.h */
+    DB_EXPANDED, /* batch id → whose `accepted` events are here: store/replicas.h */
     DB_COUNT,
 };
 
@@ -76,6 +79,8 @@ struct store {
     bool has_enqueued;                 /* the open transaction has put due rows of webhooks */
     bool map_was_full; /* a put has met the map's end: grow, however little is used */
     unsigned schema;   /* of what lies on the disk */
+    bool has_untold;   /* the open transaction has put changes that a poller is to tell */
+    uint64_t node; /* this store's number among those that tell changes; 0 = they are not told */
     uint64_t reserve_bytes;
     struct buf listed;            /* store/event_lists.h: waits for the commit */
     struct counters *counters;    /* what the open transaction has counted; NULL = nothing yet */

@@ -189,7 +189,9 @@ int part_take(struct scheduler *s, struct store_txn *t, const struct record_part
         return -1;
     if (!run_is_settled(run) && due_put(t, r->due_wall_ms, run->id, r->lane, err) != 0)
         return -1;
-    return scheduler_add(s, t, run->id, r->due_wall_ms, r->lane, err) != 0 ? -1 : 1;
+    if (scheduler_add(s, t, run->id, r->due_wall_ms, r->lane, err) != 0)
+        return -1;
+    return scheduler_steer_part(s, t, run, err) != 0 ? -1 : 1;
 }
 
 void part_hold(struct scheduler *s, struct store_txn *t, const struct record_held *r)

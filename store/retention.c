@@ -47,6 +47,8 @@ enum stage {
     STAGE_POSTED,
     STAGE_PARTS,
     STAGE_SERVED,
+    STAGE_VERSIONS,
+    STAGE_EXPANDED,
     STAGE_END,
 };
 
@@ -386,6 +388,11 @@ static int expire(struct retention *r, struct store_txn *t, uint64_t now_ms, uin
         return walk(r, t, DB_PARTS, is_old_first, buffer_before_us(r, now_ms), err);
     case STAGE_SERVED:
         return walk(r, t, DB_SERVED, is_old_first, buffer_before_us(r, now_ms), err);
+    case STAGE_VERSIONS:
+        return walk(r, t, DB_VERSIONS, is_old_first,
+                    before(now_ms, RETENTION_VERSIONS_KEPT_MS) * US_PER_MS, err);
+    case STAGE_EXPANDED:
+        return walk(r, t, DB_EXPANDED, is_old_first, buffer_before_us(r, now_ms), err);
     case STAGE_END:
         return 0;
     default:

@@ -12,7 +12,8 @@
  *                         that nobody heard when a repeat would not be one; addresses that SES's
  *                         list was never freed of after LIFTED_KEPT_MS
  *         what is known of the buffer queue's batches (store/buffer.h): as long as batches, and as
- *         long as SQS may keep a message
+ *         long as SQS may keep a message; what was changed when (store/versions.h) for
+ *         VERSIONS_KEPT_MS: another machine may have been away for so long
  *         Suppressions stay: they have no age.
  *         Above retention.size the oldest events go before their time, then settled batches; but
  *         nothing younger than SPARED_MS, which readers and repeated POSTs still need.
@@ -36,6 +37,7 @@ enum {
 #define RETENTION_HOURS_KEPT_MS      UINT64_C(7776000000)   /* 90 days */
 #define RETENTION_DAYS_KEPT_MS       UINT64_C(157680000000) /* 5 years */
 #define RETENTION_LIFTED_KEPT_MS     UINT64_C(8640000000)   /* 100 days */
+#define RETENTION_VERSIONS_KEPT_MS   UINT64_C(8640000000)   /* 100 days */
 #define RETENTION_SPARED_MS          UINT64_C(86400000)     /* a day */
 #define RETENTION_REPUTATION_KEPT_MS UINT64_C(8640000000) /* 100 days: more than a guard's window */
 

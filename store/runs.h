@@ -15,6 +15,7 @@
 #include "store/feed.h"
 #include "store/gates.h"
 #include "store/holds.h"
+#include "store/own_events.h"
 
 enum {
     BUCKETS = 4096,
@@ -100,7 +101,8 @@ struct scheduler {
     struct reputation *reputation;
     struct feeds *feeds;
     struct gates *gates;
-    struct arena arena; /* of one operation */
+    struct own_events own_events; /* of this transaction, to be told to other machines */
+    struct arena arena;           /* of one operation */
 };
 
 /* May something of it be sent now, as far as the buffer queue says? */
@@ -130,6 +132,10 @@ void runs_close(struct scheduler *s);
 
 enum lane run_lane(const struct run *run);
 const char *lane_name(enum lane lane); /* "transactional", "newsletter" */
+
+/* A part that has come, and may belong to what was paused or cancelled before it did. */
+int scheduler_steer_part(struct scheduler *s, struct store_txn *t, struct run *run,
+                         struct err *err);
 
 /* ---- one slice of a run ---- */
 

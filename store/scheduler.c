@@ -149,6 +149,7 @@ void scheduler_close(struct scheduler *s)
     reputation_close(s->reputation);
     feeds_close(s->feeds);
     free(s->doubts);
+    own_events_fini(&s->own_events);
     arena_fini(&s->arena);
     free(s);
 }
@@ -199,15 +200,17 @@ static void count_event(struct run *run, uint32_t type, uint32_t severity)
     run->books_changed = true;
 }
 
-static int put_own_event(struct store_txn *t, struct run *run, struct event *e, struct err *err)
+static int put_own_event(struct scheduler *s, struct store_txn *t, struct run *run, struct event *e,
+                         struct err *err)
 {
     e->has_lane = true;
     e->lane = run->lane;
     int got = event_put(t, e, clock_wall_us(), err);
 
-    if (got > 0)
-        count_event(run, e->type, e->severity);
-    return got < 0 ? -1 : 0;
+    if (got <= 0)
+        return got;
+    count_event(run, e->type, e->severity);
+    return own_events_note(&s->own_events, t, e, err);
 }
 
 /* -------- granting -------- */
@@ -255,13 +258,13 @@ static int choose(struct scheduler *s, struct store_txn *t, struct slice_work *w
         } else if (list != SUPPRESS_NONE) {
             own_event_suppressed(&e, &w->head, &w->recipients[i], w->run->id, index,
                                  own_suppression_of(list), now_us, &s->arena);
-            if (put_own_event(t, w->run, &e, err) != 0)
+            if (put_own_event(s, t, w->run, &e, err) != 0)
                 return -1;
             change_state(s, w, i, STATE_SUPPRESSED);
         } else if (w->head.testmode) {
             own_event_test_delivered(&e, &w->head, &w->recipients[i], w->run->id, index, now_us,
                                      &s->arena);
-            if (put_own_event(t, w->run, &e, err) != 0)
+            if (put_own_event(s, t, w->run, &e, err) != 0)
                 return -1;
             change_state(s, w, i, STATE_SENT);
         } else if (most > 0 && run_delayed_until(w->run, w->slice, i) <= now_mono_ms) {
@@ -520,7 +523,7 @@ static int refuse(struct scheduler *s, struct store_txn *t, struct slice_work *w
     change_state(s, w, bit, STATE_FAILED);
     own_event_refused(&e, &w->head, &w->recipients[bit], w->run->id, w->slice * SLICE_MAX + bit,
                       code, text, clock_wall_us(), &s->arena);
-    if (put_own_event(t, w->run, &e, err) != 0)
+    if (put_own_event(s, t, w->run, &e, err) != 0)
         return -1;
     return work_release_claim(t, w, bit, err);
 }
@@ -866,14 +869,18 @@ int scheduler_expire_doubts(struct scheduler *s, struct store_txn *t, struct err
 
 /* -------- accepted events -------- */
 
-/* All recipients of the batch from w->slice on that are its own, one behind the other; *count. */
+/* All recipients of the batch from w->slice on that are its own, one behind the other; *count, and
+ * their indices. */
 static struct recipient *own_recipients(struct scheduler *s, struct store_txn *t,
-                                        struct slice_work *w, size_t *count)
+                                        struct slice_work *w, const uint32_t **indices,
+                                        size_t *count)
 {
     struct run *run = w->run;
     struct recipient *all = arena_array(&s->arena, run->recipient_count, sizeof *all);
+    uint32_t *at = arena_array(&s->arena, run->recipient_count, sizeof *at);
 
     *count = 0;
+    *indices = at;
     for (; w->slice < run->slice_count; w->slice++) {
         struct recipient *list;
         struct slice packed;
@@ -883,8 +890,10 @@ static struct recipient *own_recipients(struct scheduler *s, struct store_txn *t
             !recipients_unpack(packed, &s->arena, &list, &n) || n < w->state_count)
             continue;
         for (uint32_t i = 0; i < w->state_count && *count < run->recipient_count; i++)
-            if (w->states[i] != STATE_DUPLICATE)
+            if (w->states[i] != STATE_DUPLICATE) {
+                at[*count] = w->slice * SLICE_MAX + i;
                 all[(*count)++] = list[i];
+            }
     }
     return all;
 }
@@ -902,10 +911,19 @@ static int expand_one(struct scheduler *s, struct store_txn *t, struct slice_wor
     arena_reset(&s->arena);
     if (!batch_head(t, w->run->id, &packed) || !message_head_unpack(packed, &s->arena, &w->head))
         return 0;
-    const struct recipient *all = own_recipients(s, t, w, count);
+    const uint32_t *indices;
+    const struct recipient *all = own_recipients(s, t, w, &indices, count);
     size_t key_count = *count;
     const uint8_t *keys = message_keys_of(&w->head, all, &key_count, &s->arena);
-    if (event_put_accepted(t, &w->head, w->run->id, first, all, *count, clock_wall_us(), err) != 0)
+    const struct accepted shared = {.head = &w->head,
+                                    .batch_id = w->run->id,
+                                    .list = all,
+                                    .indices = indices,
+                                    .count = *count,
+                                    .here = true};
+    if ((changes_are_told(t) ? accepted_put(t, &shared, err)
+                             : event_put_accepted(t, &w->head, w->run->id, first, all, *count,
+                                                  clock_wall_us(), err)) != 0)
         return -1;
     return message_keys_put(t, w->run->id, keys, key_count, err);
 }
@@ -956,6 +974,8 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err)
         }
     if (s->run_count > s->active_count + RUNS_KEPT)
         runs_drop_settled(s);
+    if (own_events_tell(&s->own_events, t, err) != 0)
+        return -1;
     if (feeds_flush(s->feeds, t, err) != 0)
         return -1;
     return reputation_flush(s->reputation, t, err);

@@ -22,6 +22,7 @@
 #include "shm/child.h"
 #include "shm/record.h"
 #include "store/batch_write.h"
+#include "store/changes.h"
 #include "store/reputation.h"
 
 struct scheduler;
@@ -97,5 +98,10 @@ int scheduler_flush(struct scheduler *s, struct store_txn *t, struct err *err);
 /* Settled batches are no longer kept in memory: retention may take them out of the store. After
  * scheduler_flush(). */
 void scheduler_drop_settled(struct scheduler *s);
+
+/* What another machine was asked to pause, resume or cancel: the same is done with what is here, unless
+ * something later was asked. v: when, and by whom. 0 or -1. */
+int scheduler_steer(struct scheduler *s, struct store_txn *t, const struct record_change *r,
+                    const struct version *v, struct err *err);
 
 #endif

@@ -12,8 +12,10 @@
 #include "shm/notice.h"
 #include "store/deadletters.h"
 #include "store/events.h"
+#include "store/internal.h"
 #include "store/runs.h"
 #include "store/scheduler.h"
+#include "store/versions.h"
 #include "store/webhooks.h"
 
 enum {
@@ -29,6 +31,46 @@ static uint32_t open_count(const struct run *run)
 {
     return run->books.state[STATE_PENDING] + run->books.state[STATE_LEASED] +
            run->books.state[STATE_DOUBT];
+}
+
+/* -------- what other machines are to do, too -------- */
+
+static struct key newsletter_key(uint32_t domain, enum version_kind kind, struct slice email_id)
+{
+    struct key k = version_key(domain, kind);
+
+    key_hash_nocase(&k, email_id);
+    return k;
+}
+
+/* Notes when a domain or one of its newsletters was steered: 1, 0 when something later is known of
+ * it, -1. */
+static int note_steering(struct store_txn *t, const struct record_change *r,
+                         const struct version *v, struct err *err)
+{
+    uint32_t domain = store_domain_intern(t, r->domain, err);
+    bool is_cancel = r->verb == CONTROL_CANCEL;
+
+    if (domain == 0)
+        return -1;
+    struct key k =
+        r->email_id.len > 0
+            ? newsletter_key(domain,
+                             is_cancel ? VERSION_NEWSLETTER_CANCEL : VERSION_NEWSLETTER_PAUSE,
+                             r->email_id)
+            : version_key(domain, is_cancel ? VERSION_DOMAIN_CANCEL : VERSION_DOMAIN_PAUSE);
+    return version_raise(t, &k, v, is_cancel ? r->all_lanes : r->verb == CONTROL_PAUSE, err);
+}
+
+/* It has been done here. */
+static int tell_steering(struct store_txn *t, struct record_change *r, struct version *v,
+                         struct err *err)
+{
+    if (change_stamp(t, v, err) != 0 || note_steering(t, r, v, err) < 0)
+        return -1;
+    r->what = CHANGE_STEERED;
+    r->stamp_us = v->stamp_us;
+    return change_tell(t, r, err);
 }
 
 /* -------- batches -------- */
@@ -134,6 +176,133 @@ static int resend(struct scheduler *s, struct store_txn *t, struct run *run, uin
     return due_put(t, run->due_wall_ms, run->id, run->lane, err);
 }
 
+/* -------- newsletters -------- */
+
+/* In the scheduler's arena. */
+static bool read_head(struct scheduler *s, struct store_txn *t, const struct run *run,
+                      struct message_head *head)
+{
+    struct slice packed;
+
+    arena_reset(&s->arena);
+    return batch_head(t, run->id, &packed) && message_head_unpack(packed, &s->arena, head);
+}
+
+static int steer_run(struct scheduler *s, struct store_txn *t, struct run *run, uint32_t verb,
+                     struct err *err)
+{
+    uint32_t count = 0;
+
+    if (run_is_settled(run) || run->mark == MARK_CANCELLED)
+        return 0;
+    if (verb == CONTROL_CANCEL)
+        return cancel(s, t, run, &count, err);
+    if (verb == CONTROL_PAUSE)
+        return mark(s, t, run, MARK_PAUSED, err);
+    if (run->mark != MARK_PAUSED)
+        return 0;
+    try_now(s, run);
+    return mark(s, t, run, MARK_NONE, err);
+}
+
+/* What is accepted later is meant to go. */
+static bool is_meant(const struct message_head *head, uint32_t verb, const struct version *v)
+{
+    return verb != CONTROL_CANCEL || head->accepted_wall_us < v->stamp_us;
+}
+
+/* All batches here of a newsletter, or of the domain where r names none. */
+static int steer_runs(struct scheduler *s, struct store_txn *t, const struct record_change *r,
+                      const struct version *v, struct err *err)
+{
+    struct message_head head;
+
+    for (size_t i = 0; i < s->active_count; i++) {
+        struct run *run = s->active[i];
+        if (!slice_eq(s->domains[run->domain].name, r->domain) ||
+            (run->lane != LANE_NEWSLETTER && !r->all_lanes) || !read_head(s, t, run, &head) ||
+            (r->email_id.len > 0 && !slice_eq_nocase(head.email_id, r->email_id)) ||
+            !is_meant(&head, r->verb, v))
+            continue;
+        if (steer_run(s, t, run, r->verb, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* What was asked for one batch of a newsletter holds for all of it, wherever its parts are. */
+static int share_batch(struct scheduler *s, struct store_txn *t, const struct run *run,
+                       uint32_t verb, struct err *err)
+{
+    struct buf email_id = {0};
+    struct message_head head;
+    struct version v;
+    int rc = 0;
+
+    if (!changes_are_told(t) || run->lane != LANE_NEWSLETTER || !read_head(s, t, run, &head) ||
+        head.email_id.len == 0)
+        return 0;
+    buf_add_slice(&email_id, head.email_id); /* the arena is used again */
+    struct record_change r = {
+        .domain = s->domains[run->domain].name, .verb = verb, .email_id = buf_slice(&email_id)};
+    if (tell_steering(t, &r, &v, err) != 0 || steer_runs(s, t, &r, &v, err) != 0)
+        rc = -1;
+    buf_fini(&email_id);
+    return rc;
+}
+
+static int share_domain(struct store_txn *t, struct slice domain, const struct record_control *r,
+                        struct err *err)
+{
+    struct record_change change = {
+        .domain = domain, .verb = r->verb, .all_lanes = r->all_lanes != 0};
+    struct version v;
+
+    return changes_are_told(t) ? tell_steering(t, &change, &v, err) : 0;
+}
+
+int scheduler_steer(struct scheduler *s, struct store_txn *t, const struct record_change *r,
+                    const struct version *v, struct err *err)
+{
+    int got = note_steering(t, r, v, err);
+
+    if (got <= 0)
+        return got;
+    log_info("asked for on another machine: %s %.*s%s%.*s",
+             r->verb == CONTROL_PAUSE    ? "pause"
+             : r->verb == CONTROL_RESUME ? "resume"
+                                         : "cancel",
+             SLICE_ARGS(r->domain), r->email_id.len > 0 ? ", newsletter " : "",
+             SLICE_ARGS(r->email_id));
+    if (r->verb == CONTROL_CANCEL || r->email_id.len > 0)
+        return steer_runs(s, t, r, v, err);
+    return (r->verb == CONTROL_PAUSE ? gates_pause(s->gates, t, r->domain, err)
+                                     : gates_resume(s->gates, t, r->domain, err)) < 0
+               ? -1
+               : 0;
+}
+
+int scheduler_steer_part(struct scheduler *s, struct store_txn *t, struct run *run, struct err *err)
+{
+    uint32_t domain = store_domain_find(t, s->domains[run->domain].name);
+    struct version_row all, its, paused;
+    struct message_head head;
+
+    if (!changes_are_told(t) || domain == 0 || !read_head(s, t, run, &head))
+        return 0;
+    struct key k = version_key(domain, VERSION_DOMAIN_CANCEL);
+    (void)version_get(t, &k, &all);
+    k = newsletter_key(domain, VERSION_NEWSLETTER_CANCEL, head.email_id);
+    (void)version_get(t, &k, &its);
+    k = newsletter_key(domain, VERSION_NEWSLETTER_PAUSE, head.email_id);
+    (void)version_get(t, &k, &paused);
+    if (is_meant(&head, CONTROL_CANCEL, &all.at) || is_meant(&head, CONTROL_CANCEL, &its.at))
+        return steer_run(s, t, run, CONTROL_CANCEL, err);
+    return paused.flag ? steer_run(s, t, run, CONTROL_PAUSE, err) : 0;
+}
+
+/* -------- what is asked for a batch -------- */
+
 static int control_batch(struct scheduler *s, struct store_txn *t, const struct record_control *r,
                          enum answer_verdict *verdict, uint32_t *count, struct buf *words,
                          struct err *err)
@@ -155,7 +324,7 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
         }
         *count = run->books.state[STATE_PENDING];
         buf_printf(words, "paused; %" PRIu32 " recipients wait", *count);
-        return mark(s, t, run, MARK_PAUSED, err);
+        return mark(s, t, run, MARK_PAUSED, err) != 0 ? -1 : share_batch(s, t, run, r->verb, err);
     case CONTROL_RESUME:
         if (run->mark != MARK_PAUSED) {
             *verdict = ANSWER_REFUSED;
@@ -165,14 +334,14 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
         *count = run->books.state[STATE_PENDING];
         buf_printf(words, "resumed; %" PRIu32 " recipients are left", *count);
         try_now(s, run);
-        return mark(s, t, run, MARK_NONE, err);
+        return mark(s, t, run, MARK_NONE, err) != 0 ? -1 : share_batch(s, t, run, r->verb, err);
     case CONTROL_CANCEL:
         if (cancel(s, t, run, count, err) != 0)
             return -1;
         buf_printf(words,
                    "cancelled for %" PRIu32 " recipients; %" PRIu32 " more are with SES already",
                    *count, run->books.state[STATE_LEASED] + run->books.state[STATE_DOUBT]);
-        return 0;
+        return share_batch(s, t, run, r->verb, err);
     case CONTROL_RESEND:
         if (run->mark == MARK_CANCELLED) {
             *verdict = ANSWER_REFUSED;
@@ -243,7 +412,7 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     case CONTROL_PAUSE:
         buf_printf(words, "newsletters of %s are paused; %" PRIu32 " recipients wait", d->name,
                    *count);
-        return gates_pause(s->gates, t, domain, err);
+        return gates_pause(s->gates, t, domain, err) != 0 ? -1 : share_domain(t, domain, r, err);
     case CONTROL_RESUME:
         got = gates_resume(s->gates, t, domain, err);
         if (got == 0 && !waited) {
@@ -253,10 +422,11 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
             buf_printf(words, "newsletters of %s are sent again; %" PRIu32 " recipients are left",
                        d->name, *count);
         }
-        return got < 0 ? -1 : 0;
+        /* Here nothing may hold them, and elsewhere something may. */
+        return got < 0 ? -1 : share_domain(t, domain, r, err);
     case CONTROL_CANCEL:
         buf_printf(words, "cancelled for %" PRIu32 " recipients of %s", *count, d->name);
-        return 0;
+        return share_domain(t, domain, r, err);
     case CONTROL_RESEND:
         *verdict = ANSWER_REFUSED;
         buf_add_str(words, "say which batch is to be sent again");
@@ -593,6 +763,21 @@ static void put_buffer(const struct config *config, const struct gauges *g, stru
     buf_add_byte(to, '}');
 }
 
+/* What other machines do not know yet; nothing where nobody is told. */
+static void put_replication(struct store_txn *t, struct buf *to)
+{
+    uint64_t oldest_us, waiting = changes_untold(t, &oldest_us), now_us = clock_wall_us();
+
+    if (!changes_are_told(t) && waiting == 0)
+        return;
+    json_put_name(to, "replication");
+    buf_add_byte(to, '{');
+    json_put_u64(to, "untold", waiting);
+    json_put_u64(to, "oldest_ms",
+                 oldest_us == 0 || oldest_us > now_us ? 0 : (now_us - oldest_us) / 1000);
+    buf_add_byte(to, '}');
+}
+
 static void put_feeds(struct scheduler *s, struct store_txn *t, struct buf *to)
 {
     struct slice domain;
@@ -653,6 +838,7 @@ static void put_status(struct scheduler *s, struct store_txn *t, struct buf *to)
     json_put_u64(to, "open", open);
     json_put_u64(to, "batches_open", s->active_count);
     json_put_u64(to, "deadletters", deadletter_count(t));
+    put_replication(t, to);
     put_credentials(s, to);
     put_event_counts(s, to);
     put_webhooks(s, t, to);

@@ -70,6 +70,9 @@ static const char *const db_names[DB_COUNT] = {
     [DB_POSTED] = "posted",
     [DB_PARTS] = "parts",
     [DB_SERVED] = "served",
+    [DB_UNTOLD] = "untold",
+    [DB_VERSIONS] = "versions",
+    [DB_EXPANDED] = "expanded",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

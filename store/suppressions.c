@@ -1,13 +1,14 @@
 #include "store/suppressions.h"
 
 #include "base/digest.h"
-#include "base/pack.h"
+#include "mail/address.h"
 #include "store/internal.h"
 #include "store/key.h"
 
 enum {
     ENTRY_VERSION = 1,
     ENTRY_MEMBERS = 6,
+    ENTRY_CARRIED_MEMBERS = 5,
     ENTRY_MEMBERS_UNTAGGED = 5, /* rows of before there were tags */
     SOFT_BOUNCES_MAX = 1000,
 
@@ -52,6 +53,33 @@ static bool entry_read(struct slice value, struct suppression_entry *entry)
     entry->created_us = unpack_u64(&u);
     entry->tags = members == ENTRY_MEMBERS ? unpack_str(&u) : slice_none();
     return unpack_done(&u);
+}
+
+bool suppression_fits(enum suppression list, struct slice address)
+{
+    return address_is_valid(address) || (list == SUPPRESS_ALLOW && address_is_domain(address));
+}
+
+void suppression_entry_pack(struct buf *to, const struct suppression_entry *entry)
+{
+    pack_array(to, ENTRY_CARRIED_MEMBERS);
+    pack_str(to, entry->address);
+    pack_str(to, entry->code);
+    pack_str(to, entry->text);
+    pack_u64(to, entry->created_us);
+    pack_bin(to, entry->tags);
+}
+
+struct suppression_entry suppression_entry_unpack(struct unpack *u)
+{
+    if (unpack_array(u) != ENTRY_CARRIED_MEMBERS)
+        u->bad = true;
+    struct suppression_entry entry = {.address = unpack_str(u)};
+    entry.code = unpack_str(u);
+    entry.text = unpack_str(u);
+    entry.created_us = unpack_u64(u);
+    entry.tags = unpack_str(u);
+    return entry;
 }
 
 bool suppression_get(struct store_txn *t, struct slice domain, enum suppression list,

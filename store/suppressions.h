@@ -11,6 +11,7 @@
 #define STORE_SUPPRESSIONS_H
 
 #include "base/buf.h"
+#include "base/pack.h"
 #include "shm/record.h"
 #include "store/store.h"
 
@@ -19,6 +20,14 @@ struct suppression_entry {
     uint64_t created_us;
     struct slice tags; /* unsubscribes: a packed array of text; empty = from everything */
 };
+
+/* An entry as SUPPRESS and CHANGE carry it (shm/record.h): [address, code, text, µs, tags]. Reading
+ * leaves u bad when there is none. */
+void suppression_entry_pack(struct buf *to, const struct suppression_entry *entry);
+struct suppression_entry suppression_entry_unpack(struct unpack *u);
+
+/* Whether a list takes this: an address, or on the allowlist a domain. */
+bool suppression_fits(enum suppression list, struct slice address);
 
 /* false = not listed. */
 bool suppression_get(struct store_txn *t, struct slice domain, enum suppression list,

@@ -44,15 +44,18 @@
 #include "store/backup.h"
 #include "store/batch_write.h"
 #include "store/buffer.h"
+#include "store/changes.h"
 #include "store/control.h"
 #include "store/counters.h"
 #include "store/deadletters.h"
 #include "store/events.h"
 #include "store/feed.h"
 #include "store/import.h"
+#include "store/list_changes.h"
 #include "store/logins.h"
 #include "store/outcomes.h"
 #include "store/parts.h"
+#include "store/replicas.h"
 #include "store/retention.h"
 #include "store/scheduler.h"
 #include "store/store.h"
@@ -110,7 +113,7 @@ struct writer {
     struct store_txn *loading;   /* while it opens */
     uint64_t last_batch_id;
     struct waiting *waiting;
-    bool has_staged; /* this transaction has: a poller is to look */
+    bool has_for_poller; /* this transaction has: a poller is to look */
     uint64_t readers_checked_mono_ms;
     struct arena arena; /* of one record */
     struct buf scratch;
@@ -412,7 +415,7 @@ static int stage(struct writer *w, struct store_txn *t, struct link *l,
         rc = posted_put(t, group, &first, clock_wall_us(), err);
     buf_fini(&packed);
     buf_fini(&record);
-    w->has_staged = true;
+    w->has_for_poller = true;
     return rc;
 }
 
@@ -577,8 +580,9 @@ static int clear_list(struct writer *w, struct store_txn *t, struct link *l,
 {
     struct unpack u = unpack_over(r->domains);
     bool known = unpack_array(&u) > 0;
-    int gone = suppression_clear(t, unpack_str(&u), (enum suppression)r->list, CLEAR_STEP,
-                                 clock_wall_us(), err);
+    int gone = !known ? 0
+                      : list_clear_here(t, unpack_str(&u), (enum suppression)r->list, CLEAR_STEP,
+                                        clock_wall_us(), err);
 
     if (gone < 0)
         return -1;
@@ -605,9 +609,8 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
         return clear_list(w, t, l, r, err);
     for (uint32_t n = unpack_array(&u); n > 0; n--) {
         struct slice domain = unpack_str(&u);
-        int got = by_tag
-                      ? unsubscribe_delete_tag(t, domain, r->address, r->tag, err)
-                      : suppression_delete(t, domain, (enum suppression)r->list, r->address, err);
+        int got = list_remove_here(t, domain, (enum suppression)r->list, r->address,
+                                   by_tag ? r->tag : slice_none(), err);
         if (got < 0)
             return -1;
         found = found || got > 0;
@@ -624,27 +627,16 @@ static int apply_unsuppress(struct writer *w, struct store_txn *t, struct link *
 static int apply_suppress(struct writer *w, struct store_txn *t, struct link *l,
                           const struct record_suppress *r, struct err *err)
 {
-    enum { MEMBERS = 5 };
     struct unpack u = unpack_over(r->entries);
     bool known = r->list >= SUPPRESS_BOUNCE && r->list <= SUPPRESS_ALLOW;
 
     for (uint32_t n = known ? unpack_array(&u) : 0; n > 0; n--) {
-        known = unpack_array(&u) == MEMBERS;
-        struct suppression_entry entry = {.address = unpack_str(&u)};
-        entry.code = unpack_str(&u);
-        entry.text = unpack_str(&u);
-        entry.created_us = unpack_u64(&u);
-        entry.tags = unpack_str(&u);
-        bool fits = address_is_valid(entry.address) ||
-                    (r->list == SUPPRESS_ALLOW && address_is_domain(entry.address));
-        if (!known || !unpack_ok(&u) || !fits) {
+        struct suppression_entry entry = suppression_entry_unpack(&u);
+        if (!unpack_ok(&u) || !suppression_fits((enum suppression)r->list, entry.address)) {
             known = false;
             break;
         }
-        int got = r->list == SUPPRESS_UNSUBSCRIBE
-                      ? unsubscribe_put(t, r->domain, &entry, err)
-                      : suppression_put(t, r->domain, (enum suppression)r->list, &entry, err);
-        if (got != 0)
+        if (list_add_here(t, r->domain, (enum suppression)r->list, &entry, err) != 0)
             return -1;
     }
     answer(w, l, r->request_id, r->generation, known ? ANSWER_OK : ANSWER_REFUSED,
@@ -662,7 +654,7 @@ static int suppress(struct store_txn *t, const struct event *e, enum suppression
 
     if (list == SUPPRESS_BOUNCE && allowlist_has(t, e->domain, e->recipient))
         return 0;
-    return suppression_put(t, e->domain, list, &entry, err);
+    return list_add_by_event(t, e->domain, list, &entry, e->ses_us, err);
 }
 
 /* What an event that is new means for its address and for its domain's good name. */
@@ -994,7 +986,8 @@ static bool may_send(enum child_role role, enum record_kind kind)
         return kind == RECORD_OUTCOMES || kind == RECORD_LIFTED;
     case ROLE_POLLER:
         return kind == RECORD_EVENT || kind == RECORD_DEADLETTER || kind == RECORD_REPLAYED ||
-               kind == RECORD_BUFFERED || kind == RECORD_PART || kind == RECORD_HELD;
+               kind == RECORD_BUFFERED || kind == RECORD_PART || kind == RECORD_HELD ||
+               kind == RECORD_REPLICA || kind == RECORD_TOLD;
     case ROLE_COURIER:
         return kind == RECORD_POSTED;
     case ROLE_WRITER:
@@ -1032,6 +1025,8 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
         struct record_buffered buffered;
         struct record_part part;
         struct record_held held;
+        struct record_replica replica;
+        struct record_told told;
     } r;
     int got = 0;
 
@@ -1139,6 +1134,17 @@ static int apply(struct writer *w, struct store_txn *t, struct link *l, struct s
             return 0;
         part_hold(w->scheduler, t, &r.held);
         break;
+    case RECORD_REPLICA:
+        if (!record_replica_decode(bytes, &r.replica))
+            return 0;
+        got = replica_apply(w->scheduler, t, &r.replica, err);
+        break;
+    case RECORD_TOLD:
+        if (!record_told_decode(bytes, &r.told))
+            return 0;
+        got = changes_drop(t, r.told.stamp_us, err);
+        break;
+    case RECORD_CHANGE:
     case RECORD_ELSEWHERE:
     case RECORD_CONTROL:
     case RECORD_CONTROLLED:
@@ -1344,12 +1350,12 @@ static void after_commit(struct writer *w, bool has_enqueued)
             bell_ring(&l->slot->bell); /* room again; and a poller may delete */
         }
         if ((has_enqueued && l->slot->role == ROLE_COURIER) ||
-            (w->has_staged && l->slot->role == ROLE_POLLER))
+            (w->has_for_poller && l->slot->role == ROLE_POLLER))
             bell_ring(&l->slot->bell);
         l->outbox_safe = l->outbox.len;
         outbox_push(w, l);
     }
-    w->has_staged = false;
+    w->has_for_poller = false;
     control_send(w->control);
 }
 
@@ -1405,6 +1411,7 @@ static bool turn(struct writer *w, bool *more)
         return false;
     }
     bool has_enqueued = webhook_has_enqueued(t);
+    w->has_for_poller = changes_take_news(t) || w->has_for_poller;
     unsigned records = (unsigned)(TURN_RECORDS - budget.records);
     uint64_t began_mono_ns = clock_mono_ns();
     last_words_doing("commit %u records", records);
@@ -1595,7 +1602,9 @@ static int writer_open(struct writer *w, struct err *err)
     w->retention = retention_create(w->me->config);
     w->links = mem_zero(w->me->slot_count, sizeof *w->links);
     w->store = store_open(w->me->config->state_dir, STORE_WRITE, err);
-    if (w->store == NULL || take_over_backup(w, err) != 0 || writer_load(w, err) != 0)
+    if (w->store == NULL || take_over_backup(w, err) != 0 ||
+        (w->me->config->queues.replication_topic[0] != '\0' && changes_start(w->store, err) != 0) ||
+        writer_load(w, err) != 0)
         return -1;
     w->base = event_base_new();
     if (w->base == NULL)

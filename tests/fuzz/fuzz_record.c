@@ -40,6 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     TRY(buffered);
     TRY(part);
     TRY(held);
+    TRY(change);
+    TRY(replica);
+    TRY(told);
     TRY(control);
     TRY(controlled);
     buf_fini(&again);

@@ -269,6 +269,18 @@ static void a_topics_arn_has_its_region_and_account(void **state)
     assert_false(sns_topic_parts(SLICE(""), &region, &account));
 }
 
+static void a_message_is_published_as_a_form(void **state)
+{
+    struct buf form = {0};
+
+    (void)state;
+    sns_publish_form(&form, SLICE("arn:aws:sns:eu-west-1:1:t"), SLICE("{\"a\":1}"));
+    assert_string_equal(buf_cstr(&form),
+                        "Action=Publish&Version=2010-03-31&TopicArn=arn%3Aaws%3Asns%3Aeu-west-1%3A1"
+                        "%3At&Message=%7B%22a%22%3A1%7D");
+    buf_fini(&form);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +290,7 @@ int main(void)
         cmocka_unit_test(certificates_come_from_sns_in_the_topics_region_only),
         cmocka_unit_test(a_certificate_must_be_snss_and_in_force),
         cmocka_unit_test(a_topics_arn_has_its_region_and_account),
+        cmocka_unit_test(a_message_is_published_as_a_form),
     };
     return cmocka_run_group_tests(tests, make_key, free_key);
 }

@@ -197,6 +197,11 @@ static void each_mistake_is_named_with_its_line(void **unused)
          "queues.sns_topics: \"ses-events\" is no ARN"},
         {"queues { newsletter_buffer = \"https://sqs.eu-west-1.amazonaws.com/1/b\" }\n" GOOD_REST,
          "name a FIFO queue, whose URL ends in .fifo"},
+        {"queues { replication_topic = \"changes\" }\n" GOOD_REST,
+         "queues.replication_topic = \"changes\" is no ARN"},
+        {"queues { replication_topic = \"arn:aws:sns:eu-west-1:1:\" }\n" GOOD_REST, "is no ARN"},
+        {"queues { replication_topic = \"arn:aws:sns:eu-west-1:1:a.fifo\" }\n" GOOD_REST,
+         "a FIFO topic cannot deliver to event queues"},
         {"queues { newsletter_buffer = \"b.fifo\" }\n" GOOD_REST,
          "newsletter_buffer = \"b.fifo\" is no http:// or https:// URL"},
         {"queues { newsletter_buffer = \"https://q/b.fifo\" newsletter_events = "
