@@ -16,6 +16,7 @@ const EXCEPTIONS = [
   [/^aws cloudformation /, "AWS's own command; the template is checked by the unit tests of setup/template"],
   [/^terraform /, 'the same'],
   [/^aws sqs /, 'the same; buffer_cloud.mjs makes such a queue'],
+  [/^apt install /, 'installs packages: scripts/test_deb.sh does what the README says'],
   [/^(sudo install|systemctl) /, 'systemd runs on no test machine; renewal.test.mjs sends the signals'],
   [/^mysqldump |^postern import .*proxy\.sql/, "a MySQL server's; import.test.mjs reads such a dump"],
 ];
@@ -159,6 +160,13 @@ describe('the docs', () => {
   it('except no command that is no longer told', () => {
     for (const [pattern] of EXCEPTIONS) assert.ok(shell.some(({ command }) => pattern.test(command)), String(pattern));
     assert.ok(shell.some(({ command }) => SERVES.test(command)));
+  });
+
+  it('quick starts are the same three commands', () => {
+    const under = (name, heading) => blocks(name).find((b) => b.language === 'sh' && b.line > read(name).split('\n').indexOf(heading));
+    const three = commandsOf(under('README.md', '## Quick start'));
+    assert.equal(three.length, 3);
+    assert.deepEqual(commandsOf(under('docs/quickstart.md', '## Three commands')), three);
   });
 
   it('name targets and scripts that there are', () => {

@@ -51,7 +51,7 @@ struct trouble {
     bool clock_steps;
     bool kills;         /* aborted transactions, lost answers, a silent writer, restarts */
     bool whole_seconds; /* Ghost's database keeps its cursors in whole seconds */
-    bool on_seconds;    /* half of SES's times lie on whole seconds, and nearly all in few minutes */
+    bool on_seconds; /* half of SES's times lie on whole seconds, and nearly all in few minutes */
     uint32_t cap, limit;
     int64_t ses_ahead, ghost_ahead;
     /* Rules taken out: */
@@ -164,7 +164,7 @@ static int64_t moment(const struct trouble *trouble)
     static const int64_t rushes[] = {3 * HOUR, 20 * HOUR, 41 * HOUR};
 
     return chance(trouble->on_seconds ? 990 : 400) ? rushes[roll(3)] + (int64_t)roll(3 * MINUTE)
-                       : HOUR + (int64_t)roll(47 * HOUR);
+                                                   : HOUR + (int64_t)roll(47 * HOUR);
 }
 
 /* SES tells milliseconds. */

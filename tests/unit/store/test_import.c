@@ -200,7 +200,8 @@ static void nothing_is_put_behind_an_answer(void **state)
     expect(f, 3 * DAY_US, "events 1 late 2 behind 1 ");
     assert_true(timestamp_of(f, "late", mark_us - 2 * DAY_US) >= mark_us + WATERMARK_STEP_US);
     assert_true(timestamp_of(f, "step", mark_us + 5) >= mark_us + WATERMARK_STEP_US);
-    assert_int_equal(timestamp_of(f, "after", mark_us + DAY_US / 2 + 1005), mark_us + DAY_US / 2 + 1005);
+    assert_int_equal(timestamp_of(f, "after", mark_us + DAY_US / 2 + 1005),
+                     mark_us + DAY_US / 2 + 1005);
     assert_false(event_is_known(f->t, event_of("before", mark_us - 4 * DAY_US).id));
 }
 
