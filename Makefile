@@ -27,7 +27,7 @@ store_SRC := as_json backup batch_write batches buffer changes check check_event
              feed gates import key list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
 writer_SRC := control holds outcomes parts replicas retention run_heap runs scheduler steering writer
 httpd_SRC := analytics analytics_metrics auth batch_report body change client cookie dashboard dashboard_actions dashboard_live dashboard_mail \
-             dashboard_reads domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics metrics_request \
+             dashboard_people dashboard_reads dashboard_webhooks domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics metrics_request \
              reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding suppressions_list tags_change \
              templates usage web_files webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
@@ -35,11 +35,11 @@ poller_SRC := buffer_again buffer_in buffer_out changes_out depth joining poller
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address
-cli_SRC := backup batches check cli deadletters doctor domains events flags import import_dump import_sink import_sqlite key login options page \
-             progress redrive request setup status webhooks
+cli_SRC := backup batches check cli deadletters doctor domains events flags import import_dump import_sink import_sqlite key login login_list \
+             options page progress redrive request setup status webhooks
 sandbox_SRC := cloud_events cloud_iam cloud_identities cloud_notary cloud_publish cloud_query cloud_ses cloud_sets \
                cloud_sign cloud_sns cloud_sqs sandbox
-master_SRC := confine handover listen main master notify obituary outlet reload supervise usage
+master_SRC := confine handover listen main master notify obituary outlet reload supervise title usage
 
 FOLDERS := base shm mail aws setup store doctor httpd sender poller keeper courier logger cli sandbox master
 store_SRC += $(writer_SRC)

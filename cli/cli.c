@@ -60,8 +60,11 @@ static const struct verb {
     {"setup", "makes what Postern needs in AWS", NULL, 0, NULL, cli_setup, NULL, NULL},
     {"doctor", "what is wrong on the way to SES and back, and what mends it", NULL, 0, NULL,
      cli_doctor, NULL, NULL},
-    {"login", "a link that opens the dashboard, once", "", TAKES_JSON | TAKES_ROLE, cli_login, NULL,
-     "Prints a link for a browser, good once and for ten minutes. There is no password.",
+    {"login", "a link that opens the dashboard, once; who is signed in", "\nlist\nend ID|all",
+     TAKES_JSON | TAKES_ROLE, cli_login, NULL,
+     "Prints a link for a browser, good once and for ten minutes. There is no password.\n"
+     "list: who is signed in, since when, from where, and links not used yet. end: they are\n"
+     "so no longer.",
      "login --role viewer"},
     {"key", "a fresh API key, and its digest for proxy.conf", "new", TAKES_JSON, cli_key, NULL,
      "The key is shown once; the digest lets it in without standing in the file.", "key new"},
@@ -129,6 +132,95 @@ static int help(const struct verb *v)
     return CLI_DONE;
 }
 
+/* ---- words behind the subcommand ---- */
+
+enum { WORDS_MAX = 8, WORD_BYTES_MAX = 16 };
+
+/* What its usage knows. */
+struct words {
+    char text[WORDS_MAX][WORD_BYTES_MAX];
+    const char *names[WORDS_MAX];
+    size_t count;
+    bool takes_operand; /* "ID", "NAME", "FILE" may stand where the word does */
+    bool lists;         /* without any */
+};
+
+/* "pause|resume" of a line; an operand is written large. */
+static void add_words(struct words *w, struct slice line)
+{
+    struct slice first, rest, word;
+
+    (void)slice_cut(line, ' ', &first, &rest);
+    if (first.len == 0)
+        return;
+    if (first.ptr[0] < 'a' || first.ptr[0] > 'z') {
+        w->takes_operand = true;
+        return;
+    }
+    while (first.len > 0 && w->count < WORDS_MAX) {
+        (void)slice_cut(first, '|', &word, &first);
+        (void)snprintf(w->text[w->count], WORD_BYTES_MAX, "%.*s", SLICE_ARGS(word));
+        w->names[w->count] = w->text[w->count];
+        w->count++;
+    }
+}
+
+static void read_words(const struct verb *v, struct words *w)
+{
+    struct slice rest = slice_str(v->usage), line;
+
+    *w = (struct words){.lists = rest.len > 1 && (rest.ptr[0] == '\n' || rest.ptr[0] == '[')};
+    while (rest.len > 0) {
+        (void)slice_cut(rest, '\n', &line, &rest);
+        add_words(w, line);
+    }
+}
+
+/* Ids have digits and domains dots; no word of ours has either. */
+static bool looks_like_word(const char *typed)
+{
+    return typed[strcspn(typed, ".0123456789")] == '\0';
+}
+
+/* What may have been meant; "" = no word at all, NULL = nothing that is known. */
+static const char *meant_word(const struct words *w, const char *typed)
+{
+    const char *names[WORDS_MAX + 1], *meant;
+
+    for (size_t i = 0; i < w->count; i++)
+        names[i] = w->names[i];
+    names[w->count] = "list";
+    meant = nearest_name(typed, names, w->count + (w->lists ? 1 : 0));
+    return meant != NULL && meant == names[w->count] ? "" : meant;
+}
+
+/* False: the first word is none of the subcommand's, and it was said which may have been meant. */
+static bool word_is_known(const struct verb *v, const struct cli_options *o)
+{
+    const char *typed = o->words[0];
+    struct words w;
+
+    read_words(v, &w);
+    for (size_t i = 0; typed != NULL && i < w.count; i++)
+        if (strcmp(w.names[i], typed) == 0)
+            return true;
+    if (typed == NULL || (w.takes_operand && w.count == 0))
+        return true;
+    const char *meant = meant_word(&w, typed);
+    if (w.takes_operand && o->words[1] == NULL && (meant == NULL || !looks_like_word(typed)))
+        return true;
+    struct buf text = {0};
+    buf_printf(&text, "postern %s: %s '%s'", v->name,
+               w.count > 0 ? "there is no" : "it takes no word, as", typed);
+    if (meant != NULL && meant[0] == '\0')
+        buf_printf(&text, ": did you mean 'postern %s' alone, which lists them?", v->name);
+    else if (meant != NULL)
+        buf_printf(&text, ": did you mean %s?", meant);
+    (void)fprintf(stderr, "%s (postern %s --help tells its use)\n", buf_cstr(&text), v->name);
+    buf_fini(&text);
+    return false;
+}
+
 int cli_main(int argc, char **argv)
 {
     struct cli_options o;
@@ -143,5 +235,6 @@ int cli_main(int argc, char **argv)
         return v->run_alone(argc, argv);
     if (cli_wants_help(argc, argv))
         return help(v);
-    return cli_options_read(argc, argv, v->takes, &o) ? v->run(&o) : CLI_WRONG_USE;
+    return cli_options_read(argc, argv, v->takes, &o) && word_is_known(v, &o) ? v->run(&o)
+                                                                              : CLI_WRONG_USE;
 }

@@ -42,16 +42,12 @@ static void put_id(struct buf *to, const struct deadletter *d)
 
 static bool is_chosen(const struct choice *c, const struct deadletter *d)
 {
-    struct slice text = slice_str(c->o->search);
     struct buf id = {0};
 
     put_id(&id, d);
     bool chosen = slice_starts_nocase(buf_slice(&id), c->id);
     buf_fini(&id);
-    return chosen && (text.len == 0 || slice_find_nocase(d->why, text) != SIZE_MAX ||
-                      slice_find_nocase(d->source, text) != SIZE_MAX ||
-                      slice_find_nocase(d->message_id, text) != SIZE_MAX ||
-                      slice_find_nocase(d->raw, text) != SIZE_MAX);
+    return chosen && deadletter_holds(d, slice_str(c->o->search));
 }
 
 /* -------- listing -------- */
@@ -285,9 +281,7 @@ static int act(struct choice *c, struct store *store, const char *state_dir)
         store_end_read(t);
         return CLI_DONE;
     }
-    bool shows = strcmp(verb, "show") == 0, replays = strcmp(verb, "replay") == 0;
-    if (!shows && !replays && strcmp(verb, "drop") != 0)
-        return say("the verbs are show ID, replay ID|all, drop ID|all and queues");
+    bool shows = strcmp(verb, "show") == 0, replays = strcmp(verb, "replay") == 0; /* or drop */
     if (which == NULL || which[0] == '\0' || (shows && strcmp(which, "all") == 0))
         return say(shows ? "say which: show ID" : "say which: an ID, or all");
     if (!choose(c, store, which))

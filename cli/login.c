@@ -66,12 +66,12 @@ static void tell(const struct cli_options *o, const struct config *config, uint3
     if (o->json) {
         buf_add_byte(&line, '{');
         json_put_str(&line, "url", buf_slice(&link));
-        json_put_str(&line, "role", role == LOGIN_OPERATOR ? SLICE("operator") : SLICE("viewer"));
+        json_put_str(&line, "role", slice_str(login_role_name((enum login_role)role)));
         json_put_u64(&line, "seconds", LOGIN_LINK_MS / 1000);
         buf_add_str(&line, "}\n");
     } else {
         buf_printf(&line, "%s\n\nGood once, for %d minutes, as %s.\n", buf_cstr(&link),
-                   LOGIN_LINK_MS / MINUTE_MS, role == LOGIN_OPERATOR ? "operator" : "viewer");
+                   LOGIN_LINK_MS / MINUTE_MS, login_role_name((enum login_role)role));
     }
     (void)fwrite(line.ptr, 1, line.len, stdout);
     explicit_bzero(line.ptr, line.cap);
@@ -114,8 +114,10 @@ int cli_login(const struct cli_options *o)
 {
     uint32_t role = role_of(o->role);
 
-    if (role == 0 || o->words[0] != NULL) {
-        (void)fprintf(stderr, "usage: postern login [--role viewer|operator] [--json] -c FILE\n");
+    if (o->words[0] != NULL)
+        return strcmp(o->words[0], "list") == 0 ? cli_login_list(o) : cli_login_end(o, person());
+    if (role == 0) {
+        (void)fprintf(stderr, "postern login: --role is viewer or operator\n");
         return CLI_WRONG_USE;
     }
     struct config *config = cli_config_load(o);

@@ -57,6 +57,9 @@ int cli_doctor(int argc, char **argv);
 int cli_domains(const struct cli_options *o);
 int cli_import(const struct cli_options *o);
 int cli_login(const struct cli_options *o);
+int cli_login_list(const struct cli_options *o);
+/* who: asks for it, for the log. */
+int cli_login_end(const struct cli_options *o, const char *who);
 int cli_key(const struct cli_options *o);
 int cli_setup(int argc, char **argv);
 int cli_status(const struct cli_options *o);

@@ -21,14 +21,15 @@ uint32_t cli_verb(const char *word)
     return 0;
 }
 
-static void print_answer(const struct cli_options *o, const struct record_controlled *a)
+static void print_answer(const struct cli_options *o, const struct record_controlled *a,
+                         const char *what)
 {
     struct buf line = {0};
 
     if (o->json) {
         buf_add_byte(&line, '{');
         json_put_bool(&line, "done", a->verdict == ANSWER_OK);
-        json_put_u64(&line, "recipients", a->count);
+        json_put_u64(&line, what, a->count);
         json_put_str(&line, "words", a->text);
         buf_add_str(&line, "}\n");
     } else {
@@ -40,6 +41,11 @@ static void print_answer(const struct cli_options *o, const struct record_contro
 }
 
 int cli_ask(const struct cli_options *o, const struct record_control *r)
+{
+    return cli_ask_counting(o, r, "recipients");
+}
+
+int cli_ask_counting(const struct cli_options *o, const struct record_control *r, const char *what)
 {
     struct record_controlled a = {0};
     struct config *config = cli_config_load(o);
@@ -53,7 +59,7 @@ int cli_ask(const struct cli_options *o, const struct record_control *r)
         (void)fprintf(stderr, "postern: %s\n", err.text);
         status = err.code == ERR_NOT_FOUND ? CLI_NOT_SO : CLI_WRONG_USE;
     } else {
-        print_answer(o, &a);
+        print_answer(o, &a, what);
         status = a.verdict == ANSWER_OK ? CLI_DONE : CLI_NOT_SO;
     }
     buf_fini(&answer);

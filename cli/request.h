@@ -17,6 +17,8 @@ uint32_t cli_verb(const char *word);
 /* Asks the Postern of that configuration, prints its answer (a line, or JSON with --json): the exit
  * status. */
 int cli_ask(const struct cli_options *o, const struct record_control *r);
+/* The same, where the answer counts something else than recipients: what the JSON calls it. */
+int cli_ask_counting(const struct cli_options *o, const struct record_control *r, const char *what);
 
 /* What the running Postern is doing; NULL when none runs or it does not answer. Then *err says
  * which, ERR_NOT_FOUND or ERR_NETWORK. */

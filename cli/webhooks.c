@@ -8,16 +8,14 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/digest.h"
 #include "base/json.h"
 #include "cli/options.h"
 #include "cli/page.h"
+#include "store/as_json.h"
 #include "store/control.h"
-#include "store/events.h"
 
 enum {
-    ID_BYTES = 12, /* of the SHA-256 of what names a failure: what people type */
-    ID_SHOWN = 12, /* of its digits */
+    ID_SHOWN = 12, /* of a failure's digits */
     ASKED_AT_ONCE = 128,
     WAITING_COUNTED = 1000000,
 };
@@ -75,31 +73,6 @@ static void put_reason(struct buf *to, uint32_t status, struct slice words)
         page_column(to, words, (unsigned)words.len);
 }
 
-static void put_target_json(struct buf *to, const struct webhook_target *target, unsigned kinds,
-                            uint64_t waiting)
-{
-    buf_add_byte(to, '{');
-    json_put_str(to, "domain", target->domain);
-    json_put_str(to, "url", target->url);
-    json_put_name(to, "kinds");
-    buf_add_byte(to, '[');
-    put_kinds(to, kinds, ",", "\"");
-    buf_add_byte(to, ']');
-    json_put_str(to, "state",
-                 kinds == 0             ? SLICE("removed")
-                 : target->failures > 0 ? SLICE("failing")
-                                        : SLICE("fine"));
-    json_put_u64(to, "delivered", target->taken);
-    json_put_u64(to, "given-up", target->refused);
-    json_put_u64(to, "waiting", waiting);
-    json_put_u64(to, "failures-in-a-row", target->failures);
-    json_put_u64(to, "delivered-at-us", target->taken_us);
-    json_put_u64(to, "failed-at-us", target->failed_us);
-    json_put_u64(to, "status", target->status);
-    json_put_str(to, "words", target->words);
-    buf_add_str(to, "}\n");
-}
-
 static void put_target(struct buf *to, const struct webhook_target *target, unsigned kinds,
                        uint64_t waiting)
 {
@@ -138,79 +111,70 @@ static bool on_target(void *arg, const struct webhook_target *target)
 
     if (!is_target_chosen(c, target))
         return true;
-    unsigned kinds = webhook_target_kinds(c->t, target);
-    uint64_t waiting = webhook_due_count(c->t, target->id, WAITING_COUNTED);
-    if (c->o->json)
-        put_target_json(&text, target, kinds, waiting);
-    else
-        put_target(&text, target, kinds, waiting);
+    if (c->o->json) {
+        buf_add_byte(&text, '{');
+        webhook_target_put_json(&text, c->t, target, WAITING_COUNTED);
+        buf_add_str(&text, "}\n");
+    } else {
+        put_target(&text, target, webhook_target_kinds(c->t, target),
+                   webhook_due_count(c->t, target->id, WAITING_COUNTED));
+    }
     print(&text);
     return ++c->shown < c->o->limit;
 }
 
 /* -------- failures -------- */
 
-static void put_id(struct buf *to, const struct webhook_failure *f)
-{
-    uint8_t hash[SHA256_BYTES];
-
-    digest_sha256(slice_of(f->id, WEBHOOK_FAILURE_BYTES), hash);
-    text_hex(to, slice_of(hash, ID_BYTES));
-}
-
 static bool is_failure_chosen(const struct choice *c, const struct webhook_failure *f,
                               struct webhook_target *target)
 {
     struct buf id = {0};
 
-    put_id(&id, f);
+    webhook_failure_put_id(&id, f);
     bool chosen = slice_starts_nocase(buf_slice(&id), c->id) &&
                   webhook_target_get(c->t, f->id, target) && is_target_chosen(c, target);
     buf_fini(&id);
     return chosen;
 }
 
+static void put_failure(struct choice *c, struct buf *to, const struct webhook_failure *f,
+                        const struct webhook_target *target)
+{
+    struct slice recipient, kind;
+    struct buf id = {0};
+
+    arena_reset(&c->arena);
+    kind = webhook_failure_about(c->t, f, target, &c->arena, &recipient);
+    webhook_failure_put_id(&id, f);
+    page_column(to, buf_slice(&id), ID_SHOWN);
+    buf_add_str(to, "  ");
+    page_time(to, f->failed_us / 1000, clock_wall_ms());
+    buf_printf(to, "  %.*s ", SLICE_ARGS(kind));
+    page_column(to, recipient, (unsigned)recipient.len);
+    buf_printf(to, ", %u attempt%s, ", f->attempts, f->attempts == 1 ? "" : "s");
+    put_reason(to, f->status, f->words);
+    buf_add_str(to, "\n    ");
+    page_column(to, target->url, (unsigned)target->url.len);
+    buf_add_byte(to, '\n');
+    buf_fini(&id);
+}
+
 static bool on_failure(void *arg, const struct webhook_failure *f)
 {
     struct choice *c = arg;
     struct webhook_target target;
-    struct buf text = {0}, id = {0};
-    struct event e;
+    struct buf text = {0};
 
     if (!is_failure_chosen(c, f, &target))
         return true;
-    arena_reset(&c->arena);
-    if (!event_at(c->t, target.domain, f->id + WEBHOOK_TARGET_BYTES, &c->arena, &e))
-        e = (struct event){.type = 0};
-    const char *kind =
-        e.type == 0 ? "(event past retention)" : webhook_kind_name(webhook_kind_of(&e));
-    put_id(&id, f);
     if (c->o->json) {
         buf_add_byte(&text, '{');
-        json_put_str(&text, "id", buf_slice(&id));
-        json_put_str(&text, "domain", target.domain);
-        json_put_str(&text, "url", target.url);
-        json_put_str(&text, "kind", slice_str(kind));
-        json_put_str(&text, "recipient", e.recipient);
-        json_put_u64(&text, "failed-at-us", f->failed_us);
-        json_put_u64(&text, "attempts", f->attempts);
-        json_put_u64(&text, "status", f->status);
-        json_put_str(&text, "words", f->words);
+        webhook_failure_put_json(&text, c->t, f, &target);
         buf_add_str(&text, "}\n");
     } else {
-        page_column(&text, buf_slice(&id), ID_SHOWN);
-        buf_add_str(&text, "  ");
-        page_time(&text, f->failed_us / 1000, clock_wall_ms());
-        buf_printf(&text, "  %s ", kind);
-        page_column(&text, e.recipient, (unsigned)e.recipient.len);
-        buf_printf(&text, ", %u attempt%s, ", f->attempts, f->attempts == 1 ? "" : "s");
-        put_reason(&text, f->status, f->words);
-        buf_add_str(&text, "\n    ");
-        page_column(&text, target.url, (unsigned)target.url.len);
-        buf_add_byte(&text, '\n');
+        put_failure(c, &text, f, &target);
     }
     print(&text);
-    buf_fini(&id);
     return ++c->shown < c->o->limit;
 }
 
@@ -263,7 +227,7 @@ static int change(struct choice *c, const char *state_dir, enum control_verb ver
                   const char *which)
 {
     c->id = strcmp(which, "all") == 0 ? slice_none() : slice_str(which);
-    webhook_failure_each(c->t, on_found, c);
+    webhook_failure_each(c->t, NULL, on_found, c);
     if (c->id.len == 0 || c->found.len == WEBHOOK_FAILURE_BYTES)
         return ask(c, state_dir, verb);
     (void)fprintf(stderr, "postern webhooks: %s %s\n",
@@ -312,13 +276,11 @@ static int act(struct choice *c, const struct config *config)
         webhook_target_each(c->t, on_target, c);
         return CLI_DONE;
     }
-    if (strcmp(verb, "failures") == 0 && which == NULL) {
-        webhook_failure_each(c->t, on_failure, c);
+    if (strcmp(verb, "failures") == 0) {
+        webhook_failure_each(c->t, NULL, on_failure, c);
         return CLI_DONE;
     }
-    bool replays = strcmp(verb, "replay") == 0;
-    if (!replays && strcmp(verb, "drop") != 0 && strcmp(verb, "key") != 0)
-        return say("the verbs are failures, replay ID|all, drop ID|all and key DOMAIN");
+    bool replays = strcmp(verb, "replay") == 0; /* or drop, or key */
     if (which == NULL || which[0] == '\0')
         return say(strcmp(verb, "key") == 0 ? "say which domain's" : "say which: an ID, or all");
     if (strcmp(verb, "key") == 0)

@@ -35,9 +35,10 @@ static const struct person *find_person(struct exchange *x)
         p->since_wall_ms = session.since_wall_ms;
         p->until_wall_ms = session.until_wall_ms;
         p->name = arena_dup(&x->arena, session.name);
+        dashboard_session_seen(x, p->digest, &session);
     }
     store_end_read(t);
-    text_hex(&id, slice_of(p->digest, PERSON_ID_DIGITS / 2));
+    text_hex(&id, slice_of(p->digest, LOGIN_ID_DIGITS / 2));
     memcpy(p->id, buf_cstr(&id), sizeof p->id);
     buf_fini(&id);
     return found ? p : NULL;
@@ -248,7 +249,8 @@ static void sign_in(struct exchange *x)
     (void)dashboard_ask(x,
                         &(struct record_control){.verb = CONTROL_SIGN_IN,
                                                  .ticket = slice_of(g->ticket, sizeof g->ticket),
-                                                 .session = slice_of(g->digest, sizeof g->digest)},
+                                                 .session = slice_of(g->digest, sizeof g->digest),
+                                                 .from = x->client.address},
                         on_signed_in);
 }
 

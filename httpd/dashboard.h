@@ -19,13 +19,11 @@
 #include "httpd/service.h"
 #include "store/logins.h"
 
-enum { PERSON_ID_DIGITS = 8 };
-
 /* Who has signed in; in the exchange's arena. */
 struct person {
     enum login_role role;
     struct slice name;
-    char id[PERSON_ID_DIGITS + 1]; /* of the session, for the log: of its digest */
+    char id[LOGIN_ID_DIGITS + 1]; /* of the session, for the log: of its digest */
     uint8_t secret[COOKIE_SECRET_BYTES];
     uint8_t digest[LOGIN_DIGEST_BYTES];
     uint64_t since_wall_ms, until_wall_ms;
@@ -50,6 +48,21 @@ bool dashboard_act(struct exchange *x, const struct dashboard_path *path);
 void dashboard_html_get(struct exchange *x, struct slice batch);
 void dashboard_mail_get(struct exchange *x, struct slice batch);
 
+/* Who is signed in, and ending that (httpd/dashboard_people.c): operators alone. */
+void dashboard_sessions_get(struct exchange *x);
+/* which: a row's id, or "others": all but the caller's own. */
+void dashboard_sessions_end(struct exchange *x, struct slice which);
+/* The session of that digest is being used: the writer is told where that is news. Nobody waits for it;
+ * with a full ring a later request tells. */
+void dashboard_session_seen(struct exchange *x, const uint8_t digest[LOGIN_DIGEST_BYTES],
+                            const struct session *session);
+
+/* Where events are told, how that goes, and what was given up (httpd/dashboard_webhooks.c). */
+void dashboard_webhooks_get(struct exchange *x);
+void dashboard_failures_get(struct exchange *x, struct slice target);
+/* which: a failure's id, or "all", with ?target= of one of them. */
+void dashboard_webhooks_act(struct exchange *x, uint32_t verb, struct slice which);
+
 /* A parameter of the query, decoded; empty = absent. */
 struct slice dashboard_query(struct exchange *x, const char *name);
 /* A batch's id: 16 hexadecimal digits; 0 = it is none. */
@@ -64,6 +77,13 @@ enum ring_result dashboard_push(struct service *s, uint64_t id, const struct rec
  * The exchange has been answered when this says false. */
 bool dashboard_ask(struct exchange *x, const struct record_control *r,
                    void (*visit)(struct exchange *x, const struct record_answer *answer));
+/* Such a visit: {done, count, message}. */
+void dashboard_on_done(struct exchange *x, const struct record_answer *answer);
+/* The same of many ids, id_bytes each, in several commits if need be; *ids is emptied. What has been done
+ * when something fails stays done. */
+void dashboard_ask_all(struct exchange *x, uint32_t verb, struct buf *ids, size_t id_bytes);
+/* As many as one request asks for: those that are left, the next one. */
+bool dashboard_ids_are_enough(const struct buf *ids);
 /* A transaction, or NULL: the exchange has been answered. */
 struct store_txn *dashboard_begin_read(struct exchange *x);
 

@@ -3,7 +3,8 @@
  * second answers all who listen here; without listeners none is asked.
  *
  * A listener is let go after LISTEN_MS, and when this process leaves: the browser comes back by itself
- * a second later, to whichever process there is, and its session is looked at again.
+ * a second later, to whichever process there is, and its session is looked at again. Once its session
+ * has ended it hears no more.
  *
  * SOURCE  HTML Standard §9.2.
  */
@@ -96,6 +97,23 @@ static void ask(struct live *l)
     }
 }
 
+/* Whose session is there no longer. */
+static void let_go_who_is_signed_out(struct live *l)
+{
+    struct err err;
+    struct session session;
+    struct store_txn *t = store_begin_read(l->service->store, &err);
+
+    for (size_t i = 0; t != NULL && i < LISTENERS_MAX; i++) {
+        struct listener *one = &l->listeners[i];
+        if (one->exchange != NULL &&
+            !session_find(t, one->exchange->person->digest, clock_wall_ms(), &session))
+            listener_end(l, one);
+    }
+    if (t != NULL)
+        store_end_read(t);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     const struct timeval again = {.tv_sec = EVERY_MS / 1000};
@@ -106,6 +124,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     for (size_t i = 0; i < LISTENERS_MAX; i++)
         if (l->listeners[i].exchange != NULL && now - l->listeners[i].since_mono_ms > LISTEN_MS)
             listener_end(l, &l->listeners[i]);
+    if (l->count > 0)
+        let_go_who_is_signed_out(l);
     if (l->count == 0)
         return;
     if (l->asking == NULL)

@@ -56,7 +56,7 @@ static void session_get(struct exchange *x)
     cookie_csrf(&csrf, p->secret);
     buf_add_byte(&body, '{');
     json_put_str(&body, "name", p->name);
-    json_put_str(&body, "role", p->role == LOGIN_OPERATOR ? SLICE("operator") : SLICE("viewer"));
+    json_put_str(&body, "role", slice_str(login_role_name(p->role)));
     json_put_str(&body, "csrf", buf_slice(&csrf));
     json_put_u64(&body, "until-ms", p->until_wall_ms);
     json_put_bool(&body, "sandbox", config->sandbox.enabled);
@@ -524,10 +524,7 @@ static bool on_letter(void *arg, const struct deadletter *d)
     }
     l->last = d->wall_us;
     memcpy(l->last_id, d->id, sizeof l->last_id);
-    if (l->search.len > 0 && slice_find_nocase(d->why, l->search) == SIZE_MAX &&
-        slice_find_nocase(d->source, l->search) == SIZE_MAX &&
-        slice_find_nocase(d->message_id, l->search) == SIZE_MAX &&
-        slice_find_nocase(d->raw, l->search) == SIZE_MAX)
+    if (!deadletter_holds(d, l->search))
         return true;
     buf_add_str(&l->body, l->shown++ == 0 ? "{" : ",{");
     deadletter_put_json(&l->body, d, RAW_SHOWN);
@@ -651,6 +648,8 @@ static const struct {
     {"batches", NULL, NULL, "mail", dashboard_mail_get},
     {"deadletters", letters_get, letter_get, NULL, NULL},
     {"domains", domains_get, NULL, NULL, NULL},
+    {"webhooks", dashboard_webhooks_get, NULL, "failures", dashboard_failures_get},
+    {"sessions", dashboard_sessions_get, NULL, NULL, NULL},
 };
 
 bool dashboard_read(struct exchange *x, const struct dashboard_path *p)

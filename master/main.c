@@ -14,6 +14,7 @@
 #include "base/tls.h"
 #include "cli/cli.h"
 #include "master/master.h"
+#include "master/title.h"
 #include "sandbox/sandbox.h"
 
 #define POSTERN_VERSION "0.1.0"
@@ -52,8 +53,9 @@ static int check(const char *path)
     return 0;
 }
 
-static int run(const char *path)
+static int run(int argc, char **argv, const char *path)
 {
+    title_init(argc, argv);
     struct config *config = load(path);
 
     return config == NULL ? 1 : master_run(config);
@@ -130,5 +132,5 @@ int main(int argc, char **argv)
             return not_understood(argv[i]);
         }
     }
-    return only_check ? check(path) : run(path);
+    return only_check ? check(path) : run(argc, argv, path);
 }

@@ -36,6 +36,7 @@
 #include "master/notify.h"
 #include "master/obituary.h"
 #include "master/outlet.h"
+#include "master/title.h"
 #include "master/usage.h"
 #include "poller/poller.h"
 #include "sandbox/sandbox.h"
@@ -264,6 +265,7 @@ static void __attribute__((noreturn)) live(struct master *m, const struct proces
 
     (void)snprintf(me.name, sizeof me.name, "%s %u", roles[p->role].name, p->index);
     log_name(me.name);
+    title_set(me.name);
     outlet_keep(&m->outlet, p->role == ROLE_LOGGER);
     reset_signals();
     last_words_open(&gauge_of(m, p)->last_words);

@@ -47,6 +47,17 @@ unit() {
   rm -r "$dir"
   return "$status"
 }
+# What the build takes is said in three places; in a clean one what is missing there does not build.
+libraries() {
+  local name names status=0
+  mapfile -t names < <(sed -n '/^build_packages=(/,/)/p' scripts/setup.sh | grep -oE '[a-z0-9.+-]+-dev\b')
+  for name in "${names[@]}"; do
+    grep -qE "(^|[ ,])$name(,|$| )" packaging/debian/control || { echo "packaging/debian/control does not name $name"; status=1; }
+    grep -qE "(^| )$name( |$)" packaging/Containerfile || { echo "packaging/Containerfile does not name $name"; status=1; }
+  done
+  return "$status"
+}
+step "libraries of the packages" libraries
 if command -v systemd-analyze >/dev/null; then step "unit" unit; else missing systemd-analyze; fi
 if ((bad == 0)); then echo "lint: ok"; fi
 exit $bad

@@ -308,20 +308,23 @@ enum { RECORD_KIND_LAST = RECORD_TOLD };
 /* postern's command line → writer, over the control socket. Answered by CONTROLLED once committed.
  */
 #define CONTROL(F)                                                                                 \
-    F(1, u32, verb, REQUIRED)      /* enum control_verb */                                         \
-    F(2, u64, batch_id, OPTIONAL)  /* 0 = the domain is meant */                                   \
-    F(3, text, domain, OPTIONAL)   /* as configured, any case */                                   \
-    F(4, text, ids, OPTIONAL)      /* of dead letters, DEADLETTER_ID_BYTES each, or of webhook
-                                     failures, WEBHOOK_FAILURE_BYTES each */     \
+    F(1, u32, verb, REQUIRED)     /* enum control_verb */                                          \
+    F(2, u64, batch_id, OPTIONAL) /* 0 = the domain is meant */                                    \
+    F(3, text, domain, OPTIONAL)  /* as configured, any case */                                    \
+    F(4, text, ids, OPTIONAL) /* of dead letters, DEADLETTER_ID_BYTES each, of webhook failures,
+                                     WEBHOOK_FAILURE_BYTES each, or of links and sessions,
+                                     LOGIN_DIGEST_BYTES each */   \
     F(5, u32, all_lanes, OPTIONAL) /* CONTROL_CANCEL of a domain: not 0 = not newsletters only */  \
     F(6, text, by, OPTIONAL)       /* who asks, for the log; empty = a person at this machine */   \
     F(7, text, records, OPTIONAL)  /* CONTROL_IMPORT: a packed array of encoded EVENTs, SUPPRESSes
                                       and ELSEWHEREs */ \
     F(8, u64, late_us, OPTIONAL)   /* CONTROL_IMPORT: see store/import.h */                        \
-    F(9, text, who, OPTIONAL)      /* CONTROL_LOGIN: a person's name */                            \
+    F(9, text, who, OPTIONAL)      /* CONTROL_LOGIN, _SESSIONS_END: a person's name */             \
     F(10, u32, role, OPTIONAL)     /* CONTROL_LOGIN: enum login_role */                            \
     F(11, text, ticket, OPTIONAL)  /* CONTROL_LOGIN, _SIGN_IN: LOGIN_DIGEST_BYTES of the link's */ \
-    F(12, text, session, OPTIONAL) /* CONTROL_SIGN_IN, _SIGN_OUT: the same of the cookie's */
+    F(12, text, session,                                                                           \
+      OPTIONAL)                 /* CONTROL_SIGN_IN, _SIGN_OUT, _SESSION_SEEN: of the cookie's */   \
+    F(13, text, from, OPTIONAL) /* CONTROL_SIGN_IN, _SESSION_SEEN: the browser's address */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -349,6 +352,8 @@ enum control_verb {
     CONTROL_LOGIN,          /* a link that lets a person in, once (store/logins.h) */
     CONTROL_SIGN_IN,        /* the link is used: a session begins */
     CONTROL_SIGN_OUT,       /* it ends */
+    CONTROL_SESSION_SEEN,   /* somebody used it: when, and from where */
+    CONTROL_SESSIONS_END,   /* somebody else ends it, or a link before its use */
 };
 
 /* Who is signed in at the dashboard may look, or also act. */

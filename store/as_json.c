@@ -5,6 +5,9 @@
 
 #include "base/digest.h"
 #include "base/json.h"
+#include "store/events.h"
+
+enum { FAILURE_ID_BYTES = 12 }; /* of the SHA-256 of what names it: what people type */
 
 static const char *const state_names[STATE_COUNT] = {
     "pending", "leased", "doubt", "sent", "failed", "suppressed", "cancelled", "duplicate"};
@@ -78,4 +81,79 @@ void deadletter_put_json(struct buf *to, const struct deadletter *d, size_t raw_
     json_put_str(to, "why", d->why);
     json_put_str(to, "raw", slice_head(d->raw, raw_most));
     buf_fini(&id);
+}
+
+void webhook_target_put_json(struct buf *to, struct store_txn *t,
+                             const struct webhook_target *target, uint64_t most)
+{
+    unsigned kinds = webhook_target_kinds(t, target);
+    bool any = false;
+
+    json_put_str(to, "domain", target->domain);
+    json_put_str(to, "url", target->url);
+    json_put_name(to, "kinds");
+    buf_add_byte(to, '[');
+    for (unsigned kind = WEBHOOK_NONE + 1; kind < WEBHOOK_KIND_END; kind++) {
+        if ((kinds >> kind & 1) == 0)
+            continue;
+        if (any)
+            buf_add_byte(to, ',');
+        json_put_text(to, slice_str(webhook_kind_name((enum webhook_kind)kind)));
+        any = true;
+    }
+    buf_add_byte(to, ']');
+    json_put_str(to, "state",
+                 kinds == 0             ? SLICE("removed")
+                 : target->failures > 0 ? SLICE("failing")
+                                        : SLICE("fine"));
+    json_put_u64(to, "delivered", target->taken);
+    json_put_u64(to, "given-up", target->refused);
+    json_put_u64(to, "waiting", webhook_due_count(t, target->id, most));
+    json_put_u64(to, "failures-in-a-row", target->failures);
+    json_put_u64(to, "delivered-at-us", target->taken_us);
+    json_put_u64(to, "failed-at-us", target->failed_us);
+    json_put_u64(to, "status", target->status);
+    json_put_str(to, "words", target->words);
+}
+
+void webhook_failure_put_id(struct buf *to, const struct webhook_failure *f)
+{
+    uint8_t hash[SHA256_BYTES];
+
+    digest_sha256(slice_of(f->id, WEBHOOK_FAILURE_BYTES), hash);
+    text_hex(to, slice_of(hash, FAILURE_ID_BYTES));
+}
+
+struct slice webhook_failure_about(struct store_txn *t, const struct webhook_failure *f,
+                                   const struct webhook_target *target, struct arena *a,
+                                   struct slice *recipient)
+{
+    struct event e;
+
+    *recipient = slice_none();
+    if (!event_at(t, target->domain, f->id + WEBHOOK_TARGET_BYTES, a, &e))
+        return SLICE("(event past retention)");
+    *recipient = e.recipient;
+    return slice_str(webhook_kind_name(webhook_kind_of(&e)));
+}
+
+void webhook_failure_put_json(struct buf *to, struct store_txn *t, const struct webhook_failure *f,
+                              const struct webhook_target *target)
+{
+    struct arena a = {0};
+    struct buf id = {0};
+    struct slice recipient, kind = webhook_failure_about(t, f, target, &a, &recipient);
+
+    webhook_failure_put_id(&id, f);
+    json_put_str(to, "id", buf_slice(&id));
+    json_put_str(to, "domain", target->domain);
+    json_put_str(to, "url", target->url);
+    json_put_str(to, "kind", kind);
+    json_put_str(to, "recipient", recipient);
+    json_put_u64(to, "failed-at-us", f->failed_us);
+    json_put_u64(to, "attempts", f->attempts);
+    json_put_u64(to, "status", f->status);
+    json_put_str(to, "words", f->words);
+    buf_fini(&id);
+    arena_fini(&a);
 }

@@ -1,6 +1,6 @@
 /*
- * store/as_json.h - a batch with its books, a domain, a dead letter, as JSON: for the command line and the
- * dashboard alike.
+ * store/as_json.h - a batch with its books, a domain, a dead letter, a webhook, as JSON: for the command
+ * line and the dashboard alike.
  *
  * MEMORY  Everything is appended to the caller's buf, without the braces around it.
  */
@@ -10,6 +10,7 @@
 #include "store/batches.h"
 #include "store/deadletters.h"
 #include "store/reputation.h"
+#include "store/webhooks.h"
 
 /* Recipients in all states but STATE_DUPLICATE: what was accepted, when the books balance. */
 uint32_t books_balance(const struct books *b);
@@ -24,5 +25,18 @@ void reputation_put_json(struct buf *to, const struct reputation *r, struct slic
 
 /* raw: at most so many bytes of the message. */
 void deadletter_put_json(struct buf *to, const struct deadletter *d, size_t raw_most);
+
+/* A target; what waits for it is counted up to `most`. */
+void webhook_target_put_json(struct buf *to, struct store_txn *t,
+                             const struct webhook_target *target, uint64_t most);
+/* What people call a failure: hexadecimal digits. */
+void webhook_failure_put_id(struct buf *to, const struct webhook_failure *f);
+/* An event that the target did not take; past retention it has no recipient. */
+void webhook_failure_put_json(struct buf *to, struct store_txn *t, const struct webhook_failure *f,
+                              const struct webhook_target *target);
+/* The kind of that event, in words, and its recipient; both are good until *a is reset. */
+struct slice webhook_failure_about(struct store_txn *t, const struct webhook_failure *f,
+                                   const struct webhook_target *target, struct arena *a,
+                                   struct slice *recipient);
 
 #endif

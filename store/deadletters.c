@@ -232,6 +232,14 @@ int deadletter_control(struct store_txn *t, const struct record_control *r, uint
     return 0;
 }
 
+bool deadletter_holds(const struct deadletter *d, struct slice text)
+{
+    return text.len == 0 || slice_find_nocase(d->why, text) != SIZE_MAX ||
+           slice_find_nocase(d->source, text) != SIZE_MAX ||
+           slice_find_nocase(d->message_id, text) != SIZE_MAX ||
+           slice_find_nocase(d->raw, text) != SIZE_MAX;
+}
+
 /* -------- counting -------- */
 
 /* Each letter has two rows; wishes are few. */

@@ -37,6 +37,8 @@ bool deadletter_get(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES],
 /* 1 deleted, with its wish if any; 0 was not there, -1 failure. */
 int deadletter_delete(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES], struct err *err);
 
+/* Does any of its texts hold that one, in any case? An empty one is held. */
+bool deadletter_holds(const struct deadletter *d, struct slice text);
 /* Calls visit for every letter, newest first, until it answers false. */
 typedef bool deadletter_visitor(void *arg, const struct deadletter *d);
 void deadletter_each(struct store_txn *t, deadletter_visitor *visit, void *arg);

@@ -370,6 +370,8 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
     case CONTROL_LOGIN:
     case CONTROL_SIGN_IN:
     case CONTROL_SIGN_OUT:
+    case CONTROL_SESSION_SEEN:
+    case CONTROL_SESSIONS_END:
         break;
     }
     return 0;
@@ -440,6 +442,8 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     case CONTROL_LOGIN:
     case CONTROL_SIGN_IN:
     case CONTROL_SIGN_OUT:
+    case CONTROL_SESSION_SEEN:
+    case CONTROL_SESSIONS_END:
         break;
     }
     return 0;

@@ -624,14 +624,20 @@ static bool failed_read(struct slice key, struct slice value, struct webhook_fai
     return true;
 }
 
-void webhook_failure_each(struct store_txn *t, webhook_failure_visitor *visit, void *arg)
+void webhook_failure_each(struct store_txn *t, const uint8_t *target,
+                          webhook_failure_visitor *visit, void *arg)
 {
+    struct key prefix = {0};
     MDB_cursor *cursor;
     MDB_val k, v;
 
+    if (target != NULL)
+        prefix = target_key(target);
     if (mdb_cursor_open(t->mdb, t->store->dbi[DB_WEBHOOK_FAILED], &cursor) != MDB_SUCCESS)
         return;
-    for (int rc = mdb_cursor_get(cursor, &k, &v, MDB_FIRST); rc == MDB_SUCCESS;
+    k = store_val(key_slice(&prefix));
+    int rc = mdb_cursor_get(cursor, &k, &v, target != NULL ? MDB_SET_RANGE : MDB_FIRST);
+    for (; rc == MDB_SUCCESS && slice_starts(store_slice(k), key_slice(&prefix));
          rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
         struct webhook_failure f;
         if (failed_read(store_slice(k), store_slice(v), &f) && !visit(arg, &f))

@@ -107,7 +107,9 @@ struct webhook_failure {
     struct slice words;
 };
 typedef bool webhook_failure_visitor(void *arg, const struct webhook_failure *f);
-void webhook_failure_each(struct store_txn *t, webhook_failure_visitor *visit, void *arg);
+/* Those of a target (WEBHOOK_TARGET_BYTES), or, with NULL, of all, until visit answers false. */
+void webhook_failure_each(struct store_txn *t, const uint8_t *target,
+                          webhook_failure_visitor *visit, void *arg);
 
 /* CONTROL_WEBHOOK_REPLAY and CONTROL_WEBHOOK_DROP: *count is how many of the ids were there. What
  * is replayed is due now, with all its attempts before it. */

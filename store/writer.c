@@ -902,14 +902,18 @@ static int control(struct writer *w, struct store_txn *t, const struct record_co
         return webhook_control(t, r, clock_wall_ms(), verdict, count, words, err);
     if (r->verb == CONTROL_IMPORT)
         return take_history(w, t, r, verdict, count, words, err);
+    if (r->verb == CONTROL_SESSION_SEEN && store_is_full(w->store)) {
+        *verdict = ANSWER_FULL;
+        return 0;
+    }
     if ((r->verb == CONTROL_LOGIN || r->verb == CONTROL_SIGN_IN) && store_is_full(w->store)) {
         *verdict = ANSWER_FULL;
         buf_add_str(words, "the disk is full");
         return 0;
     }
-    if (r->verb >= CONTROL_LOGIN && r->verb <= CONTROL_SIGN_OUT)
+    if (r->verb >= CONTROL_LOGIN && r->verb <= CONTROL_SESSIONS_END)
         return login_control(t, r, clock_wall_ms(), w->me->config->dashboard.session_ms, verdict,
-                             words, err);
+                             count, words, err);
     return scheduler_control(w->scheduler, t, r, verdict, count, words, err);
 }
 

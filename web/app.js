@@ -9,11 +9,13 @@ const places = {
   events: ['Events', pages.events],
   suppressions: ['Suppressions', pages.suppressions],
   deadletters: ['Dead letters', pages.deadLetters],
+  webhooks: ['Webhooks', pages.webhooks],
   domains: ['Domains', pages.domains],
   system: ['System', pages.system],
   newsletter: [null, newsletter],
   recipient: [null, pages.recipient],
   deadletter: [null, pages.deadLetter],
+  webhook: [null, pages.webhook],
   inbox: [null, inbox],
   mail: [null, mail],
 };
@@ -33,7 +35,7 @@ async function show() {
   const { name, args, search } = parse();
   onStatus = null;
   for (const a of document.querySelectorAll('#nav a')) {
-    if (a.hash === `#/${name}` || (name === 'newsletter' && a.hash === '#/newsletters') || (name === 'deadletter' && a.hash === '#/deadletters')) a.setAttribute('aria-current', 'page');
+    if (a.hash === `#/${name}` || (['newsletter', 'deadletter', 'webhook'].includes(name) && a.hash === `#/${name}s`)) a.setAttribute('aria-current', 'page');
     else a.removeAttribute('aria-current');
   }
   document.title = `${places[name][0] ?? name} – Postern`;

@@ -165,13 +165,18 @@ export async function suppressions(root, args, search) {
 
 // ---- dead letters ----
 
-const letterActions = (id, what) => isOperator() && [
-  button('Read again', async () => act(() => api(`deadletters/${id}/replay`, { method: 'POST' }).then((r) => ({ message: `${number(r.count)} will be read again` })), () => setTimeout(redraw, 700)), '', { 'aria-label': `Read again ${what}` }),
-  ' ', button('Drop', async () => {
-    if (await ask(`Drop ${what}?`, 'It is gone for good, and what it told with it.', { yes: 'Drop', danger: true }))
-      await act(() => api(`deadletters/${id}/drop`, { method: 'POST' }).then((r) => ({ message: `${number(r.count)} dropped` })), () => { location.hash = '#/deadletters'; redraw(); });
+/** Tells again, or forgets, what `path` names; what: "all …", or one of a list, whose buttons are short. */
+const again = (path, what, { told, words, lost, then = redraw, search = '' }) => isOperator() && [
+  button(what.startsWith('all') ? `${told} ${what}` : told, async () => act(() => api(`${path}/replay${search}`, { method: 'POST' }).then((r) => ({ message: `${number(r.count)} ${words}` })), () => setTimeout(redraw, 700)), '', { 'aria-label': `${told} ${what}` }),
+  ' ', button(what.startsWith('all') ? `Drop ${what}` : 'Drop', async () => {
+    if (await ask(`Drop ${what}?`, lost, { yes: 'Drop', danger: true }))
+      await act(() => api(`${path}/drop${search}`, { method: 'POST' }).then((r) => ({ message: `${number(r.count)} dropped` })), then);
   }, 'danger', { 'aria-label': `Drop ${what}` }),
 ];
+const letterActions = (id, what, search = '') => again(`deadletters/${id}`, what, {
+  told: 'Read again', words: 'will be read again', lost: 'It is gone for good, and what it told with it.', search: search && `?${query({ search })}`,
+  then: () => { if (id !== 'all') location.hash = '#/deadletters'; redraw(); },
+});
 
 export async function deadLetters(root, args, search) {
   const term = search.get('search') ?? '';
@@ -191,7 +196,7 @@ export async function deadLetters(root, args, search) {
     field('Text', el('input', { name: 'search', type: 'search', value: term }), 'grow'), el('button', { class: 'main' }, 'Search'));
   put(root, el('h1', {}, 'Dead letters'), el('p', { class: 'soft' }, 'Messages from SES that were not understood. They are kept as long as events.'), form, el('section', { class: 'card' }, list, more));
   await read();
-  if (items.length && isOperator()) root.querySelector('form').after(el('div', { class: 'actions' }, letterActions('all', 'all (256 at once)')));
+  if (items.length && isOperator()) root.querySelector('form').after(el('div', { class: 'actions' }, letterActions('all', term ? 'all that hold it' : 'all', term)));
 }
 
 export async function deadLetter(root, [id]) {
@@ -228,12 +233,54 @@ export async function domains(root) {
   return { status: draw };
 }
 
+// ---- webhooks ----
+
+const answer = (h) => (h.status ? `answered with ${h.status}` : h.words);
+const stateOf = (h) => el('span', { class: `tag ${h.state === 'failing' ? 'bad' : h.state === 'removed' ? 'warn' : 'good'}` }, h.state);
+const waits = (h) => (h.waiting >= 10000 ? '10,000 or more' : number(h.waiting));
+const failureActions = (id, what, target) => again(`webhooks/${id}`, what, {
+  told: 'Tell again', words: 'are told again', lost: 'The receiver never hears of it.', search: target && `?${query({ target })}`,
+});
+
+export async function webhooks(root) {
+  const { items, more } = await api('webhooks');
+  put(root, el('h1', {}, 'Webhooks'), el('p', { class: 'soft' }, 'Where events are told. They are configured over the API, as at Mailgun.'),
+    el('section', { class: 'card' }, items.length ? table('Webhooks', [
+      ['Where', (h) => [link(`webhook/${h.id}`, h.url), el('div', { class: 'soft' }, h.domain, ': ', h.kinds.join(', '))], 'wide'], ['State', stateOf], ['Delivered', (h) => number(h.delivered), 'n'], ['Wait', waits, 'n'], ['Given up', (h) => number(h['given-up']), 'n'],
+      ['Last taken', (h) => time(h['delivered-at-us'] / 1000), 'one'], ['Last refused', (h) => (h['failed-at-us'] ? [time(h['failed-at-us'] / 1000), el('div', { class: 'soft' }, answer(h))] : '–'), 'wide'],
+    ], items) : empty('No webhook is configured.')), more ? el('p', { class: 'soft' }, `The first ${number(items.length)}.`) : null);
+}
+
+export async function webhook(root, [id]) {
+  const h = await api(`webhooks/${id}/failures`);
+  put(root, el('h1', {}, h.url), h.items.length ? el('div', { class: 'actions' }, failureActions('all', 'all that was given up', id)) : null,
+    el('div', { class: 'stats' }, stat(number(h.delivered), 'delivered', 'good', 'delivered'), stat(waits(h), 'wait', '', 'waiting'), stat(number(h['given-up']), 'given up', h['given-up'] ? 'warn' : '', 'given-up'), stat(number(h['failures-in-a-row']), 'failed in a row', h['failures-in-a-row'] ? 'bad' : '')),
+    card('About', facts([['Domain', h.domain], ['Told', h.kinds.join(', ') || 'nothing any more'], ['State', stateOf(h)], ['Last taken', h['delivered-at-us'] ? time(h['delivered-at-us'] / 1000) : 'never'], ['Last refused', h['failed-at-us'] ? [time(h['failed-at-us'] / 1000), `: ${answer(h)}`] : 'never']])),
+    card('Given up', h.items.length ? table('Given up', [
+      ['When', (f) => time(f['failed-at-us'] / 1000), 'one'], ['Event', (f) => f.kind, 'one'], ['Recipient', (f) => (f.recipient ? recipientLink(h.domain, f.recipient) : ''), 'wide'], ['Attempts', (f) => number(f.attempts), 'n'], ['Last answer', answer, 'wide'],
+      ['', (f) => failureActions(f.id, f.id.slice(0, 8)), 'one'],
+    ], h.items) : empty('Every event was taken, or waits for its turn.'), h.more ? el('p', { class: 'soft' }, `The first ${number(h.items.length)}.`) : null));
+}
+
 // ---- system ----
+
+/** Who may look and act now, and ending that. */
+async function signedInPeople() {
+  const { items } = await api('sessions');
+  const end = (which, title, what) => button(title, async () => {
+    if (await ask(`${title}?`, what, { yes: title, danger: true })) await act(() => api(`sessions/${which}/end`, { method: 'POST' }), redraw);
+  }, 'danger', { 'aria-label': which === 'others' ? title : `${title} ${which}`, 'data-session': which });
+  const others = items.some((s) => !s.mine);
+  return card('Signed in', others ? el('div', { class: 'actions' }, end('others', 'End all others', 'Everybody but you has to be let in again, with a new link.')) : null, table('Signed in', [
+    ['Session', (s) => el('code', {}, s.id), 'one'], ['Name', (s) => [s.name, s.mine ? ' (you)' : ''], 'wide'], ['Role', (s) => s.role], ['Since', (s) => time(s['since-ms']), 'one'], ['Last seen', (s) => (s.kind === 'link' ? 'a link, not used yet' : time(s['seen-ms'])), 'one'], ['From', (s) => s.from, 'one'], ['Until', (s) => time(s['until-ms']), 'one'],
+    ['', (s) => (s.mine ? null : end(s.id, 'End', `${s.name} has to be let in again, with a new link.`)), 'one'],
+  ], items));
+}
 
 export async function system(root) {
   const body = el('div', {});
   let full = false;
-  put(root, el('h1', {}, 'System'), body);
+  put(root, el('h1', {}, 'System'), body, isOperator() ? await signedInPeople() : null);
   const draw = (s) => {
     const shown = body.querySelector('details[open]') !== null;
     if (shown && full) return; // somebody reads it
@@ -242,7 +289,7 @@ export async function system(root) {
     body.replaceChildren(...holds(s), el('div', { class: 'grid' },
       card('Sending', facts([['Rate', `${number(s.rate_per_s)}/s of the account's ${number(s.account_rate_per_s)}/s${s.rate_share < 1000 ? `, slowed down to ${s.rate_share / 10} % as SES throttles` : ''}`], ['Quota', quotaShown(s)], ['To send', `${number(s.open)} recipients of ${number(s.batches_open)} batches`], ['Sent', `${number(s.sent)} since the start; throttled ${number(s.throttled)}`],
         ['Account', s.account_sandbox ? 'in SES’s sandbox: only verified recipients are taken' : null], ['Credentials', c.present ? `from ${c.source}, region ${c.region}${c.expires_ms ? `, until ${when(c.expires_ms)}` : ''}` : `none: ${c.trouble || 'not asked for yet'}`], ['Trouble', c.present ? c.trouble : null]])),
-      card('Events', facts([['Stored', `${number(s.events.stored)} since the start`], ['Repeats', number(s.events.repeated)], ['Late', number(s.events.late)], ['From SES to the store', s.events.stored ? `${duration(s.events.lag_last_ms)}, on average ${duration(s.events.lag_ms_sum / s.events.stored)}` : '–'], ['Queues read up to', s.events.heard_ms ? ago(s.events.heard_ms) : '–'], ['Without outcome', `${number(s.events.no_outcome_recipients)} mails of ${number(s.events.no_outcome_batches)} batches`], ['Dead letters', link('deadletters', number(s.deadletters))], ['Webhooks', `${number(s.webhooks.delivered)} delivered, ${number(s.webhooks.waiting)} wait, ${number(s.webhooks.failed)} were given up`], ['Store', `${bytes(s.store.used_bytes)}${s.store.oldest_event_us ? `; the oldest event is of ${when(s.store.oldest_event_us / 1000)}` : ''}`]]))),
+      card('Events', facts([['Stored', `${number(s.events.stored)} since the start`], ['Repeats', number(s.events.repeated)], ['Late', number(s.events.late)], ['From SES to the store', s.events.stored ? `${duration(s.events.lag_last_ms)}, on average ${duration(s.events.lag_ms_sum / s.events.stored)}` : '–'], ['Queues read up to', s.events.heard_ms ? ago(s.events.heard_ms) : '–'], ['Without outcome', `${number(s.events.no_outcome_recipients)} mails of ${number(s.events.no_outcome_batches)} batches`], ['Dead letters', link('deadletters', number(s.deadletters))], ['Webhooks', link('webhooks', `${number(s.webhooks.delivered)} delivered, ${number(s.webhooks.waiting)} wait, ${number(s.webhooks.failed)} were given up`)], ['Store', `${bytes(s.store.used_bytes)}${s.store.oldest_event_us ? `; the oldest event is of ${when(s.store.oldest_event_us / 1000)}` : ''}`]]))),
       card('Processes', table('Processes', [['Process', (p) => p.name, 'one'], ['State', (p) => el('span', { class: p.state === 'ready' ? 'good' : 'warn' }, p.state)], ['Pid', (p) => String(p.pid), 'n'], ['Restarts', (p) => number(p.restarts), 'n'], ['To the writer', (p) => (p.ring_up_bytes == null ? '' : bytes(p.ring_up_bytes)), 'n'], ['From the writer', (p) => (p.ring_down_bytes == null ? '' : bytes(p.ring_down_bytes)), 'n']], s.processes)),
       card('Queues', s.queues.length ? table('Queues', [['Queue', (q) => q.url, 'wide'], ['Wait', (q) => (q.read_ms ? number(q.visible + q.delayed) : '–'), 'n'], ['In flight', (q) => (q.read_ms ? number(q.in_flight) : '–'), 'n'], ['Oldest waited', (q) => duration(q.oldest_ms), 'n']], s.buffer ? [...s.queues, s.buffer] : s.queues) : empty('None.'),
         s.buffer ? card('Buffer queue', facts([['Held', `this machine holds ${number(s.buffer.parts)} parts with ${number(s.buffer.recipients)} recipients to send`], ['New here', s.buffer.joins_until_ms > Date.now() ? `until ${when(s.buffer.joins_until_ms)} newsletters that began before this machine’s event queues were made are left to others; given back ${number(s.buffer.returned)}` : null]])) : ''),

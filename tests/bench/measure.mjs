@@ -1,5 +1,5 @@
 // What the benchmarks share: the fakes, CPU by role, load.
-import { execFile, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -81,6 +81,21 @@ export async function profile(postern, names, seconds = 8) {
   for (const role of names.split(','))
     execFile('perf', ['record', '-q', '-e', 'cpu-clock', '-F', '2000', '-g', '-o', path.join(root, 'build', `perf.${role}`), '-p', String(roles(postern)[role][0]), 'sleep', String(seconds)], () => {});
   await sleep(500);
+}
+
+/** Fills a store with events (tests/bench/fill_events.c), unless there is one: [{name, count, first, last}], times in seconds. */
+export function fillStore(dir, events, names) {
+  const told = path.join(dir, 'filled');
+  if (!fs.existsSync(told)) {
+    fs.mkdirSync(path.join(dir, 'state'), { recursive: true });
+    fs.writeFileSync(told, execFileSync(path.join(root, 'build/release/tests/bench/fill_events'), [path.join(dir, 'state'), String(events), ...names]));
+  }
+  return fs
+    .readFileSync(told, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' '))
+    .map(([name, ...numbers]) => ({ name, ...Object.fromEntries(numbers.map((n, i) => [['count', 'first', 'last'][i], Number(n)])) }));
 }
 
 /* ---- load ---- */

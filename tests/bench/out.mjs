@@ -6,13 +6,13 @@
 //
 // tests/bench/fill_events.c writes the store, and tests/bench/walk_events.c reads it: a connection for each domain, on the
 // same cores. Every event must come, and once. Prints one line of JSON for each walk.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { Postern, domain, freePort, key, root, stopAll, waitFor } from '../e2e/harness.mjs';
-import { cpuByRole, difference, fillQueue, profile, rest, sendNewsletters, startFake } from './measure.mjs';
+import { cpuByRole, difference, fillQueue, fillStore, profile, rest, sendNewsletters, startFake } from './measure.mjs';
 
 const events = Number(process.env.EVENTS ?? 1000000);
 const children = Number(process.env.CHILDREN ?? 2);
@@ -22,21 +22,6 @@ const names = Array.from({ length: Number(process.env.DOMAINS ?? 2) }, (_, i) =>
 const readers = Number(process.env.READERS ?? names.length); // who walk everything
 const pages = 300; // at each end
 const tool = (name) => path.join(root, 'build/release/tests/bench', name);
-
-/** Fills a store, unless there is one: [{name, count, first, last}], times in seconds. */
-function fill(dir) {
-  const told = path.join(dir, 'filled');
-  if (!fs.existsSync(told)) {
-    fs.mkdirSync(path.join(dir, 'state'), { recursive: true });
-    fs.writeFileSync(told, execFileSync(tool('fill_events'), [path.join(dir, 'state'), String(events), ...names]));
-  }
-  return fs
-    .readFileSync(told, 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => line.split(' '))
-    .map(([name, ...numbers]) => ({ name, ...Object.fromEntries(numbers.map((n, i) => [['count', 'first', 'last'][i], Number(n)])) }));
-}
 
 async function measure(postern, what, filled, options) {
   // SES's times of the fill are up to 3 s past its last step.
@@ -70,7 +55,7 @@ async function walkAll(postern, filled, ses, sqs) {
 const fakes = [];
 try {
   const dir = process.env.STATE ?? fs.mkdtempSync(path.join(os.tmpdir(), 'postern-bench-'));
-  const filled = fill(dir);
+  const filled = fillStore(dir, events, names);
   fs.rmSync(path.join(dir, 'log'), { force: true }); // of the run before: it tells pids
   for (const name of ['fake_ses', 'fake_sqs']) fakes.push(await startFake(name, await freePort()));
   const [ses, sqs] = fakes;

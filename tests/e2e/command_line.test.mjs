@@ -85,6 +85,21 @@ describe('every subcommand', () => {
     assert.match(err, /wrong\.conf:2: unknown setting 'chidlren': did you mean 'children'\?/);
   });
 
+  it('says which word was meant where one behind it is mistyped, before it looks at anything', () => {
+    const said = (...words) => run([...words, '-c', '/nowhere']).err;
+    for (const [words, meant] of [
+      [['key', 'nwe'], 'new'], [['deadletters', 'rplay', 'all'], 'replay'], [['webhooks', 'failurs'], 'failures'], [['batches', 'puase', '1a227ad923c652c4'], 'pause'], [['batches', 'resned'], 'resend'],
+      [['domains', 'cancle', domain], 'cancel'], [['login', 'edn', 'all'], 'end'], [['login', 'lsit'], 'list'], [['deadletters', 'lsit'], "'postern deadletters' alone, which lists them"], [['batches', 'list'], "'postern batches' alone, which lists them"],
+    ]) {
+      assert.equal(said(...words), `postern ${words[0]}: there is no '${words[1]}': did you mean ${meant}? (postern ${words[0]} --help tells its use)\n`);
+      assert.equal(run(words).status, 2);
+    }
+    assert.equal(said('deadletters', 'frobnicate'), "postern deadletters: there is no 'frobnicate' (postern deadletters --help tells its use)\n");
+    assert.equal(said('status', 'now'), "postern status: it takes no word, as 'now' (postern status --help tells its use)\n");
+    // What a word is about is no word: an id, a domain, however near.
+    for (const words of [['batches', '1a227ad923c652c4'], ['batches', 'cafe'], ['domains', 'resume.example.com'], ['domains', 'pause', domain], ['backup', 'pause']]) assert.match(said(...words), /\/nowhere/, words.join(' '));
+  });
+
   it('ends with 2 where the configuration cannot be read, and says why', () => {
     for (const verb of verbs.filter((v) => !['sandbox', 'key', 'doctor', 'setup'].includes(v))) {
       const args = { backup: ['x'], import: ['x'] }[verb] ?? [];
@@ -98,7 +113,7 @@ describe('every subcommand', () => {
   it('writes JSON for machines, and no colours where there is no terminal', () => {
     const uses = {
       status: [[]], batches: [[]], domains: [[], [domain]], events: [['--domain', domain]], deadletters: [[], ['replay', 'all'], ['queues']], webhooks: [[], ['failures'], ['key', domain]],
-      check: [[]], backup: [['DIR']], import: [[dump], ['--dry-run', dump]], setup: [['--domain', domain, '--region', 'us-east-1', '--dry-run'], ['--domain', domain, '--region', 'us-east-1', '--print-dns']], doctor: [[]], key: [['new']], login: [[], ['--role', 'viewer']],
+      check: [[]], backup: [['DIR']], import: [[dump], ['--dry-run', dump]], setup: [['--domain', domain, '--region', 'us-east-1', '--dry-run'], ['--domain', domain, '--region', 'us-east-1', '--print-dns']], doctor: [[]], key: [['new']], login: [[], ['--role', 'viewer'], ['list']],
     };
     let copies = 0;
     for (const verb of verbs.filter((v) => v !== 'sandbox'))

@@ -47,6 +47,10 @@ describe('completion for bash', () => {
   it('offers the words of a subcommand, what they are about, and nothing behind that', () => {
     assert.deepEqual(offered('webhooks', ''), ['drop', 'failures', 'key', 'replay']);
     assert.deepEqual(offered('key', ''), ['new']);
+    assert.deepEqual(offered('login', ''), ['end', 'list']);
+    postern.cli('login');
+    const [{ id }] = postern.cli('login', 'list', '--json').split('\n').filter(Boolean).map((line) => JSON.parse(line));
+    assert.deepEqual(offered('login', '-c', conf, 'end', ''), [id, 'all'].sort());
     assert.deepEqual(offered('batches', '-c', conf, ''), [batch, 'cancel', 'pause', 'resend', 'resume'].sort());
     assert.deepEqual(offered('batches', '-c', conf, 'pause', ''), [batch]);
     assert.deepEqual(offered('batches', '-c', conf, batch, ''), []);

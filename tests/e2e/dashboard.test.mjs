@@ -8,6 +8,7 @@ import http from 'node:http';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { Receiver } from './receiver.mjs';
 import { Postern, binary, domain, isSettled, jsonLines, newsletterForm, readers, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
@@ -106,7 +107,7 @@ describe('the dashboard', () => {
     assert.ok(bytes < 150000, `${bytes} bytes`);
     assert.equal((await call(p, 'style.css', { method: 'POST', body: 'x' })).status, 405);
     for (const wrong of ['nothing.js', 'api', 'api/']) assert.notEqual((await call(p, wrong)).status, 200, wrong);
-    for (const read of ['session', 'overview', 'status', 'batches', 'batches/0123456789abcdef', 'deadletters', 'domains', 'live', `v3/${domain}/events`, `v3/${domain}/bounces`])
+    for (const read of ['session', 'overview', 'status', 'batches', 'batches/0123456789abcdef', 'deadletters', 'webhooks', 'sessions', 'domains', 'live', `v3/${domain}/events`, `v3/${domain}/bounces`])
       assert.equal((await call(p, `api/${read}`)).status, 401, read);
     const ids = { cookie: `postern_session=${'0'.repeat(64)}` };
     assert.equal((await call(p, 'api/session', ids)).status, 401);
@@ -135,10 +136,67 @@ describe('the dashboard', () => {
     assert.equal((await call(p, 'api/session', { cookie: one.cookie })).status, 401);
   });
 
+  it('tells operators who is signed in, and ends that, as the command line does', async () => {
+    const before = jsonLines(p.cli('login', 'list', '--json')).length;
+    const one = await session(p, '--role', 'viewer');
+    const link = loginOf(p);
+    const { items } = await operator.get('sessions');
+    assert.deepEqual(items.map(({ mine, ...rest }) => rest), jsonLines(p.cli('login', 'list', '--json')));
+    assert.equal(items.length, before + 2);
+    assert.equal(items.filter((s) => s.mine).length, 1);
+    const newest = (kind, role) => items.filter((s) => s.kind === kind && s.role === role).sort((a, b) => b['since-ms'] - a['since-ms'])[0];
+    const theirs = newest('session', 'viewer'), unused = newest('link', 'operator');
+    assert.equal(theirs.from, '127.0.0.1');
+    assert.ok(Math.abs(Date.now() - theirs['seen-ms']) < 60000 && theirs['until-ms'] - theirs['since-ms'] === 43200000, JSON.stringify(theirs));
+    assert.equal(unused.from, '');
+    assert.equal((await call(p, 'api/sessions', { cookie: viewer.cookie })).status, 403);
+    assert.match(p.cli('login', 'list'), new RegExp(`^id +name +role +since +last seen +from\\n[^]*${theirs.id} .* viewer .* 127\\.0\\.0\\.1\\n`));
+
+    const ended = await operator.send(`sessions/${theirs.id}/end`);
+    assert.deepEqual([ended.status, (await ended.json()).count], [200, 1]);
+    assert.equal((await call(p, 'api/session', { cookie: one.cookie })).status, 401);
+    assert.equal((await operator.send(`sessions/${theirs.id}/end`)).status, 404);
+    await waitFor('the log', () => new RegExp(`POST dashboard api sessions ${theirs.id} end: 200`).test(p.log()) && new RegExp(`session ${theirs.id} of \\S+ is ended by \\S+`).test(p.log()));
+
+    assert.match(p.cli('login', 'end', unused.id), /^1 ended\n$/);
+    assert.equal((await signIn(p, ticketOf(link.url))).status, 403);
+    const again = spawnSync(binary, ['login', 'end', unused.id, '-c', p.confFile], { encoding: 'utf8' });
+    assert.deepEqual([again.status, again.stderr], [1, `postern login: there is no session or link ${unused.id}\n`]);
+    assert.equal(spawnSync(binary, ['login', 'end', '-c', p.confFile]).status, 2);
+  });
+
+  it('ends all others, and a listener with its session; or everybody', async () => {
+    const two = [await session(p), await session(p, '--role', 'viewer')];
+    const stream = await new Promise((resolve, reject) => http.get(`${p.url}/dashboard/api/live`, { headers: { Cookie: two[1].cookie }, agent: false }, resolve).on('error', reject));
+    assert.equal(stream.statusCode, 200);
+    const over = new Promise((resolve) => stream.resume().on('end', resolve).on('error', resolve));
+    assert.equal((await two[0].send('sessions/others/end')).status, 200);
+    assert.deepEqual((await two[0].get('sessions')).items.map((s) => s.mine), [true]);
+    assert.equal((await call(p, 'api/session', { cookie: two[1].cookie })).status, 401);
+    await over; // long before a listener's own end, or the test's
+    assert.match(p.cli('login', 'end', 'all'), /^1 ended\n$/);
+    assert.equal((await call(p, 'api/session', { cookie: two[0].cookie })).status, 401);
+    assert.equal(p.cli('login', 'list'), 'nobody is signed in\n');
+    operator = await session(p);
+    viewer = await session(p, '--role', 'viewer');
+  });
+
+  it('notes from where a session was used last', async () => {
+    const mine = async () => (await operator.get('sessions')).items.find((s) => s.mine);
+    const first = await mine();
+    assert.equal(first.from, '127.0.0.1');
+    fs.writeFileSync(p.confFile, `${fs.readFileSync(p.confFile, 'utf8')}\ntrusted_proxies = {"127.0.0.0/8"}\n`);
+    p.child.kill('SIGHUP');
+    await waitFor('another address', async () => {
+      await call(p, 'api/session', { cookie: operator.cookie, headers: { 'X-Forwarded-For': '198.51.100.7', Connection: 'close' } }).catch(() => null);
+      return jsonLines(p.cli('login', 'list', '--json')).some((s) => s.id === first.id && s.from === '198.51.100.7' && s['since-ms'] === first['since-ms']);
+    }, 30000);
+  });
+
   it('lets a viewer look and an operator act, with the page’s token', async () => {
     assert.equal(viewer.me.role, 'viewer');
     const form = () => ({ body: new URLSearchParams({ address: 'seen@example.net' }) });
-    const acts = ['batches/0123456789abcdef/pause', `domains/${other}/pause`, 'deadletters/all/replay', `v3/${other}/bounces`];
+    const acts = ['batches/0123456789abcdef/pause', `domains/${other}/pause`, 'deadletters/all/replay', 'webhooks/all/drop', 'sessions/others/end', `v3/${other}/bounces`];
     for (const one of acts) {
       assert.equal((await viewer.send(one, form())).status, 403, `viewer, ${one}`);
       assert.equal((await operator.send(one, { ...form(), csrf: undefined })).status, 403, `no token, ${one}`);
@@ -295,6 +353,24 @@ describe('the dashboard', () => {
     assert.equal((await operator.send('deadletters/zz/drop')).status, 404);
   });
 
+  it('drops far more dead letters than one commit takes, or those that hold a text', async () => {
+    const { SQSClient, SendMessageBatchCommand } = require('@aws-sdk/client-sqs');
+    const sqs = new SQSClient({ endpoint: p.sandbox.url, region: 'us-east-1', credentials: { accessKeyId: 'sandbox', secretAccessKey: 'sandbox-secret-key' } });
+    const QueueUrl = `${p.sandbox.url}/000000000000/newsletter-events-queue`;
+    const all = 1300; // ids of 16 bytes: two parts of 16 KiB
+    for (let i = 0; i < all; i += 10)
+      await sqs.send(new SendMessageBatchCommand({ QueueUrl, Entries: Array.from({ length: 10 }, (_, k) => ({ Id: `m${k}`, MessageBody: `no event ${i + k}: ${k < 3 ? 'PEAR' : 'apple'}` })) }));
+    await waitFor('the letters', async () => (await operator.get('deadletters?limit=1')).total === all, 30000);
+    assert.equal((await (await operator.send('deadletters/all/drop?search=pear')).json()).count, 390);
+    assert.equal((await operator.get('deadletters?limit=1')).total, 910);
+    assert.equal((await operator.get('deadletters?search=pear')).items.length, 0);
+    const replayed = await (await operator.send('deadletters/all/replay')).json();
+    assert.equal(replayed.count, 910);
+    assert.equal((await (await operator.send('deadletters/all/drop')).json()).count, 910);
+    assert.equal((await operator.send('deadletters/all/drop')).status, 404);
+    assert.equal((await operator.get('deadletters')).total, 0);
+  });
+
   it('shows a mail in a frame that may do nothing', async () => {
     const html = '<p>Hello</p><script>parent.pwned = 1</script>';
     assert.equal((await p.post(newsletterForm(readers(1, 'frame'), { subject: 'Framed', html }))).status, 200);
@@ -358,6 +434,41 @@ describe('the dashboard', () => {
     assert.equal(said.status, 1);
     assert.match(said.stderr, /dashboard is off/);
   });
+});
+
+it('shows webhooks, what was given up, and tells that again', async () => {
+  let heals = false;
+  const receiver = await Receiver.start(null, (at, attempt, response) => response.writeHead(at === '/yes' || heals ? 200 : 500).end());
+  const p = await Postern.start({ conf: 'webhooks { allow_private = true retries = {"10ms"} }' });
+  await p.sandbox.set({ bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, delivery_delay_ms_max: 20 });
+  for (const at of ['yes', 'no']) assert.equal((await p.request('POST', `/v3/domains/${domain}/webhooks`, { body: new URLSearchParams([['id', at === 'yes' ? 'accepted' : 'delivered'], ['url', `${receiver.url}/${at}`]]) })).status, 200);
+  const operator = await session(p), viewer = await session(p, '--role', 'viewer');
+  assert.equal((await p.post(newsletterForm(readers(400)))).status, 200);
+  const find = async (at) => (await viewer.get('webhooks')).items.find((h) => h.url === `${receiver.url}/${at}`);
+  await waitFor('all to be told or given up', async () => (await find('yes')).delivered === 400 && (await find('no'))['given-up'] === 400, 60000);
+  const [yes, no] = [await find('yes'), await find('no')];
+  assert.deepEqual([yes.state, no.state, no.status, no.waiting], ['fine', 'failing', 500, 0]);
+  const told = (h) => jsonLines(p.cli('webhooks', '--json')).find((line) => line.url === h.url);
+  for (const h of [yes, no]) assert.deepEqual(h, { id: h.id, ...told(h) });
+
+  const failures = await viewer.get(`webhooks/${no.id}/failures`);
+  assert.deepEqual([failures.url, failures.items.length, failures.more], [no.url, 50, true]);
+  assert.deepEqual(failures.items, jsonLines(p.cli('webhooks', 'failures', '--json', '--limit', '50')));
+  assert.deepEqual((await viewer.get(`webhooks/${yes.id}/failures`)).items, []);
+  assert.equal((await viewer.send(`webhooks/${failures.items[0].id}/replay`)).status, 403);
+  assert.equal((await operator.send(`webhooks/${failures.items[0].id}/drop`)).status, 200);
+  assert.equal((await operator.send(`webhooks/${failures.items[0].id}/drop`)).status, 404);
+  assert.equal((await operator.send(`webhooks/all/replay?target=${yes.id}`)).status, 404);
+  assert.equal((await operator.send('webhooks/all/replay?target=zz')).status, 404);
+  assert.equal((await call(p, `api/webhooks/${'0'.repeat(16)}/failures`, { cookie: viewer.cookie })).status, 404);
+  heals = true;
+  const replayed = await (await operator.send(`webhooks/all/replay?target=${no.id}`)).json();
+  assert.equal(replayed.count, 399);
+  await waitFor('them to be taken', async () => (await find('no')).delivered === 399, 60000);
+  assert.deepEqual([(await find('no')).state, (await viewer.get(`webhooks/${no.id}/failures`)).items.length], ['fine', 0]);
+  assert.match(p.log(), /POST dashboard api webhooks all replay\?target=[0-9a-f]{16}: 200/);
+  await p.stop();
+  await receiver.stop();
 });
 
 it('expires, speaks of its public URL, and can live elsewhere', async () => {

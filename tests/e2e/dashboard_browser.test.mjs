@@ -51,7 +51,7 @@ async function audit(where) {
 describe('the dashboard in a browser', () => {
   let subject, ids;
   before(async () => {
-    p = await Postern.start({ sections: { sender: 'max_rate = "300"' } });
+    p = await Postern.start({ conf: 'webhooks { allow_private = true retries = {"10ms"} }', sections: { sender: 'max_rate = "300"' } });
     await p.sandbox.set({ bounce_rate: 500, soft_bounce_rate: 0, complaint_rate: 100, open_rate: 5000, click_rate: 2000, delivery_delay_ms_max: 100 });
     browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
     context = await browser.newContext({ locale: 'en-GB', timezoneId: 'UTC' });
@@ -229,6 +229,46 @@ describe('the dashboard in a browser', () => {
     await audit('domains');
   });
 
+  it('shows webhooks and what was given up', async () => {
+    const url = `http://127.0.0.1:1/hook?q=${encodeURIComponent(evil)}`; // nobody listens
+    assert.equal((await p.request('POST', `/v3/domains/${domain}/webhooks`, { body: new URLSearchParams({ id: 'accepted', url }) })).status, 200);
+    assert.equal((await p.post(newsletterForm(['hook@readers.example.net', 'hook2@readers.example.net'], { subject: 'Hooked' }))).status, 200);
+    await waitFor('the failures', () => jsonLines(p.cli('webhooks', 'failures', '--json')).length === 2, 30000);
+    await open('webhooks', 'Webhooks');
+    assert.ok((await text('[aria-label="Webhooks"] tbody')).includes('failing'));
+    await audit('webhooks');
+    await page.locator('[aria-label="Webhooks"] tbody a').first().click();
+    await page.waitForFunction((t) => document.querySelector('main h1')?.textContent === t, url);
+    assert.equal(await page.locator('[aria-label="Given up"] tbody tr').count(), 2);
+    assert.equal(await statOf('given-up'), 2);
+    await audit('a webhook');
+    await page.getByRole('button', { name: /^Drop [0-9a-f]{8}$/ }).first().click();
+    await confirm();
+    await page.waitForFunction(() => document.querySelectorAll('[aria-label="Given up"] tbody tr').length === 1);
+    await page.getByRole('button', { name: 'Tell again all that was given up' }).click();
+    await toast(/1 are told again/);
+    await open('webhooks', 'Webhooks'); // the webhook's own page would soon ask for what is gone
+    assert.equal((await p.request('DELETE', `/v3/domains/${domain}/webhooks/accepted`)).status, 200);
+  });
+
+  it('shows who is signed in, and ends that', async () => {
+    const other = await browser.newContext();
+    const theirs = await other.newPage();
+    await signIn(theirs, '--role', 'viewer');
+    await open('system', 'System');
+    const rows = page.locator('[aria-label="Signed in"] tbody tr');
+    const before = await rows.count();
+    assert.ok((await text('[aria-label="Signed in"]')).includes('(you)'));
+    const [{ id }] = jsonLines(p.cli('login', 'list', '--json')).filter((s) => s.kind === 'session' && s.role === 'viewer');
+    await page.locator(`[data-session="${id}"]`).click();
+    await audit('a question');
+    await confirm();
+    await toast(/1 ended/);
+    await page.waitForFunction((n) => document.querySelectorAll('[aria-label="Signed in"] tbody tr').length === n, before - 1);
+    await theirs.waitForFunction(() => document.querySelector('main').textContent.includes('postern login'));
+    await other.close();
+  });
+
   it('shows processes, queues and rings', async () => {
     await open('system', 'System');
     const status = p.status();
@@ -246,7 +286,7 @@ describe('the dashboard in a browser', () => {
     page = phone;
     await phone.goto(`${p.url}/dashboard/`);
     await phone.waitForSelector('#top:not([hidden])');
-    for (const [hash, title] of [['overview', 'Overview'], ['newsletters', 'Newsletters and mails'], ['events', 'Events'], ['suppressions', 'Suppressions'], ['deadletters', 'Dead letters'], ['domains', 'Domains'], ['system', 'System'], [`newsletter/${ids[0]}`, subject]]) {
+    for (const [hash, title] of [['overview', 'Overview'], ['newsletters', 'Newsletters and mails'], ['events', 'Events'], ['suppressions', 'Suppressions'], ['deadletters', 'Dead letters'], ['webhooks', 'Webhooks'], ['domains', 'Domains'], ['system', 'System'], [`newsletter/${ids[0]}`, subject]]) {
       await open(hash, title);
       const [width, inner] = await phone.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
       assert.ok(width <= inner, `${hash}: ${width} of ${inner} pixels`);
@@ -270,7 +310,7 @@ describe('the dashboard in a browser', () => {
     await signIn(viewer, '--role', 'viewer');
     const first = page;
     page = viewer;
-    for (const [hash, title] of [['domains', 'Domains'], ['suppressions', 'Suppressions'], [`newsletter/${ids[0]}`, subject]]) {
+    for (const [hash, title] of [['domains', 'Domains'], ['suppressions', 'Suppressions'], ['webhooks', 'Webhooks'], ['system', 'System'], [`newsletter/${ids[0]}`, subject]]) {
       await open(hash, title);
       assert.equal(await viewer.locator('main button.danger').count(), 0, hash);
     }

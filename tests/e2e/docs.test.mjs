@@ -15,6 +15,7 @@ const EXCEPTIONS = [
   [/^scripts\/setup\.sh /, 'installs packages'],
   [/^aws cloudformation /, "AWS's own command; the template is checked by the unit tests of setup/template"],
   [/^terraform /, 'the same'],
+  [/^apt install /, 'installs packages: scripts/test_deb.sh does what the README says'],
   [/^(sudo install|systemctl) /, 'systemd runs on no test machine; renewal.test.mjs sends the signals'],
   [/^mysqldump |^postern import .*proxy\.sql/, "a MySQL server's; import.test.mjs reads such a dump"],
 ];
@@ -158,6 +159,13 @@ describe('the docs', () => {
   it('except no command that is no longer told', () => {
     for (const [pattern] of EXCEPTIONS) assert.ok(shell.some(({ command }) => pattern.test(command)), String(pattern));
     assert.ok(shell.some(({ command }) => SERVES.test(command)));
+  });
+
+  it('quick starts are the same three commands', () => {
+    const under = (name, heading) => blocks(name).find((b) => b.language === 'sh' && b.line > read(name).split('\n').indexOf(heading));
+    const three = commandsOf(under('README.md', '## Quick start'));
+    assert.equal(three.length, 3);
+    assert.deepEqual(commandsOf(under('docs/quickstart.md', '## Three commands')), three);
   });
 
   it('name targets and scripts that there are', () => {

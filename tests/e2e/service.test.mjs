@@ -41,6 +41,27 @@ describe('a service', () => {
     }
   });
 
+  it('shows what each process is, and of the environment nothing', async () => {
+    const postern = await Postern.start({ env: { SOME_SECRET: 'shown-to-nobody' } });
+    const shown = (pid) => execFileSync('ps', ['-o', 'args=', '-p', String(pid)], { encoding: 'utf8' }).trim();
+    const all = () => {
+      const { processes } = postern.status();
+      for (const p of processes.filter((one) => one.state === 'ready')) {
+        assert.equal(shown(p.pid), `postern: ${p.name}`);
+        assert.ok(!fs.readFileSync(`/proc/${p.pid}/environ`, 'latin1').includes('shown-to-nobody'), p.name);
+        assert.equal(fs.readFileSync(`/proc/${p.pid}/comm`, 'latin1'), 'postern\n', p.name); // who looks for a program finds it
+      }
+      return processes;
+    };
+    assert.ok(all().length >= 6);
+    assert.equal(shown(postern.child.pid), `${binary} -c ${postern.confFile}`);
+    const before = postern.pids('httpd');
+    postern.child.kill('SIGHUP');
+    await waitFor('new ones', () => postern.pids('httpd').length === 2 && postern.pids('httpd').every((pid) => !before.includes(pid)));
+    all();
+    await postern.stop();
+  });
+
   it('takes the sockets that its manager holds, whose backlog outlives it', async () => {
     const socketPath = path.join(dir, 'held.sock');
     const postern = await Postern.start({ listen: [`unix:${socketPath}`] });

@@ -336,7 +336,7 @@ static void a_failure_is_due_again_by_the_schedule_and_then_given_up(void **stat
     }
     assert_int_equal(outcome(f, &target, &due, POSTED_FAILED, 0, at_ms), WEBHOOK_GIVEN_UP);
     assert_int_equal(rows(f, DB_WEBHOOK_DUE), 0);
-    webhook_failure_each(f->t, note_failure, &failure);
+    webhook_failure_each(f->t, NULL, note_failure, &failure);
     assert_int_equal(failure.attempts, RETRIES + 1);
     assert_int_equal(failure.failed_us, at_ms * MS);
     assert_int_equal(failure.status, 0);
@@ -382,7 +382,7 @@ static void a_refusal_is_the_end_at_the_first_attempt(void **state)
     assert_true(webhook_due_first(f->t, target.id, &due));
     assert_int_equal(outcome(f, &target, &due, POSTED_REFUSED, 406, now_ms), WEBHOOK_GIVEN_UP);
     assert_int_equal(rows(f, DB_WEBHOOK_DUE), 0);
-    webhook_failure_each(f->t, note_failure, &failure);
+    webhook_failure_each(f->t, NULL, note_failure, &failure);
     assert_int_equal(failure.attempts, 1);
     assert_int_equal(failure.status, 406);
 }
@@ -449,7 +449,7 @@ static void a_url_no_longer_configured_is_forgotten_bit_by_bit(void **state)
     enum answer_verdict verdict;
     uint32_t count;
     uint8_t id[WEBHOOK_FAILURE_BYTES];
-    webhook_failure_each(f->t, note_failure, &failure);
+    webhook_failure_each(f->t, NULL, note_failure, &failure);
     memcpy(id, failure.id, sizeof id);
     const struct record_control drop = {.verb = CONTROL_WEBHOOK_DROP,
                                         .ids = slice_of(id, sizeof id)};
