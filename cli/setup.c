@@ -692,22 +692,27 @@ static int write_conf(struct setup *u, struct conf_plan *conf, struct buf *backu
     return failed;
 }
 
-/* The settings that name queues, and the queues; "" = not made yet. */
+/* The settings that name queues and what goes with them, and the values; "" = not made yet. */
 struct queue_setting {
     const char *key;
     struct slice url;
 };
 
-static size_t queue_settings(const struct setup *u, struct queue_setting list[PLUMBING_LINES + 1])
+enum { QUEUE_SETTINGS_MAX = PLUMBING_LINES + 2 };
+
+static size_t queue_settings(const struct setup *u, struct queue_setting list[QUEUE_SETTINGS_MAX])
 {
     const struct plumbing *p = &u->plumbing;
     struct slice url[PLUMBING_LINES];
     size_t count = 0;
 
     queue_urls(u, url);
-    if (p->buffer != NULL)
+    if (p->buffer != NULL) {
         list[count++] = (struct queue_setting){"newsletter_buffer",
                                                json_get_text(p->buffer->found, "QueueUrl")};
+        list[count++] =
+            (struct queue_setting){"replication_topic", slice_str(p->topic[LINE_NEWSLETTER]->arn)};
+    }
     list[count++] = (struct queue_setting){"newsletter_events", url[LINE_NEWSLETTER]};
     list[count++] = (struct queue_setting){"system_events", url[LINE_SYSTEM]};
     return count;
@@ -715,7 +720,7 @@ static size_t queue_settings(const struct setup *u, struct queue_setting list[PL
 
 static void put_queues_json(const struct setup *u, struct buf *to)
 {
-    struct queue_setting list[PLUMBING_LINES + 1];
+    struct queue_setting list[QUEUE_SETTINGS_MAX];
     size_t count = queue_settings(u, list);
 
     buf_add_byte(to, '{');
@@ -727,7 +732,7 @@ static void put_queues_json(const struct setup *u, struct buf *to)
 /* For the proxy.conf of the machine, should that be another file. */
 static void put_queues_section(const struct setup *u, struct buf *to)
 {
-    struct queue_setting list[PLUMBING_LINES + 1];
+    struct queue_setting list[QUEUE_SETTINGS_MAX];
     size_t count = queue_settings(u, list);
 
     buf_printf(to,

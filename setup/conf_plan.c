@@ -109,6 +109,9 @@ void conf_plan_make(struct conf_plan *plan, struct slice text, const struct conf
         struct slice url = json_get_text(p->buffer->found, "QueueUrl");
         if (url.len == 0 || !slice_eq(slice_str(config->queues.newsletter_buffer), url))
             set_text(plan, "queues", NULL, "newsletter_buffer", url);
+        if (!conf_edit_has(&plan->text, "queues", NULL, "replication_topic"))
+            set_text(plan, "queues", NULL, "replication_topic",
+                     slice_str(p->topic[LINE_NEWSLETTER]->arn));
     }
     if (p->names.wrapped && !config->queues.verify_sns) {
         conf_edit_set(&plan->text, "queues", NULL, "verify_sns", "true");

@@ -4,7 +4,8 @@
  * The rules: aws.region, queues and the domain's configuration sets are what was set up. A domain
  * without keys gets a fresh one, as its digest. The file that comes with Postern runs on the sandbox:
  * that is switched off, and its example domain, whose key everybody knows, becomes the new one.
- * queues.newsletter_buffer is set where a buffer is wanted, and is never taken out.
+ * queues.newsletter_buffer is set where a buffer is wanted, and is never taken out; the machines that
+ * share it get queues.replication_topic with it, unless the file says something else of it.
  *
  * SHAPE   Pure.
  * MEMORY  conf_plan_fini() wipes and frees what conf_plan_make() filled in.

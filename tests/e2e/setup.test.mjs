@@ -211,6 +211,7 @@ describe('postern setup', () => {
     assert.match(made.api_key, /^key-[0-9a-f]{40}$/);
     const text = place.text();
     assert.match(text, new RegExp(`^ *newsletter_buffer = ".*/${names.buffer}"$`, 'm'));
+    assert.match(text, new RegExp(`^ *replication_topic = "${arn('sns', names.topic[0])}"$`, 'm'));
     for (const line of old.split('\n')) assert.ok(text.includes(line), line);
     assert.equal(fs.statSync(place.conf).mode & 0o777, 0o600);
     assert.equal(fs.readFileSync(`${place.conf}.bak`, 'utf8'), old);
@@ -522,7 +523,7 @@ describe('postern setup --node', () => {
     assert.deepEqual(await readNode(aws, names, 'b'), wantedOfNode(names, 'b'));
     for (let i = 0; i < 2; i++) assert.deepEqual(await endpoints(aws, names.topic[i]), [names.queue[i], `${names.queue[i]}-b`].map((q) => `${arn('sqs', q)} true`));
     const section = /^queues \{\n([^}]*)\}$/m.exec(made.stdout)[1].trim().split('\n').map((l) => l.trim());
-    assert.deepEqual(section.map((l) => l.replace(/".*\//, '"')), [`newsletter_buffer = "${names.buffer}"`, `newsletter_events = "${names.queue[0]}-b"`, `system_events = "${names.queue[1]}-b"`]);
+    assert.deepEqual(section.map((l) => l.replace(/".*\//, '"')), [`newsletter_buffer = "${names.buffer}"`, `replication_topic = "${arn('sns', names.topic[0])}"`, `newsletter_events = "${names.queue[0]}-b"`, `system_events = "${names.queue[1]}-b"`]);
     for (const line of section) assert.ok(second.text().includes(line), line);
     // The user's policy covers them without a change of it.
     const { PolicyDocument } = await aws.iam('GetUserPolicy', { UserName: 'noder', PolicyName: 'postern' });

@@ -223,6 +223,9 @@ static void the_file_that_comes_with_postern_becomes_one_for_real_use(void **unu
     assert_null(strstr(buf_cstr(&plan.text), buf_cstr(&plan.api_key)));
     assert_non_null(strstr(buf_cstr(&plan.text), "# or not"));
 
+    assert_string_equal(made->queues.newsletter_buffer, "");
+    assert_string_equal(made->queues.replication_topic, "");
+
     /* With that there is nothing left to change, and the key stays. */
     conf_plan_make(&again, buf_slice(&plan.text), made, made->aws.region, &p, urls,
                    &(struct conf_keys){{0}, {0}});
@@ -235,6 +238,44 @@ static void the_file_that_comes_with_postern_becomes_one_for_real_use(void **unu
     buf_fini(&text);
 }
 
+static void machines_that_share_a_buffer_share_their_changes(void **unused)
+{
+    struct plumbing_names names;
+    struct plumbing p;
+    struct conf_plan plan;
+    const struct slice urls[] = {SLICE("https://sqs.eu-west-1.amazonaws.com/1/n"),
+                                 SLICE("https://sqs.eu-west-1.amazonaws.com/1/s")};
+    const char *const said[] = {"", "queues {\n    replication_topic = \"\"\n}\n"};
+    const char *const wanted[] = {"arn:aws:sns:eu-west-1:111122223333:ghost-mailgun-proxy-events",
+                                  ""};
+    char path[64];
+
+    (void)unused;
+    unsetenv("AWS_REGION");
+    plumbing_names_default(&names);
+    names.domain = "mail.example.com";
+    names.buffer_queue = "buffer";
+    assert_int_equal(plumbing_make(&p, &names, "eu-west-1", "111122223333", NULL), 0);
+    (void)cJSON_AddStringToObject(p.buffer->found = cJSON_CreateObject(), "QueueUrl",
+                                  "https://sqs.eu-west-1.amazonaws.com/1/buffer.fifo");
+    for (int i = 0; i < 2; i++) {
+        struct buf text = {0};
+        buf_printf(&text, "%sdomain \"mail.example.com\" { }\n", said[i]);
+        struct config *config = load(&text, path, true);
+        conf_plan_make(&plan, buf_slice(&text), config, "", &p, urls,
+                       &(struct conf_keys){{0}, {0}});
+        config_free(config);
+        struct config *made = load(&plan.text, path, false);
+        assert_string_equal(made->queues.newsletter_buffer,
+                            "https://sqs.eu-west-1.amazonaws.com/1/buffer.fifo");
+        assert_string_equal(made->queues.replication_topic, wanted[i]);
+        config_free(made);
+        conf_plan_fini(&plan);
+        buf_fini(&text);
+    }
+    plumbing_fini(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +286,7 @@ int main(void)
         cmocka_unit_test(broken_texts_do_no_harm),
         cmocka_unit_test(a_file_is_replaced_whole_with_its_mode_and_a_backup_beside_it),
         cmocka_unit_test(the_file_that_comes_with_postern_becomes_one_for_real_use),
+        cmocka_unit_test(machines_that_share_a_buffer_share_their_changes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
