@@ -23,6 +23,7 @@ describe('the state', () => {
 
   it('agrees with itself while mail goes out', async () => {
     for (let i = 0; i < 3; i++) {
+      if (i === 2) await sandbox.set({ latency_ms: 10000 }); // it is still open when it is copied
       forms.push(newsletterForm(readers(200, `r${i}-`)));
       assert.equal((await first.post(forms[i])).status, 200);
       for (let n = 0; n < 5; n++) {
@@ -46,6 +47,7 @@ describe('the state', () => {
     assert.equal(run(first, 'backup').status, 2);
     assert.equal(run(first, 'backup', '/no/such/place/at/all').status, 2);
     assert.ok(!fs.existsSync(`${dir}.partial`));
+    await sandbox.set({ latency_ms: 0 });
     await waitFor('the books', () => isSettled(first.batches()), 60000);
     await first.stop();
   });
