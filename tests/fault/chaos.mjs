@@ -290,7 +290,7 @@ class Chaos {
 /** Requests without an answer, but for those that a death of httpd or master explains. */
 function unexplained(cuts, log, outages) {
   const deaths = log.deaths.filter((d) => d.role === 'httpd' && d.level === 'warn');
-  const ended = ({ endMs }, fromMs, untilMs) => endMs >= fromMs - CUT_BEFORE_MS && endMs <= untilMs + CUT_AFTER_MS;
+  const ended = ({ sinceMs, endMs }, fromMs, untilMs) => endMs >= fromMs - CUT_BEFORE_MS && sinceMs <= untilMs + CUT_AFTER_MS;
   return cuts.filter((cut) => {
     if (outages.some((o) => ended(cut, o.fromMs, o.untilMs))) return false;
     return cut.error === 'ECONNREFUSED' || cut.error === 'TIMEOUT' || !deaths.some((d) => ended(cut, d.atMs, d.atMs));

@@ -6,6 +6,7 @@ import { domain, key, newsletterForm, readers, sleep } from '../e2e/harness.mjs'
 const TIMEOUT_MS = 60000; // Ghost's
 const RETRY_MS = 150;
 const IDLE_MS = 600; // a kept connection that rested for longer is not used again: a server that leaves closes it after 1 s
+const PAUSE_MS = 400; // for so long at least this process itself had no turn, or did something else
 const DELAY_MS = 2000; // how far behind now a cursor stays; Ghost's 60 s
 const authorization = `Basic ${Buffer.from(`api:${key}`).toString('base64')}`;
 
@@ -44,6 +45,9 @@ class Client {
 export class Load {
   constructor(port, random, { recipientsPerS }) {
     Object.assign(this, { port, random, recipientsPerS });
+    this.beatMs = Date.now();
+    this.pausedMs = this.wokeMs = 0; // the last pause of this process
+    setInterval(() => this.beat(), 100).unref();
     this.answers = {}; // status → how many
     this.cuts = []; // requests without an answer
     this.wrong = []; // answers that no client should get
@@ -58,9 +62,16 @@ export class Load {
     this.posters = [true, true, false].map((isKept) => this.post(new Client(this, isKept)));
     this.walks = this.cursors.map((cursor) => this.read(cursor));
   }
+  beat() {
+    const now = Date.now();
+    if (now - this.beatMs > PAUSE_MS) Object.assign(this, { pausedMs: this.beatMs, wokeMs: now });
+    this.beatMs = now;
+  }
   note({ text, ...asked }) {
     if (asked.error) {
-      this.cuts.push(asked);
+      this.beat();
+      // What is heard right after a pause of this process may have happened at any time in it.
+      this.cuts.push({ ...asked, sinceMs: Date.now() - this.wokeMs < PAUSE_MS ? this.pausedMs : asked.endMs });
       return;
     }
     this.answers[asked.status] = (this.answers[asked.status] ?? 0) + 1;
