@@ -86,6 +86,8 @@ static void world_open(struct world *w, uint64_t doubt_window_ms)
     (void)snprintf(path, sizeof path, "%s/started", w->dir);
     w->domains[0].name = mem_dup("mg.example.com", 15);
     w->domains[1].name = mem_dup("two.example", 12);
+    static char none[] = "";
+    w->config.queues.newsletter_buffer = w->config.queues.replication_topic = none;
     w->config.domains = w->domains;
     w->config.domain_count = 2;
     w->config.sender.doubt_window_ms = doubt_window_ms;
