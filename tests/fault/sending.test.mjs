@@ -744,7 +744,7 @@ describe('sending', { concurrency: 5 }, () => {
       await waitFor('its acceptance', () => aws.accepted.some((a) => a.subject === `Sign in ${i}`));
       const at = aws.accepted.findIndex((a) => a.subject === `Sign in ${i}`);
       console.log(`${at - before} newsletters between a transactional mail's answer and its acceptance`);
-      assert.ok(at - before <= 100);
+      assert.ok(at - before <= 500); // thousands wait
       expected.push(` member${i}@readers.example.net`);
     }
     // The rest need not take a minute: a reload, under load.
@@ -771,7 +771,7 @@ describe('sending', { concurrency: 5 }, () => {
     const both = order.slice(begins, order.lastIndexOf(other));
     const share = both.filter((d) => d === other).length / both.length;
     console.log(`${strategy}: the second domain began after ${begins} and had ${(share * 100).toFixed(0)} % from there on`);
-    assert.ok(share > 0.35 && share < 0.65, `share ${share}`);
+    assert.ok(share > 0.3 && share < 0.7, `share ${share}`);
     await end(postern, aws);
   });
 
