@@ -237,7 +237,8 @@ static void replace_span(struct buf *text, size_t begin, size_t end, struct slic
 
     buf_add(&fresh, text->ptr, begin);
     buf_add_slice(&fresh, with);
-    buf_add(&fresh, text->ptr + end, text->len - end);
+    if (end < text->len)
+        buf_add(&fresh, text->ptr + end, text->len - end);
     buf_reset(text);
     buf_add_slice(text, buf_slice(&fresh));
     buf_fini(&fresh);

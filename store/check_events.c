@@ -222,7 +222,8 @@ static void compare_gathered(struct looking *l, struct gathered *g)
     sort_entries(&g->there);
     sort_entries(&g->wanted);
     for (; w < g->wanted.len || t < g->there.len;) {
-        const uint8_t *wanted = g->wanted.ptr + w, *there = g->there.ptr + t;
+        const uint8_t *wanted = slice_from(buf_slice(&g->wanted), w).ptr,
+                      *there = slice_from(buf_slice(&g->there), t).ptr;
         int order = w == g->wanted.len ? 1 : t == g->there.len ? -1 : by_bytes(wanted, there);
         bool twice = order > 0 && t > 0 && by_bytes(there - LIST_ENTRY_BYTES, there) == 0;
         w += order <= 0 ? LIST_ENTRY_BYTES : 0;
