@@ -335,13 +335,18 @@ static void publish(struct world *w, const char *id, const char *token, uint64_t
     credentials_fini(&c);
 }
 
+static void keeper_after(struct world *w, long ms, const char *publish_id);
+
 /* Plays the keeper, once a question is there. */
 static void on_keeper(evutil_socket_t fd, short what, void *arg)
 {
     struct world *w = arg;
 
     (void)fd, (void)what;
-    assert_int_not_equal(vault_take_question(w->vault), 0);
+    if (vault_take_question(w->vault) == 0) { /* a slow machine */
+        keeper_after(w, 20, w->publish_id);
+        return;
+    }
     if (w->publish_id != NULL)
         publish(w, w->publish_id, "", 0);
     vault_answer(w->vault);
