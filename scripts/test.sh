@@ -4,7 +4,7 @@
 #   scripts/test.sh               all suites
 #   scripts/test.sh unit e2e      only those: structure, unit, asan, tsan, fuzz, e2e, fault
 #
-# FUZZ_S     seconds for each fuzz target (default 3)
+# FUZZ_S     seconds for each fuzz target (default 2)
 # Full output of each suite is kept under build/test-logs/.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -91,7 +91,7 @@ suite_tsan() { unit_flavour tsan '^shm/test_(ring|gauges|bell|notice)$'; }
 run_fuzz() {
   local found=build/fuzz-corpus/$1 seeds=tests/fuzz/corpus/${1#fuzz_}
   mkdir -p "$found" "$seeds"
-  "build/fuzz/tests/fuzz/$1" -max_total_time="${FUZZ_S:-3}" -timeout=10 -rss_limit_mb=2048 \
+  "build/fuzz/tests/fuzz/$1" -max_total_time="${FUZZ_S:-2}" -timeout=10 -rss_limit_mb=2048 \
     -artifact_prefix="$logs/$1-" "$found" "$seeds" >"$logs/$1.log" 2>&1
 }
 tell_fuzz() {
