@@ -24,14 +24,14 @@ aws_SRC := credential_chain credential_document credential_process credentials e
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
 store_SRC := as_json backup batch_write batches buffer changes check check_events control_client counters deadletters elsewhere event_lists events events_read \
-             feed gates import key list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
+             feed gates import joining key list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
 writer_SRC := control holds outcomes parts replicas retention run_heap runs scheduler steering writer
 httpd_SRC := analytics analytics_metrics auth batch_report body change client cookie dashboard dashboard_actions dashboard_live dashboard_mail \
              dashboard_people dashboard_reads dashboard_webhooks domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics metrics_request \
              reply route send server stats stored_messages strangers suppressions suppressions_add suppressions_adding suppressions_list tags_change \
              templates usage web_files webhooks
 sender_SRC := compiled cuts lifter outbox rate sender
-poller_SRC := buffer_again buffer_in buffer_out changes_out depth joining poller queue signatures
+poller_SRC := buffer_again buffer_in buffer_out changes_out depth poller queue signatures
 keeper_SRC := keeper
 logger_SRC := logger pump
 courier_SRC := courier post public_address

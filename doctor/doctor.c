@@ -18,13 +18,13 @@
 #include "setup/plumbing.h"
 #include "store/deadletters.h"
 #include "store/feed.h"
+#include "store/joining.h"
 
 enum {
     UNREAD_MOST = 10000,
     HTTP_TIMEOUT_MS = 10000,
     FREE_FAIL_MIB = 64,
     FREE_WARN_MIB = 1024,
-    JOINS_AFTER_S = 600, /* as poller/joining.h has it */
     /* What Ghost may post is 50 MiB; nginx takes 1 unless told otherwise. */
     LARGE_BODY_BYTES = 4 << 20,
 };
@@ -557,8 +557,10 @@ static void check_own_events(struct doctor *d, size_t at, struct finding *f)
     }
     if (youngest_s == 0 || buffer_s == 0)
         (void)finding_add(f, FINDING_SKIP, "SQS does not tell when the queues were made");
-    else if (youngest_s > buffer_s + JOINS_AFTER_S &&
-             clock_wall_ms() < youngest_s * 1000 + d->config->queues.buffer_join_ms)
+    else if (joining_until_ms(&(struct joining){.events_wall_ms = youngest_s * 1000,
+                                                .buffer_wall_ms = buffer_s * 1000,
+                                                .for_ms = d->config->queues.buffer_join_ms},
+                              clock_wall_ms()) != 0)
         (void)finding_add(f, FINDING_OK,
                           "young: older newsletters are left to other machines (buffer_join)");
     else

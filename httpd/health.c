@@ -28,7 +28,6 @@ static bool writer_is_well(const struct gauges *gauges)
             (beat >= now || now - beat < WRITER_STALE_MS));
 }
 
-/* What is wrong although mail can be accepted and stored: it changes no status. */
 static void put_alarm(struct buf *to, bool *any, const char *alarm, uint64_t since_ms,
                       const char *text)
 {
@@ -46,6 +45,7 @@ static void put_alarm(struct buf *to, bool *any, const char *alarm, uint64_t sin
     buf_add_byte(to, '}');
 }
 
+/* What is wrong although mail can be accepted and stored: it changes no status. */
 static void put_alarms(struct buf *to, const struct gauges *g)
 {
     const struct gauge_events *e = &g->events;

@@ -11,9 +11,9 @@
 #include "base/mem.h"
 #include "mail/message.h"
 #include "mail/part.h"
-#include "poller/joining.h"
 #include "shm/record.h"
 #include "store/batches.h"
+#include "store/joining.h"
 #include "store/part_rules.h"
 
 enum {

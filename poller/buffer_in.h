@@ -8,7 +8,7 @@
  *         once that is stored.
  * ENDS    The first poller.
  * JOINING A message of which something may have gone out before this machine's event queues were made
- *         is given back (poller/joining.h): one at a time is received then, and after each of these
+ *         is given back (store/joining.h): one at a time is received then, and after each of these
  *         nothing for a while, as a message that was given back is in doubt where it is taken.
  * ORDER   Nothing is received unless the event queues have been heard up to half a doubt window
  *         ago: what was served before this message could be received is known then (its message

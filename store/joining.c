@@ -1,4 +1,4 @@
-#include "poller/joining.h"
+#include "store/joining.h"
 
 #include "base/digest.h"
 

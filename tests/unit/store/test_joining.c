@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "poller/joining.c"
+#include "store/joining.c"
 
 #define DAY (24 * UINT64_C(3600000))
 

@@ -1,5 +1,5 @@
 /*
- * poller/joining.h - which messages of the buffer queue a machine may take that is new.
+ * store/joining.h - which messages of the buffer queue a machine may take that is new.
  *
  * A machine knows whom others have served from its own event queues alone, and of what went out
  * before these were made it knows nothing. So for a time (queues.buffer_join) it takes only mail of which nothing can have
@@ -12,8 +12,8 @@
  * UNITS   Milliseconds. Of queues and messages by SQS's clock, now by ours.
  * SOURCE  spec/ghost.md (email-id), SQS's GetQueueAttributes (CreatedTimestamp).
  */
-#ifndef POLLER_JOINING_H
-#define POLLER_JOINING_H
+#ifndef STORE_JOINING_H
+#define STORE_JOINING_H
 
 #include "base/slice.h"
 
