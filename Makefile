@@ -78,8 +78,7 @@ CFLAGS_release := -O2 -g -fno-omit-frame-pointer -D_FORTIFY_SOURCE=2 -fstack-pro
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 # clang; its fuzzing engine is linked into the targets only. gcc's warnings are the ones that count.
-CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer \
-               -Wno-error -D__SANITIZE_ADDRESS__
+CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error
 # the same from every directory: no path of this one in the binary
 CFLAGS += -std=c11 $(WARN) $(CFLAGS_$(FLAVOUR)) -ffile-prefix-map=$(CURDIR)=.
 LDFLAGS += $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))

@@ -2,17 +2,7 @@
 
 #include <stdio.h>
 
-/* A sanitizer's own memory is as large as the address space, and freed memory is a mistake to it. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define IS_SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define IS_SANITIZED true
-#endif
-#endif
-#ifndef IS_SANITIZED
-#define IS_SANITIZED false
-#endif
+#include "base/sanitized.h"
 
 struct hunt {
     struct slice text;
@@ -63,6 +53,7 @@ static void search(struct hunt *h, uint8_t *from, uint8_t *to)
 
 bool sweep_is_possible(void)
 {
+    /* A sanitizer's own memory is as large as the address space, and freed memory is a mistake to it. */
     return !IS_SANITIZED;
 }
 

@@ -17,14 +17,8 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/sanitized.h"
 #include "store/store.h"
-
-/* The sanitizers' own work takes calls that no program of ours makes. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { IS_SANITIZED = 1 };
-#else
-enum { IS_SANITIZED = 0 };
-#endif
 
 enum { BODIES_AT_ONCE = 8 };
 
@@ -306,6 +300,7 @@ int confine(enum child_role role, const struct config *config, struct confined *
     if (role == ROLE_KEEPER)
         return 0;
     int files = confine_files(role, config, err);
+    /* The sanitizers' own work takes calls that no program of ours makes. */
     int calls = files < 0 || IS_SANITIZED ? 0 : confine_calls(role, err);
     missing->without_files = files > 0;
     missing->without_calls = calls > 0;

@@ -20,13 +20,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-
-/* The sanitizers have handlers of their own, which tell more. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { IS_SANITIZED = 1 };
-#else
-enum { IS_SANITIZED = 0 };
-#endif
+#include "base/sanitized.h"
 
 enum {
     HANDLER_STACK_BYTES = 64 * 1024,
@@ -179,7 +173,7 @@ void last_words_open(struct last_words *mine)
     words = mine;
     find_stack();
     log_listener(on_error);
-    if (IS_SANITIZED)
+    if (IS_SANITIZED) /* the sanitizers have handlers of their own, which tell more */
         return;
     (void)sigaltstack(&stack, NULL);
     (void)sigfillset(&action.sa_mask);

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/sanitized.h"
 #include "master/confine.h"
 #include "store/store.h"
 
@@ -220,11 +221,10 @@ static void memory_ends_one_process(void **state)
         (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         bool fine = confine(ROLE_KEEPER, &config, &missing, &err) == 0 &&
                     getrlimit(RLIMIT_DATA, &limit) == 0;
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-        fine = fine && limit.rlim_max >= CONFINE_PRIVATE_BYTES &&
-               limit.rlim_max < 4 * (rlim_t)CONFINE_PRIVATE_BYTES &&
-               malloc((size_t)limit.rlim_max) == NULL;
-#endif
+        if (!IS_SANITIZED)
+            fine = fine && limit.rlim_max >= CONFINE_PRIVATE_BYTES &&
+                   limit.rlim_max < 4 * (rlim_t)CONFINE_PRIVATE_BYTES &&
+                   malloc((size_t)limit.rlim_max) == NULL;
         _exit(fine ? 0 : 1);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -13,13 +13,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/sanitized.h"
 #include "shm/last_words.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { IS_SANITIZED = 1 };
-#else
-enum { IS_SANITIZED = 0 };
-#endif
 
 static struct last_words *words;
 
