@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <string.h>
 #include <sys/random.h>
 
 /* Process state: what OpenSSL would otherwise look up on every call. */
@@ -287,6 +288,17 @@ bool text_from_hex(struct buf *to, struct slice text)
         buf_add_byte(to, (uint8_t)(high << 4 | low));
     }
     return true;
+}
+
+bool text_read_hex(struct slice text, void *bytes, size_t count)
+{
+    struct buf read = {0};
+    bool fits = text.len == 2 * count && text_from_hex(&read, text);
+
+    if (fits && count > 0)
+        memcpy(bytes, read.ptr, count);
+    buf_fini(&read);
+    return fits;
 }
 
 static bool is_unreserved(uint8_t c)

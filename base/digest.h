@@ -38,6 +38,8 @@ void text_base64url(struct buf *to, struct slice bytes); /* no padding */
 /* Either alphabet, padding optional, nothing else allowed. False on bad input. */
 bool text_from_base64(struct buf *to, struct slice text);
 bool text_from_hex(struct buf *to, struct slice text);
+/* Exactly so many bytes. False, and *bytes is as it was: the text is something else. */
+bool text_read_hex(struct slice text, void *bytes, size_t count);
 /* RFC 3986: bytes outside A-Za-z0-9-_.~ (and `keep`) as %XX, upper-case hex. */
 void text_percent_encode(struct buf *to, struct slice s, const char *keep);
 /* False on a broken %xx; plus_is_space for forms and queries. */

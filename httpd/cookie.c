@@ -4,18 +4,6 @@
 
 #include "base/digest.h"
 
-static bool read_secret(struct slice text, uint8_t secret[COOKIE_SECRET_BYTES])
-{
-    struct buf bytes = {0};
-    bool fine = text.len == 2 * COOKIE_SECRET_BYTES && text_from_hex(&bytes, text) &&
-                bytes.len == COOKIE_SECRET_BYTES;
-
-    if (fine)
-        memcpy(secret, bytes.ptr, COOKIE_SECRET_BYTES);
-    buf_fini(&bytes);
-    return fine;
-}
-
 bool cookie_read(struct slice header, uint8_t secret[COOKIE_SECRET_BYTES])
 {
     while (header.len > 0) {
@@ -23,7 +11,7 @@ bool cookie_read(struct slice header, uint8_t secret[COOKIE_SECRET_BYTES])
 
         (void)slice_cut(header, ';', &pair, &header);
         (void)slice_cut(slice_trim(pair), '=', &name, &value);
-        if (slice_eq(name, SLICE(COOKIE_NAME)) && read_secret(value, secret))
+        if (slice_eq(name, SLICE(COOKIE_NAME)) && text_read_hex(value, secret, COOKIE_SECRET_BYTES))
             return true;
     }
     return false;

@@ -536,14 +536,9 @@ static bool on_letter(void *arg, const struct deadletter *d)
 static bool read_place(struct slice text, uint64_t *us, uint8_t id[DEADLETTER_ID_BYTES])
 {
     struct slice number, hex;
-    struct buf bytes = {0};
-    bool fine = slice_cut(text, '-', &number, &hex) && slice_to_u64(number, us) &&
-                text_from_hex(&bytes, hex) && bytes.len == DEADLETTER_ID_BYTES;
 
-    if (fine)
-        memcpy(id, bytes.ptr, DEADLETTER_ID_BYTES);
-    buf_fini(&bytes);
-    return fine;
+    return slice_cut(text, '-', &number, &hex) && slice_to_u64(number, us) &&
+           text_read_hex(hex, id, DEADLETTER_ID_BYTES);
 }
 
 static void letters_get(struct exchange *x)

@@ -60,17 +60,6 @@ void dashboard_webhooks_get(struct exchange *x)
     reply_listing(x, &l);
 }
 
-static bool read_target(struct slice text, uint8_t id[WEBHOOK_TARGET_BYTES])
-{
-    struct buf bytes = {0};
-    bool fine = text_from_hex(&bytes, text) && bytes.len == WEBHOOK_TARGET_BYTES;
-
-    if (fine)
-        memcpy(id, bytes.ptr, WEBHOOK_TARGET_BYTES);
-    buf_fini(&bytes);
-    return fine;
-}
-
 static bool on_failure(void *arg, const struct webhook_failure *f)
 {
     struct listing *l = arg;
@@ -92,7 +81,7 @@ void dashboard_failures_get(struct exchange *x, struct slice which)
 
     if (l.t == NULL)
         return;
-    bool found = read_target(which, id) && webhook_target_get(l.t, id, &l.target);
+    bool found = text_read_hex(which, id, sizeof id) && webhook_target_get(l.t, id, &l.target);
     if (found) {
         buf_add_byte(&l.body, '{');
         webhook_target_put_json(&l.body, l.t, &l.target, WAITING_COUNTED);
@@ -133,7 +122,7 @@ void dashboard_webhooks_act(struct exchange *x, uint32_t verb, struct slice whic
     struct choice c = {.id = slice_eq(which, SLICE("all")) ? slice_none() : which};
     uint8_t target[WEBHOOK_TARGET_BYTES];
 
-    if (of.len > 0 && !read_target(of, target)) {
+    if (of.len > 0 && !text_read_hex(of, target, sizeof target)) {
         reply_message(x, 404, SLICE("There is no such webhook"));
         return;
     }

@@ -35,13 +35,12 @@ void replication_end(struct buf *to)
 
 static bool node_read(struct slice text, uint64_t *node)
 {
-    struct buf bytes = {0};
-    bool good = text_from_hex(&bytes, text) && bytes.len == NODE_BYTES;
+    uint8_t bytes[NODE_BYTES];
+    bool good = text_read_hex(text, bytes, sizeof bytes);
 
     *node = 0;
     for (size_t i = 0; good && i < NODE_BYTES; i++)
-        *node = *node << 8 | bytes.ptr[i];
-    buf_fini(&bytes);
+        *node = *node << 8 | bytes[i];
     return good && *node != 0;
 }
 

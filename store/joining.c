@@ -2,7 +2,7 @@
 
 #include "base/digest.h"
 
-enum { OBJECT_ID_CHARS = 24 };
+enum { OBJECT_ID_BYTES = 12 };
 
 static bool is_one_of_the_first(const struct joining *j)
 {
@@ -24,15 +24,14 @@ uint64_t joining_until_ms(const struct joining *j, uint64_t now_wall_ms)
 /* False: it tells no time. */
 static bool object_id_time(struct slice id, uint64_t *wall_ms)
 {
-    struct buf bytes = {0};
-    bool tells = id.len == OBJECT_ID_CHARS && text_from_hex(&bytes, id);
+    uint8_t bytes[OBJECT_ID_BYTES];
 
-    if (tells)
-        *wall_ms = ((uint64_t)bytes.ptr[0] << 24 | (uint64_t)bytes.ptr[1] << 16 |
-                    (uint64_t)bytes.ptr[2] << 8 | bytes.ptr[3]) *
-                   1000;
-    buf_fini(&bytes);
-    return tells;
+    if (!text_read_hex(id, bytes, sizeof bytes))
+        return false;
+    *wall_ms =
+        ((uint64_t)bytes[0] << 24 | (uint64_t)bytes[1] << 16 | (uint64_t)bytes[2] << 8 | bytes[3]) *
+        1000;
+    return true;
 }
 
 bool joining_may_take(const struct joining *j, uint64_t sent_wall_ms, struct slice email_id,

@@ -227,9 +227,25 @@ static void an_arena_keeps_what_it_gave(void **unused)
     arena_fini(&a);
 }
 
+static void hexadecimal_digits_are_read_as_so_many_bytes(void **state)
+{
+    uint8_t bytes[3] = {7, 7, 7};
+    const struct slice others[] = {SLICE(""), SLICE("00fF"), SLICE("00fFa10"), SLICE("00fFa1b2"),
+                                   SLICE("00fFg1")};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        assert_false(text_read_hex(others[i], bytes, sizeof bytes));
+    assert_int_equal(bytes[0], 7);
+    assert_true(text_read_hex(SLICE("00fFa1"), bytes, sizeof bytes));
+    assert_memory_equal(bytes, "\x00\xff\xa1", 3);
+    assert_true(text_read_hex(slice_none(), bytes, 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hexadecimal_digits_are_read_as_so_many_bytes),
         cmocka_unit_test(utf8_is_judged_by_rfc_3629),
         cmocka_unit_test(slices_cut_trim_and_count),
         cmocka_unit_test(digests_are_those_of_the_standards),
