@@ -42,15 +42,21 @@ static bool time_get(struct store_txn *t, uint8_t row, const uint8_t id[DEADLETT
     return true;
 }
 
-int deadletter_put(struct store_txn *t, struct deadletter *d, struct err *err)
+static void set_id(struct deadletter *d)
 {
     const struct slice parts[] = {d->source, d->message_id};
     uint8_t hash[SHA256_BYTES];
-    struct buf packed = {0};
-    struct key at = {0};
 
     digest_sha256_parts(parts, 2, hash);
     memcpy(d->id, hash, DEADLETTER_ID_BYTES);
+}
+
+int deadletter_put(struct store_txn *t, struct deadletter *d, struct err *err)
+{
+    struct buf packed = {0};
+    struct key at = {0};
+
+    set_id(d);
     bool repeated = time_get(t, ROW_KNOWN, d->id, &d->wall_us);
 
     pack_array(&packed, LETTER_MEMBERS);
@@ -191,6 +197,17 @@ int deadletter_wish_end(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTE
     if (!time_get(t, ROW_WISH, id, &wished_us) || wished_us != us)
         return 0;
     return store_del(t, DB_DEADLETTERS, key_slice(&wish), err);
+}
+
+int deadletter_replay_failed(struct store_txn *t, struct deadletter *d, uint64_t wish_us,
+                             struct err *err)
+{
+    set_id(d);
+    if (!time_get(t, ROW_KNOWN, d->id, &d->wall_us))
+        return 0;
+    if (deadletter_put(t, d, err) < 0)
+        return -1;
+    return deadletter_wish_end(t, d->id, wish_us, err);
 }
 
 /* 1 noted, 0 there is no such letter, -1 failure. */

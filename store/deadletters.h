@@ -63,6 +63,10 @@ bool deadletter_is_wished(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BY
 /* Carried out, with or without success; a wish of another time stays. 0 or -1. */
 int deadletter_wish_end(struct store_txn *t, const uint8_t id[DEADLETTER_ID_BYTES], uint64_t us,
                         struct err *err);
+/* The letter is kept, with d->why of today, and its wish ends; one that was dropped while the replay
+ * was under way stays dropped. As deadletter_put otherwise. */
+int deadletter_replay_failed(struct store_txn *t, struct deadletter *d, uint64_t wish_us,
+                             struct err *err);
 
 /* CONTROL_REPLAY and CONTROL_DROP: *count is how many of the ids were there. 0 or -1. */
 int deadletter_control(struct store_txn *t, const struct record_control *r, uint64_t now_us,

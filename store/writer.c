@@ -767,13 +767,12 @@ static int apply_deadletter(struct writer *w, struct store_txn *t,
         .wall_us = clock_wall_us(),
     };
 
+    if (r->wish_us != 0)
+        return deadletter_replay_failed(t, &letter, r->wish_us, err);
     log_warn("a message of %.*s was not understood and is kept: %.*s (postern deadletters)",
              SLICE_ARGS(r->source), SLICE_ARGS(r->why));
-    if (r->wish_us == 0)
-        atomic_fetch_add_explicit(&w->arrived.deadletters, 1, memory_order_relaxed);
-    if (deadletter_put(t, &letter, err) < 0)
-        return -1;
-    return r->wish_us == 0 ? 0 : deadletter_wish_end(t, letter.id, r->wish_us, err);
+    atomic_fetch_add_explicit(&w->arrived.deadletters, 1, memory_order_relaxed);
+    return deadletter_put(t, &letter, err);
 }
 
 static int apply_replayed(struct store_txn *t, const struct record_replayed *r, struct err *err)

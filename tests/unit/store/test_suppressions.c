@@ -276,6 +276,42 @@ static void a_dead_letter_is_kept_once_and_listed_newest_first(void **state)
     assert_string_equal(s.codes, "b");
 }
 
+static void control_letter(struct fixture *f, enum control_verb verb, const struct deadletter *d,
+                           uint64_t now_us)
+{
+    const struct record_control r = {.verb = verb, .ids = slice_of(d->id, DEADLETTER_ID_BYTES)};
+    enum answer_verdict verdict;
+    struct buf words = {0};
+    uint32_t count;
+
+    assert_int_equal(deadletter_control(f->t, &r, now_us, &verdict, &count, &words, &f->err), 0);
+    assert_int_equal(count, 1);
+    buf_fini(&words);
+}
+
+static void a_letter_dropped_while_it_is_replayed_stays_dropped(void **state)
+{
+    struct fixture *f = *state;
+    struct deadletter d = {.source = SLICE("queue"), .why = SLICE("no JSON"), .raw = SLICE("{"),
+                           .message_id = SLICE("a")},
+                      got;
+
+    assert_int_equal(deadletter_put(f->t, &d, &f->err), 0);
+    control_letter(f, CONTROL_REPLAY, &d, 100);
+    d.why = SLICE("no JSON today");
+    assert_int_equal(deadletter_replay_failed(f->t, &d, 99, &f->err), 0);
+    assert_true(deadletter_is_wished(f->t, d.id)); /* was wished again meanwhile */
+    assert_int_equal(deadletter_replay_failed(f->t, &d, 100, &f->err), 0);
+    assert_false(deadletter_is_wished(f->t, d.id));
+    assert_true(deadletter_get(f->t, d.id, &got));
+    assert_true(slice_eq(got.why, SLICE("no JSON today")));
+
+    control_letter(f, CONTROL_REPLAY, &d, 200);
+    control_letter(f, CONTROL_DROP, &d, 201);
+    assert_int_equal(deadletter_replay_failed(f->t, &d, 200, &f->err), 0);
+    assert_int_equal(deadletter_count(f->t), 0);
+}
+
 static void an_unsubscribe_from_a_tag_concerns_messages_with_it(void **state)
 {
     struct fixture *f = *state;
@@ -383,6 +419,7 @@ int main(void)
         TEST(a_list_is_emptied_in_steps_and_ses_hears_of_it),
         TEST(the_allowlist_knows_addresses_and_domains),
         TEST(a_dead_letter_is_kept_once_and_listed_newest_first),
+        TEST(a_letter_dropped_while_it_is_replayed_stays_dropped),
         TEST(an_unsubscribe_from_a_tag_concerns_messages_with_it),
         TEST(soft_bounces_count_until_a_delivery_or_the_window_ends),
     };
