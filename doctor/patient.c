@@ -2,11 +2,15 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "aws/sqs.h"
+#include "base/clock.h"
 #include "doctor/probe.h"
 #include "setup/plumbing.h"
 #include "store/control.h"
+
+enum { STARTING_PATIENCE_MS = 5000 }; /* with processes that have just begun */
 
 static const char *text(struct patient *p, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -206,7 +210,15 @@ bool patient_log_in(struct patient *p)
     return true;
 }
 
-void patient_ask_postern(struct patient *p)
+static bool is_starting(const cJSON *status)
+{
+    for (const cJSON *at = json_first(json_get(status, "processes")); at != NULL; at = at->next)
+        if (slice_eq(json_get_text(at, "state"), SLICE("starting")))
+            return true;
+    return false;
+}
+
+static void ask_status(struct patient *p)
 {
     const struct record_control r = {.verb = CONTROL_STATUS};
     struct record_controlled a;
@@ -218,6 +230,20 @@ void patient_ask_postern(struct patient *p)
             (void)err_set(&p->status_err, ERR_NETWORK, "Postern's answer is not understood");
     }
     buf_fini(&answer);
+}
+
+void patient_ask_postern(struct patient *p)
+{
+    const struct timespec pause = {.tv_nsec = 100000000};
+    uint64_t until_ms = clock_mono_ms() + STARTING_PATIENCE_MS;
+
+    ask_status(p);
+    while (is_starting(p->status) && clock_mono_ms() < until_ms) {
+        (void)nanosleep(&pause, NULL);
+        json_free(p->status);
+        p->status = NULL;
+        ask_status(p);
+    }
     p->store = store_open(p->config->state_dir, STORE_READ, &p->store_err);
 }
 

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 build_packages=(gcc make pkg-config curl libevent-dev libssl-dev libcurl4-openssl-dev liblmdb-dev
   libmsgpack-dev libcjson-dev libconfuse-dev libgmime-3.0-dev zlib1g-dev libzstd-dev libsystemd-dev libseccomp-dev libsqlite3-dev)
-test_packages=(libcmocka-dev clang libclang-rt-14-dev openssl chromium)
+test_packages=(libcmocka-dev clang lld libclang-rt-14-dev openssl chromium)
 ghost_packages=(g++ python3)
 deb_packages=(debhelper dpkg-dev)
 test_deb_packages=(lintian debootstrap)

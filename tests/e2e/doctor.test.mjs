@@ -206,7 +206,7 @@ describe('postern doctor', () => {
       assert.ok(bad.findings.some((f) => /Ghost/.test(f.check) && f.state !== 'ok' && f.state !== 'skip'), `${address}: ${bad.text}`);
     }
     await topicPolicy('deny');
-    const cut = await doctor('--live');
+    const cut = await doctor('--live', '--wait', '5');
     assert.equal(cut.status, 1);
     assert.ok(cut.findings.some((f) => f.check === 'topic' && f.state === 'fail'));
     await topicPolicy('original');

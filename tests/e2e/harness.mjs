@@ -39,10 +39,12 @@ export function randomFrom(seed) {
 export async function waitFor(what, check, ms = 30000, every = 50) {
   const end = Date.now() + ms;
   for (;;) {
+    const asked = Date.now();
     const got = await check();
     if (got) return got;
-    if (Date.now() > end) throw new Error(`waited ${ms} ms for: ${what}`);
-    await sleep(every);
+    const now = Date.now();
+    if (now > end) throw new Error(`waited ${ms} ms for: ${what}`);
+    await sleep(Math.max(every, 3 * (now - asked)));
   }
 }
 

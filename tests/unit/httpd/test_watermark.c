@@ -35,7 +35,7 @@
 #define MINUTE   (60 * S)
 #define HOUR     (60 * MINUTE)
 enum {
-    SEEDS = IS_SANITIZED ? 4 : 12, /* there it takes thirty times as long */
+    SEEDS = IS_SANITIZED ? 2 : 12, /* there it takes thirty times as long */
     EVENTS = 2500,
     ACCEPTED_BATCHES = 24,
     ACCEPTED_EACH = 3,

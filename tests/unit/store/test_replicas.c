@@ -344,9 +344,9 @@ static void try_all_orders(struct world *w, enum suppression list, const struct 
 
     for (int i = 0; i < count; i++)
         order[i] = i;
+    struct store_txn *t = begin(w);
     do {
         char domain[32];
-        struct store_txn *t = begin(w);
         (void)snprintf(domain, sizeof domain, "d%u.example", number++);
         for (int i = 0; i < count; i++) {
             take_step(t, slice_str(domain), list, &steps[order[i]]);
@@ -355,8 +355,8 @@ static void try_all_orders(struct world *w, enum suppression list, const struct 
         buf_reset(&result);
         put_result(t, slice_str(domain), list, &result);
         assert_string_equal(buf_cstr(&result), expected);
-        commit(w, t);
     } while (next_order(order, count));
+    commit(w, t);
     buf_fini(&result);
 }
 
