@@ -66,8 +66,13 @@ static const struct verb {
      "list: who is signed in, since when, from where, and links not used yet. end: they are\n"
      "so no longer.",
      "login --role viewer"},
-    {"key", "a fresh API key, and its digest for proxy.conf", "new", TAKES_JSON, cli_key, NULL,
-     "The key is shown once; the digest lets it in without standing in the file.", "key new"},
+    {"key", "API keys: a new one, who may do what, one withdrawn",
+     "new\nadd\nlist\nwithdraw KEY|ID", TAKES_JSON | TAKES_OPENED | TAKES_KEY, cli_key, NULL,
+     "new: a key, shown once, and its digest for proxy.conf. add: one that opens --domain at\n"
+     "once, without a reload. list: all keys, by the first digits of their digests. withdraw:\n"
+     "one, or what begins with these digits, opens nothing any more (with --domain: not that\n"
+     "one), though it stand in proxy.conf.",
+     "key add --domain mail.example.com --label Ghost"},
 };
 
 enum { VERBS = sizeof verbs / sizeof verbs[0] };

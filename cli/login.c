@@ -2,15 +2,13 @@
  * postern login: a link that lets a person into the dashboard, once and soon. What is in it stands
  * behind '#', which a browser tells no server and no log; the store keeps its digest alone.
  */
-#include <pwd.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/digest.h"
 #include "base/json.h"
 #include "cli/options.h"
+#include "cli/request.h"
 #include "store/control.h"
 #include "store/logins.h"
 
@@ -21,17 +19,6 @@ static uint32_t role_of(const char *name)
     if (name == NULL || strcmp(name, "operator") == 0)
         return LOGIN_OPERATOR;
     return strcmp(name, "viewer") == 0 ? LOGIN_VIEWER : 0;
-}
-
-/* Whoever asks, for the log of what is done: who called sudo, else whose process this is. */
-static const char *person(void)
-{
-    const char *caller = getenv("SUDO_USER");
-    const struct passwd *user = getpwuid(getuid());
-
-    if (caller != NULL && caller[0] != '\0' && getuid() == 0)
-        return caller;
-    return user == NULL ? "unknown" : user->pw_name;
 }
 
 static void put_link(struct buf *to, const struct config *config, struct slice ticket)
@@ -92,7 +79,7 @@ static int make(const struct cli_options *o, const struct config *config, uint32
     digest_sha256(slice_of(ticket, sizeof ticket), digest);
     const struct record_control r = {
         .verb = CONTROL_LOGIN,
-        .who = slice_str(person()),
+        .who = slice_str(cli_person()),
         .role = role,
         .ticket = slice_of(digest, sizeof digest),
     };
@@ -115,7 +102,8 @@ int cli_login(const struct cli_options *o)
     uint32_t role = role_of(o->role);
 
     if (o->words[0] != NULL)
-        return strcmp(o->words[0], "list") == 0 ? cli_login_list(o) : cli_login_end(o, person());
+        return strcmp(o->words[0], "list") == 0 ? cli_login_list(o)
+                                                : cli_login_end(o, cli_person());
     if (role == 0) {
         (void)fprintf(stderr, "postern login: --role is viewer or operator\n");
         return CLI_WRONG_USE;

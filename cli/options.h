@@ -14,9 +14,9 @@ enum { CLI_WORDS_MAX = 3 };
 enum cli_exit { CLI_DONE = 0, CLI_NOT_SO = 1, CLI_WRONG_USE = 2 };
 
 struct cli_options {
-    const char *config_path, *domain, *role, *search;
+    const char *config_path, *domain, *role, *search, *label;
     const char *words[CLI_WORDS_MAX]; /* NULL behind the last */
-    bool json, watch, redrive, dry_run;
+    bool json, watch, redrive, dry_run, sending, force;
     uint32_t limit;
     uint64_t late_ms;
 };
@@ -33,6 +33,8 @@ enum cli_takes {
     TAKES_LATE = 1 << 7,
     TAKES_WHOSE = 1 << 8, /* --domain, for what does not tell its own */
     TAKES_ROLE = 1 << 9,
+    TAKES_OPENED = 1 << 10, /* --domain, for what a key opens */
+    TAKES_KEY = 1 << 11,    /* --sending, --label, --force */
 };
 
 /* takes: of enum cli_takes. False: wrong use, said on standard error. */

@@ -1,7 +1,10 @@
 #include "cli/request.h"
 
+#include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/control.h"
 
@@ -19,6 +22,16 @@ uint32_t cli_verb(const char *word)
         if (strcmp(verbs[i].word, word) == 0)
             return verbs[i].verb;
     return 0;
+}
+
+const char *cli_person(void)
+{
+    const char *caller = getenv("SUDO_USER");
+    const struct passwd *user = getpwuid(getuid());
+
+    if (caller != NULL && caller[0] != '\0' && getuid() == 0)
+        return caller;
+    return user == NULL ? "unknown" : user->pw_name;
 }
 
 static void print_answer(const struct cli_options *o, const struct record_controlled *a,

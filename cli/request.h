@@ -14,6 +14,10 @@
 /* The verb of a word (pause, resume, cancel, resend); 0 = none of them. */
 uint32_t cli_verb(const char *word);
 
+/* Whoever asks, for the log of what is done: who called sudo, else whose process this is. Valid until
+ * the user database is asked again. */
+const char *cli_person(void);
+
 /* Asks the Postern of that configuration, prints its answer (a line, or JSON with --json): the exit
  * status. */
 int cli_ask(const struct cli_options *o, const struct record_control *r);

@@ -3,59 +3,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/digest.h"
+#include "base/config_keys.h"
 #include "base/mem.h"
-
-struct auth_key {
-    const struct config_domain *domain;
-    uint8_t digest[SHA256_BYTES];
-    bool only_sending;
-};
+#include "store/keys.h"
 
 struct auth {
-    struct auth_key *keys; /* in the order of the domains */
-    size_t count, domain_count;
-    uint8_t (*metrics)[SHA256_BYTES]; /* digests of keys that may read all figures */
-    size_t metrics_count;
+    const struct config *config;
+    struct config_keys keys;
 };
-
-static void add(struct auth *auth, const struct config_domain *domain,
-                const struct config_list *keys, bool only_sending)
-{
-    auth->keys = mem_grow(auth->keys, (auth->count + keys->count + 1) * sizeof *auth->keys);
-    for (size_t i = 0; i < keys->count; i++) {
-        struct slice text = slice_str(keys->texts[i]);
-        struct auth_key *key = &auth->keys[auth->count];
-
-        *key = (struct auth_key){.domain = domain, .only_sending = only_sending};
-        if (!slice_is_empty(text) && config_key_digest(text, key->digest))
-            auth->count++;
-    }
-}
-
-static void add_for_metrics(struct auth *auth, struct slice key)
-{
-    if (!slice_is_empty(key) && config_key_digest(key, auth->metrics[auth->metrics_count]))
-        auth->metrics_count++;
-}
 
 struct auth *auth_create(const struct config *config)
 {
     struct auth *auth = mem_zero(1, sizeof *auth);
 
-    auth->metrics = mem_zero(config->api_keys.count + 1, sizeof *auth->metrics);
-    for (size_t i = 0; i < config->api_keys.count; i++)
-        add_for_metrics(auth, slice_str(config->api_keys.texts[i]));
-    add_for_metrics(auth, slice_str(config->metrics.key));
-
-    auth->domain_count = config->domain_count;
-    for (size_t i = 0; i < config->domain_count; i++) {
-        const struct config_domain *domain = &config->domains[i];
-
-        add(auth, domain, &config->api_keys, false);
-        add(auth, domain, &domain->api_keys, false);
-        add(auth, domain, &domain->sending_keys, true);
-    }
+    auth->config = config;
+    config_keys_read(config, &auth->keys);
     return auth;
 }
 
@@ -63,8 +25,7 @@ void auth_destroy(struct auth *auth)
 {
     if (auth == NULL)
         return;
-    free(auth->keys);
-    free(auth->metrics);
+    config_keys_fini(&auth->keys);
     free(auth);
 }
 
@@ -90,43 +51,107 @@ static bool read_credentials(struct slice header, uint8_t digest[SHA256_BYTES])
     return fine;
 }
 
-size_t auth_check(const struct auth *auth, struct slice header, enum auth_purpose purpose,
-                  struct arena *a, const struct config_domain ***domains)
+/* What one key opens: a place for each domain of the configuration. */
+struct opening {
+    const struct config *config;
+    enum auth_purpose purpose;
+    bool *opens, *is_withdrawn;
+};
+
+static void mark(const struct config *config, bool *marks, const struct config_domain *domain)
 {
+    if (domain != NULL)
+        marks[domain - config->domains] = true;
+    for (size_t i = 0; domain == NULL && i < config->domain_count; i++)
+        marks[i] = true;
+}
+
+static bool serves(enum auth_purpose purpose, bool only_sending)
+{
+    return purpose == AUTH_SENDING || !only_sending;
+}
+
+static bool on_row(void *arg, const struct key_row *row)
+{
+    const struct opening *o = arg;
+    const struct config_domain *domain = config_domain_find(o->config, row->domain);
+
+    if (row->domain.len > 0 && domain == NULL)
+        return true;
+    if (row->state == KEY_WITHDRAWN)
+        mark(o->config, o->is_withdrawn, domain);
+    else if (serves(o->purpose, row->only_sending))
+        mark(o->config, o->opens, domain);
+    return true;
+}
+
+static bool is_key(const struct config_key *key, const uint8_t digest[SHA256_BYTES])
+{
+    return digest_equal(slice_of(digest, SHA256_BYTES), slice_of(key->digest, SHA256_BYTES));
+}
+
+size_t auth_check(const struct auth *auth, struct store_txn *t, struct slice header,
+                  enum auth_purpose purpose, struct arena *a, const struct config_domain ***domains)
+{
+    const struct config *config = auth->config;
     uint8_t digest[SHA256_BYTES];
     size_t count = 0;
 
     *domains = NULL;
     if (!read_credentials(header, digest))
         return 0;
-    *domains = arena_array(a, auth->domain_count + 1, sizeof **domains);
-    for (size_t i = 0; i < auth->count; i++) {
-        const struct auth_key *key = &auth->keys[i];
+    struct opening o = {config, purpose, arena_array(a, config->domain_count + 1, sizeof *o.opens),
+                        arena_array(a, config->domain_count + 1, sizeof *o.is_withdrawn)};
+    for (size_t i = 0; i < auth->keys.count; i++) {
+        const struct config_key *key = &auth->keys.list[i];
 
-        if (digest_equal(slice_of(digest, sizeof digest),
-                         slice_of(key->digest, sizeof key->digest)) &&
-            (purpose == AUTH_SENDING || !key->only_sending) &&
-            (count == 0 || (*domains)[count - 1] != key->domain))
-            (*domains)[count++] = key->domain;
+        if (is_key(key, digest) && key->kind != CONFIG_KEY_METRICS &&
+            serves(purpose, key->kind == CONFIG_KEY_SENDING))
+            mark(config, o.opens, key->domain);
     }
+    if (t != NULL)
+        keys_of(t, digest, on_row, &o);
+    *domains = arena_array(a, config->domain_count + 1, sizeof **domains);
+    for (size_t i = 0; i < config->domain_count; i++)
+        if (o.opens[i] && !o.is_withdrawn[i])
+            (*domains)[count++] = &config->domains[i];
     return count;
 }
 
-bool auth_may_read_metrics(const struct auth *auth, struct slice header)
+struct figures {
+    bool may, is_withdrawn;
+};
+
+static bool on_figures_row(void *arg, const struct key_row *row)
+{
+    struct figures *f = arg;
+
+    if (row->state == KEY_WITHDRAWN)
+        f->is_withdrawn = true;
+    else if (row->domain.len == 0 && !row->only_sending)
+        f->may = true;
+    return true;
+}
+
+bool auth_may_read_metrics(const struct auth *auth, struct store_txn *t, struct slice header)
 {
     const struct slice bearer = SLICE("Bearer ");
     uint8_t digest[SHA256_BYTES];
-    bool may = false;
+    struct figures f = {0};
 
     if (slice_starts_nocase(header, bearer))
         digest_sha256(slice_trim(slice_from(header, bearer.len)), digest);
     else if (!read_credentials(header, digest))
         return false;
-    for (size_t i = 0; i < auth->metrics_count; i++)
-        if (digest_equal(slice_of(digest, sizeof digest),
-                         slice_of(auth->metrics[i], sizeof auth->metrics[i])))
-            may = true;
-    return may;
+    for (size_t i = 0; i < auth->keys.count; i++) {
+        const struct config_key *key = &auth->keys.list[i];
+
+        if (is_key(key, digest) && key->domain == NULL)
+            f.may = true;
+    }
+    if (t != NULL)
+        keys_of(t, digest, on_figures_row, &f);
+    return f.may && !f.is_withdrawn;
 }
 
 void auth_fingerprint(struct slice header, char text[AUTH_FINGERPRINT])

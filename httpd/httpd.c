@@ -205,13 +205,43 @@ static bool is_on_this_machine(struct slice peer)
 
 /* A socket of its own is open to this machine, unless there is a key. (The configuration may have
  * changed since the socket was bound.) */
-static bool may_read_metrics(struct exchange *x)
+static bool is_open_here(struct exchange *x)
 {
     const struct service *s = x->service;
 
-    return (s->me->config->metrics.key[0] == '\0' && server_is_for_metrics(s->server, x->req) &&
-            is_on_this_machine(server_peer(s->server, x->req, &x->arena))) ||
-           auth_may_read_metrics(s->auth, exchange_header(x, "Authorization"));
+    return x->route.kind == ROUTE_METRICS && s->me->config->metrics.key[0] == '\0' &&
+           server_is_for_metrics(s->server, x->req) &&
+           is_on_this_machine(server_peer(s->server, x->req, &x->arena));
+}
+
+/* Does the request's key open what it asks for? Of domains: which, in x. False: the exchange has been
+ * answered. A store that is there and cannot be read may have withdrawn the key. */
+static bool let_in(struct exchange *x)
+{
+    struct service *s = x->service;
+    struct store_txn *t = NULL;
+    bool may;
+
+    if (is_open_here(x))
+        return true;
+    if (s->store != NULL) {
+        t = exchange_begin_read(x);
+        if (t == NULL)
+            return false;
+    }
+    if (x->route.kind == ROUTE_METRICS) {
+        may = auth_may_read_metrics(s->auth, t, exchange_header(x, "Authorization"));
+    } else {
+        x->domain_count =
+            auth_check(s->auth, t, exchange_header(x, "Authorization"),
+                       is_sending(x) ? AUTH_SENDING : AUTH_ALL, &x->arena, &x->domains);
+        may = x->domain_count > 0;
+    }
+    if (t != NULL)
+        store_end_read(t);
+    if (!may)
+        refuse_key(x);
+    return may;
 }
 
 static void exchange_serve(struct exchange *x)
@@ -220,21 +250,14 @@ static void exchange_serve(struct exchange *x)
 
     service_open_store(s); /* a request may come before the first tick finds it */
     if (x->route.kind == ROUTE_METRICS) {
-        if (!may_read_metrics(x)) {
-            refuse_key(x);
+        if (!let_in(x))
             return;
-        }
     } else if (server_is_for_metrics(s->server, x->req) && x->route.kind != ROUTE_HEALTH) {
         reply_message(x, 404, SLICE("Not Found"));
         return;
     } else if (!is_about_no_domain(x->route.kind)) {
-        x->domain_count =
-            auth_check(s->auth, exchange_header(x, "Authorization"),
-                       is_sending(x) ? AUTH_SENDING : AUTH_ALL, &x->arena, &x->domains);
-        if (x->domain_count == 0) {
-            refuse_key(x);
+        if (!let_in(x))
             return;
-        }
         if (x->route.kind == ROUTE_NOT_FOUND) {
             reply_message(x, 404, SLICE("Not Found"));
             return;

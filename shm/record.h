@@ -156,7 +156,7 @@ enum { RECORD_KIND_LAST = RECORD_TOLD };
     F(5, text, description, OPTIONAL)                                                              \
     F(6, bool, gone, OPTIONAL)
 /* httpd → writer: what a person at the dashboard asks for. The same as the command line asks over the
- * control socket, but for CONTROL_LOGIN. Answered by ANSWER once committed. */
+ * control socket, but for CONTROL_LOGIN, _IMPORT and _KEY_…. Answered by ANSWER once committed. */
 #define ASK(F)                                                                                     \
     F(1, u64, request_id, REQUIRED)                                                                \
     F(2, u64, generation, REQUIRED)                                                                \
@@ -319,12 +319,17 @@ enum { RECORD_KIND_LAST = RECORD_TOLD };
     F(7, text, records, OPTIONAL)  /* CONTROL_IMPORT: a packed array of encoded EVENTs, SUPPRESSes
                                       and ELSEWHEREs */ \
     F(8, u64, late_us, OPTIONAL)   /* CONTROL_IMPORT: see store/import.h */                        \
-    F(9, text, who, OPTIONAL)      /* CONTROL_LOGIN, _SESSIONS_END: a person's name */             \
+    F(9, text, who, OPTIONAL)      /* CONTROL_LOGIN, _SESSIONS_END, _KEY_…: a person's name */   \
     F(10, u32, role, OPTIONAL)     /* CONTROL_LOGIN: enum login_role */                            \
     F(11, text, ticket, OPTIONAL)  /* CONTROL_LOGIN, _SIGN_IN: LOGIN_DIGEST_BYTES of the link's */ \
     F(12, text, session,                                                                           \
-      OPTIONAL)                 /* CONTROL_SIGN_IN, _SIGN_OUT, _SESSION_SEEN: of the cookie's */   \
-    F(13, text, from, OPTIONAL) /* CONTROL_SIGN_IN, _SESSION_SEEN: the browser's address */
+      OPTIONAL)                   /* CONTROL_SIGN_IN, _SIGN_OUT, _SESSION_SEEN: of the cookie's */ \
+    F(13, text, from, OPTIONAL)   /* CONTROL_SIGN_IN, _SESSION_SEEN: the browser's address */      \
+    F(14, text, digest, OPTIONAL) /* CONTROL_KEY_…: SHA-256 of the key */                        \
+    F(15, text, prefix, OPTIONAL) /* CONTROL_KEY_WITHDRAW: hex digits that a digest begins with */ \
+    F(16, text, label, OPTIONAL)  /* CONTROL_KEY_ADD: what it is for */                            \
+    F(17, bool, sending, OPTIONAL) /* CONTROL_KEY_ADD: for sending only */                         \
+    F(18, bool, force, OPTIONAL)   /* CONTROL_KEY_WITHDRAW: the last one, too */
 
 #define CONTROLLED(F)                                                                              \
     F(1, u32, verdict, REQUIRED) /* enum answer_verdict */                                         \
@@ -354,6 +359,8 @@ enum control_verb {
     CONTROL_SIGN_OUT,       /* it ends */
     CONTROL_SESSION_SEEN,   /* somebody used it: when, and from where */
     CONTROL_SESSIONS_END,   /* somebody else ends it, or a link before its use */
+    CONTROL_KEY_ADD,        /* an API key opens a domain, or all ("*"): store/key_changes.h */
+    CONTROL_KEY_WITHDRAW,   /* one opens it no more; no domain: all that it opens */
 };
 
 /* Who is signed in at the dashboard may look, or also act. */

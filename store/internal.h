@@ -58,6 +58,7 @@ enum store_db {
     DB_UNTOLD,   /* µs → a change that other machines are to know: store/changes.h */
     DB_VERSIONS, /* what was changed when, here or elsewhere: store/versions.h */
     DB_EXPANDED, /* batch id → whose `accepted` events are here: store/replicas.h */
+    DB_KEYS,     /* API keys that were added or withdrawn: store/keys.h */
     DB_COUNT,
 };
 

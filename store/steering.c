@@ -372,6 +372,8 @@ static int control_batch(struct scheduler *s, struct store_txn *t, const struct 
     case CONTROL_SIGN_OUT:
     case CONTROL_SESSION_SEEN:
     case CONTROL_SESSIONS_END:
+    case CONTROL_KEY_ADD:
+    case CONTROL_KEY_WITHDRAW:
         break;
     }
     return 0;
@@ -444,6 +446,8 @@ static int control_domain(struct scheduler *s, struct store_txn *t, const struct
     case CONTROL_SIGN_OUT:
     case CONTROL_SESSION_SEEN:
     case CONTROL_SESSIONS_END:
+    case CONTROL_KEY_ADD:
+    case CONTROL_KEY_WITHDRAW:
         break;
     }
     return 0;

@@ -73,6 +73,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_UNTOLD] = "untold",
     [DB_VERSIONS] = "versions",
     [DB_EXPANDED] = "expanded",
+    [DB_KEYS] = "keys",
 };
 
 int store_fail(struct err *err, int rc, const char *what)

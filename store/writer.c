@@ -51,6 +51,7 @@
 #include "store/events.h"
 #include "store/feed.h"
 #include "store/import.h"
+#include "store/key_changes.h"
 #include "store/list_changes.h"
 #include "store/logins.h"
 #include "store/outcomes.h"
@@ -905,7 +906,8 @@ static int control(struct writer *w, struct store_txn *t, const struct record_co
         *verdict = ANSWER_FULL;
         return 0;
     }
-    if ((r->verb == CONTROL_LOGIN || r->verb == CONTROL_SIGN_IN) && store_is_full(w->store)) {
+    if ((r->verb == CONTROL_LOGIN || r->verb == CONTROL_SIGN_IN || r->verb == CONTROL_KEY_ADD) &&
+        store_is_full(w->store)) {
         *verdict = ANSWER_FULL;
         buf_add_str(words, "the disk is full");
         return 0;
@@ -913,11 +915,13 @@ static int control(struct writer *w, struct store_txn *t, const struct record_co
     if (r->verb >= CONTROL_LOGIN && r->verb <= CONTROL_SESSIONS_END)
         return login_control(t, r, clock_wall_ms(), w->me->config->dashboard.session_ms, verdict,
                              count, words, err);
+    if (r->verb == CONTROL_KEY_ADD || r->verb == CONTROL_KEY_WITHDRAW)
+        return key_control(t, w->me->config, r, verdict, count, words, err);
     return scheduler_control(w->scheduler, t, r, verdict, count, words, err);
 }
 
-/* A process that faces the internet lets nobody in and brings no history: links and imports come from
- * the command line. */
+/* A process that faces the internet lets nobody in and out and brings no history: links, keys and
+ * imports come from the command line. */
 static int apply_ask(struct writer *w, struct store_txn *t, struct link *l,
                      const struct record_ask *r, struct err *err)
 {
@@ -928,7 +932,8 @@ static int apply_ask(struct writer *w, struct store_txn *t, struct link *l,
     int rc = 0;
 
     if (!record_control_decode(r->control, &asked) || asked.verb == CONTROL_LOGIN ||
-        asked.verb == CONTROL_IMPORT)
+        asked.verb == CONTROL_IMPORT || asked.verb == CONTROL_KEY_ADD ||
+        asked.verb == CONTROL_KEY_WITHDRAW)
         buf_add_str(&words, "this cannot be asked for here");
     else
         rc = control(w, t, &asked, &verdict, &count, &words, err);

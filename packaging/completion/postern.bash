@@ -26,12 +26,13 @@ _postern_domains() {
   "$1" domains -c "$2" --json 2>/dev/null | sed -n 's/^{"domain":"\([^"]*\)".*/\1/p'
 }
 
-# Ids of batches, dead letters, events that webhooks refused, and sessions.
+# Ids of batches, dead letters, events that webhooks refused, sessions, and keys that are not withdrawn yet.
 _postern_ids() {
   case $3 in
   batches) "$1" batches -c "$2" --json --limit 50 2>/dev/null | sed -n 's/^{"batch":"\([0-9a-f]*\)".*/\1/p' ;;
   deadletters) "$1" deadletters -c "$2" --json --limit 50 2>/dev/null | sed -n 's/^{"id":"\([0-9a-f]\{12\}\).*/\1/p' ;;
   webhooks) "$1" webhooks failures -c "$2" --json --limit 50 2>/dev/null | sed -n 's/^{"id":"\([0-9a-f]\{12\}\).*/\1/p' ;;
+  key) "$1" key list -c "$2" --json 2>/dev/null | sed -n '/"state":"withdrawn"/d; s/^{"id":"\([0-9a-f]*\)".*/\1/p' ;;
   login) "$1" login list -c "$2" --json 2>/dev/null | sed -n 's/^{"id":"\([0-9a-f]*\)".*/\1/p' ;;
   esac
 }
@@ -57,7 +58,7 @@ _postern_operand() {
   *:) _postern_offer "$words" ;;
   domains:* | webhooks:key) _postern_offer "$(_postern_domains "$program" "$conf")" ;;
   *:replay | *:drop | *:end) _postern_offer "all $(_postern_ids "$program" "$conf" "$verb")" ;;
-  batches:* | *:show) _postern_offer "$(_postern_ids "$program" "$conf" "$verb")" ;;
+  batches:* | *:show | *:withdraw) _postern_offer "$(_postern_ids "$program" "$conf" "$verb")" ;;
   esac
 }
 

@@ -4,7 +4,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { binary, domain, newsletterForm, Postern, readers, root, stopAll } from './harness.mjs';
+import { binary, domain, jsonLines, newsletterForm, Postern, readers, root, stopAll } from './harness.mjs';
 
 after(stopAll);
 
@@ -46,7 +46,13 @@ describe('completion for bash', () => {
 
   it('offers the words of a subcommand, what they are about, and nothing behind that', () => {
     assert.deepEqual(offered('webhooks', ''), ['drop', 'failures', 'key', 'replay']);
-    assert.deepEqual(offered('key', ''), ['new']);
+    assert.deepEqual(offered('key', ''), ['add', 'list', 'new', 'withdraw']);
+    const keys = jsonLines(postern.cli('key', 'list', '--json'));
+    assert.deepEqual(offered('key', '-c', conf, 'withdraw', ''), keys.map((row) => row.id).sort());
+    postern.cli('key', 'withdraw', '--force', keys[0].id);
+    assert.deepEqual(offered('key', '-c', conf, 'withdraw', ''), keys.slice(1).map((row) => row.id).sort());
+    assert.deepEqual(offered('key', 'add', '-c', conf, '--domain', ''), [domain]);
+    assert.deepEqual(offered('key', 'add', '--label', ''), []);
     assert.deepEqual(offered('login', ''), ['end', 'list']);
     postern.cli('login');
     const [{ id }] = postern.cli('login', 'list', '--json').split('\n').filter(Boolean).map((line) => JSON.parse(line));
