@@ -292,7 +292,9 @@ static void control_letter(struct fixture *f, enum control_verb verb, const stru
 static void a_letter_dropped_while_it_is_replayed_stays_dropped(void **state)
 {
     struct fixture *f = *state;
-    struct deadletter d = {.source = SLICE("queue"), .why = SLICE("no JSON"), .raw = SLICE("{"),
+    struct deadletter d = {.source = SLICE("queue"),
+                           .why = SLICE("no JSON"),
+                           .raw = SLICE("{"),
                            .message_id = SLICE("a")},
                       got;
 
