@@ -14,7 +14,7 @@ PKG_GMIME := gmime-3.0
 PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack || echo msgpack-c)
 
 # ---- sources, one list per folder; what is not listed is not built ----
-base_SRC := arena buf clock config config_keys digest err json log mem nearest network pack redact repeats slice sweep tls
+base_SRC := arena buf clock config config_keys digest err json log mem nearest network pack redact repeats seal slice sweep tls
 shm_SRC := bell child gauges histogram last_words notice record ring started
 mail_SRC := address client_info csv date event event_json filter form handlebars html_text message mime mime_clean mime_read multipart own_event \
              page_token part render replication resend send_request ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
@@ -24,7 +24,7 @@ aws_SRC := credential_chain credential_document credential_process credentials e
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge live patient probe redrive
 store_SRC := as_json backup batch_write batches buffer changes check check_events control_client counters deadletters elsewhere event_lists events events_read \
-             feed gates import joining key key_changes keys list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
+             feed gates import joining key key_changes key_seals keys list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
 writer_SRC := control holds outcomes parts replicas retention run_heap runs scheduler steering writer
 httpd_SRC := analytics analytics_metrics auth batch_report body change client cookie dashboard dashboard_actions dashboard_live dashboard_mail \
              dashboard_people dashboard_reads dashboard_webhooks domains envelopes event_pages events exposition health httpd inbox logs logs_request messages metrics metrics_request \

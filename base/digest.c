@@ -163,6 +163,11 @@ bool digest_equal(struct slice a, struct slice b)
     return a.len == b.len && (a.len == 0 || CRYPTO_memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+bool digest_is(const uint8_t a[SHA256_BYTES], const uint8_t b[SHA256_BYTES])
+{
+    return CRYPTO_memcmp(a, b, SHA256_BYTES) == 0;
+}
+
 void digest_random(void *out, size_t bytes)
 {
     uint8_t *at = out;

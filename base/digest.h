@@ -30,7 +30,8 @@ void digest_hmac_sha256(struct slice key, struct slice text, uint8_t out[SHA256_
 void digest_md5(struct slice s, uint8_t out[MD5_BYTES]);
 
 bool digest_equal(struct slice a, struct slice b); /* constant time for equal lengths */
-void digest_random(void *out, size_t bytes);       /* from the kernel; dies if there is none */
+bool digest_is(const uint8_t a[SHA256_BYTES], const uint8_t b[SHA256_BYTES]); /* constant time */
+void digest_random(void *out, size_t bytes); /* from the kernel; dies if there is none */
 
 void text_hex(struct buf *to, struct slice bytes); /* lower case */
 void text_base64(struct buf *to, struct slice bytes);

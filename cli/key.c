@@ -136,9 +136,10 @@ static int add(const struct cli_options *o)
     } else if (o->json) {
         put_json(&f, &r, a.text);
     } else {
-        (void)printf(
-            "%s\n\nKeep it where the client (Ghost) reads it; it is not shown again:\n%.*s.\n",
-            buf_cstr(&f.key), SLICE_ARGS(a.text));
+        (void)printf("%s\n\n"
+                     "Keep it where the client (Ghost) reads it; it is not shown again:\n%.*s.\n"
+                     "In proxy.conf it may stand as \"sha256:%s\".\n",
+                     buf_cstr(&f.key), SLICE_ARGS(a.text), buf_cstr(&f.hex));
     }
     forget(&f);
     buf_fini(&answer);

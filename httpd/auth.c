@@ -85,11 +85,6 @@ static bool on_row(void *arg, const struct key_row *row)
     return true;
 }
 
-static bool is_key(const struct config_key *key, const uint8_t digest[SHA256_BYTES])
-{
-    return digest_equal(slice_of(digest, SHA256_BYTES), slice_of(key->digest, SHA256_BYTES));
-}
-
 size_t auth_check(const struct auth *auth, struct store_txn *t, struct slice header,
                   enum auth_purpose purpose, struct arena *a, const struct config_domain ***domains)
 {
@@ -105,7 +100,7 @@ size_t auth_check(const struct auth *auth, struct store_txn *t, struct slice hea
     for (size_t i = 0; i < auth->keys.count; i++) {
         const struct config_key *key = &auth->keys.list[i];
 
-        if (is_key(key, digest) && key->kind != CONFIG_KEY_METRICS &&
+        if (digest_is(key->digest, digest) && key->kind != CONFIG_KEY_METRICS &&
             serves(purpose, key->kind == CONFIG_KEY_SENDING))
             mark(config, o.opens, key->domain);
     }
@@ -146,7 +141,7 @@ bool auth_may_read_metrics(const struct auth *auth, struct store_txn *t, struct 
     for (size_t i = 0; i < auth->keys.count; i++) {
         const struct config_key *key = &auth->keys.list[i];
 
-        if (is_key(key, digest) && key->domain == NULL)
+        if (digest_is(key->digest, digest) && key->domain == NULL)
             f.may = true;
     }
     if (t != NULL)

@@ -351,6 +351,7 @@ static void take_changes(struct poller *p, const struct replication *r, struct t
 {
     struct slice topic = slice_str(p->me->config->queues.replication_topic), wrong;
     uint64_t now_us = clock_wall_us();
+    struct err err;
 
     if (!is_believed(p, k) || is_own(p, r->node))
         return;
@@ -363,10 +364,11 @@ static void take_changes(struct poller *p, const struct replication *r, struct t
                          "queues.replication_topic"));
         return;
     }
+    struct store_txn *t = store_begin_read(p->store, &err);
     for (size_t i = 0; i < r->count && k->got == RING_OK; i++) {
         const struct record_replica replica = {.node = r->node, .change = r->changes[i]};
         struct record_change change;
-        if (!replica_judge(r->changes[i], p->me->config, now_us, &p->arena, &change, &wrong)) {
+        if (!replica_judge(r->changes[i], p->me->config, t, now_us, &p->arena, &change, &wrong)) {
             give_up(k, wrong);
             continue;
         }
@@ -374,6 +376,8 @@ static void take_changes(struct poller *p, const struct replication *r, struct t
         record_replica_encode(&p->record, &replica);
         k->got = push(p, end);
     }
+    if (t != NULL)
+        store_end_read(t);
 }
 
 /* -------- messages -------- */

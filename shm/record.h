@@ -279,7 +279,9 @@ enum { RECORD_KIND_LAST = RECORD_TOLD };
       OPTIONAL) /* a packed array of [address, message id; empty = the head's] */                  \
     F(15, text, events,                                                                            \
       OPTIONAL) /* a packed array of [id, µs, packed struct event, batch id, index,
-                                     lane] */
+                                     lane] */               \
+    F(16, text, keys, OPTIONAL)   /* sealed: store/key_seals.h */                                  \
+    F(17, text, sealer, OPTIONAL) /* whose key has sealed it: SEAL_NAME_BYTES */
 
 /* poller → writer: another machine's change, or our own that has come round. A repeat, and an older
  * one than what is known, change nothing. */
@@ -391,6 +393,7 @@ enum change_kind {
     CHANGE_STEERED,    /* domain, verb, email_id, all_lanes */
     CHANGE_ACCEPTED,   /* domain, batch_id, first, head, readers: their `accepted` events */
     CHANGE_EVENTS,     /* domain, events: others that a Postern makes itself */
+    CHANGE_KEYS,       /* domain (empty: all of them), keys, sealer: API keys added or withdrawn */
     CHANGE_END,
 };
 

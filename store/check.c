@@ -11,6 +11,7 @@
 #include "store/check_events.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/keys.h"
 #include "store/templates.h"
 #include "store/totals.h"
 #include "store/webhooks.h"
@@ -225,6 +226,14 @@ static void row_problem(void *arg, const char *words)
     check_found(arg, "%s", words);
 }
 
+static bool check_key(void *arg, const struct key_row *row)
+{
+    if (row->at.stamp_us == 0)
+        check_found(arg, "a key of %.*s cannot be read: it opens nothing",
+                    SLICE_ARGS(row->domain.len > 0 ? row->domain : SLICE("all domains")));
+    return true;
+}
+
 int store_check(struct store_txn *t, struct check *c, struct err *err)
 {
     struct checking k = {.c = c, .t = t};
@@ -259,6 +268,7 @@ int store_check(struct store_txn *t, struct check *c, struct err *err)
     totals_recount_compare(k.totals, row_problem, c);
     totals_recount_destroy(k.totals);
     template_check(t, row_problem, c);
+    keys_each(t, check_key, c);
     free(k.claimed);
     free(k.due);
     arena_fini(&k.arena);

@@ -8,6 +8,7 @@
  *         others; counters of whole days are what a recount says (store/check_events.c).
  *         totals (store/totals.h): what is open is what the books say, and no recipient is lost.
  *         webhooks: every row names a target that exists.
+ *         keys: every row can be read.
  * ENDS    Anyone, in one read transaction: beside a running writer too, as it sees one commit.
  * COST    All of it is read: seconds for millions of recipients, some ten a million events. Memory
  *         does not grow with the events.

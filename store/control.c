@@ -241,6 +241,12 @@ void control_forget(struct control *c)
             client_close(&c->clients[i]);
 }
 
+bool control_is_command_lines(uint32_t verb)
+{
+    return verb == CONTROL_LOGIN || verb == CONTROL_IMPORT || verb == CONTROL_KEY_ADD ||
+           verb == CONTROL_KEY_WITHDRAW;
+}
+
 /* -------- opening -------- */
 
 /* The socket takes its name when it listens already: whoever asks meets the last writer's or ours. */

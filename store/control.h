@@ -59,6 +59,9 @@ void control_send(struct control *c);
  */
 void control_forget(struct control *c);
 
+/* May the command line alone ask for this, and no process that faces the internet? */
+bool control_is_command_lines(uint32_t verb);
+
 /* -------- the command line's half: store/control_client.c -------- */
 
 /* Asks and waits for the answer. ERR_NOT_FOUND: no Postern runs there. ERR_NETWORK: it did not

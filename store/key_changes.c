@@ -1,10 +1,10 @@
 #include "store/key_changes.h"
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "store/key_seals.h"
 #include "store/retention.h"
 
-enum { US_PER_MS = 1000, ID_BYTES = KEY_ID_DIGITS / 2, SAID_BYTES = KEY_PREFIX_DIGITS / 2 };
+enum { US_PER_MS = 1000, ID_BYTES = KEY_ID_DIGITS / 2 };
 
 #define EVERYWHERE SLICE("*") /* how people name all domains */
 
@@ -25,11 +25,6 @@ static int refuse(struct asked *k, enum answer_verdict verdict, const char *why)
     return 0;
 }
 
-static bool same_key(const uint8_t a[SHA256_BYTES], const uint8_t b[SHA256_BYTES])
-{
-    return digest_equal(slice_of(a, SHA256_BYTES), slice_of(b, SHA256_BYTES));
-}
-
 static void put_id(struct buf *to, const uint8_t digest[SHA256_BYTES])
 {
     buf_add_str(to, "sha256:");
@@ -43,20 +38,6 @@ static void put_domain(struct buf *to, struct slice domain)
         buf_add_str(to, "all domains");
     else
         buf_add_slice(to, domain);
-}
-
-static void note(const struct key_row *row)
-{
-    struct buf text = {0};
-
-    buf_add_str(&text, "the key sha256:");
-    text_hex(&text, slice_of(row->digest, SAID_BYTES));
-    buf_add_str(&text, row->state == KEY_ADDED ? "... opens " : "... no longer opens ");
-    put_domain(&text, row->domain);
-    log_info("%s%s: asked for by %.*s", buf_cstr(&text),
-             row->state == KEY_ADDED && row->only_sending ? " for sending" : "",
-             SLICE_ARGS(row->by.len > 0 ? row->by : SLICE("a person")));
-    buf_fini(&text);
 }
 
 /* "*" or a configured domain, as a row names it. False: refused. */
@@ -75,15 +56,47 @@ static bool find_domain(struct asked *k, struct slice *domain)
     return false;
 }
 
-/* -------- adding -------- */
-
-static bool is_label(struct slice label)
+/* Whoever asks; a name that does not fit a row is none. */
+static struct slice asker(const struct asked *k)
 {
-    for (size_t i = 0; i < label.len; i++)
-        if (label.ptr[i] < ' ' || label.ptr[i] == 0x7f)
-            return false;
-    return label.len <= KEY_LABEL_BYTES_MAX && slice_is_utf8(label);
+    const struct key_row named = {.by = k->r->who};
+
+    return key_row_fits(&named) ? k->r->who : slice_none();
 }
+
+/* -------- other machines -------- */
+
+/* The row is as it is told; where none of ours could seal it, the person hears of it. */
+static int tell(struct asked *k, const struct key_row *row, struct slice domain, struct err *err)
+{
+    int got = changes_are_told(k->t)
+                  ? keys_tell(k->t, &k->keys, row->digest, domain, row->at.stamp_us, err)
+                  : 1;
+
+    if (got == 0) {
+        buf_add_str(k->words, "; on this machine alone, for none of the keys of its proxy.conf may "
+                              "tell the others of a key of ");
+        put_domain(k->words, domain);
+    }
+    return got < 0 ? -1 : 0;
+}
+
+/* With this one went the last that could tell other machines of the domain's keys. */
+static void say_mute(struct asked *k, struct slice domain)
+{
+    struct known_keys now;
+
+    known_keys_read(k->t, k->config, &k->arena, &now);
+    if (changes_are_told(k->t) && keys_can_be_told(&k->keys, domain) &&
+        !keys_can_be_told(&now, domain)) {
+        buf_add_str(k->words, "; before the next change put a key of ");
+        put_domain(k->words, domain);
+        buf_add_str(k->words, " into every machine's proxy.conf (postern key new), or the others "
+                              "do not hear of it");
+    }
+}
+
+/* -------- adding -------- */
 
 struct oldest {
     const struct config_keys *configured;
@@ -97,7 +110,7 @@ struct oldest {
 static bool is_configured(const struct config_keys *keys, const uint8_t digest[SHA256_BYTES])
 {
     for (size_t i = 0; i < keys->count; i++)
-        if (same_key(keys->list[i].digest, digest))
+        if (digest_is(keys->list[i].digest, digest))
             return true;
     return false;
 }
@@ -146,29 +159,29 @@ static int put_added(struct asked *k, struct slice domain, struct err *err)
         .only_sending = k->r->sending,
         .added_us = clock_wall_us(),
         .label = k->r->label,
-        .by = slice_head(k->r->who, KEY_BY_BYTES_MAX),
+        .by = asker(k),
     };
 
     memcpy(row.digest, k->r->digest.ptr, SHA256_BYTES);
     if (change_stamp(k->t, &row.at, err) != 0 || key_row_put(k->t, &row, err) != 0)
         return -1;
-    note(&row);
+    key_row_log(&row, "");
     buf_add_str(k->words, "it opens ");
     put_domain(k->words, domain);
     buf_add_str(k->words, row.only_sending ? " for sending, at once" : " at once");
-    return 0;
+    return tell(k, &row, domain, err);
 }
 
 static int add(struct asked *k, uint32_t *count, struct err *err)
 {
     struct slice domain;
 
-    if (k->r->digest.len != SHA256_BYTES || !is_label(k->r->label))
+    if (k->r->digest.len != SHA256_BYTES || !key_row_fits(&(struct key_row){.label = k->r->label}))
         return refuse(k, ANSWER_REFUSED, "a label is a text of at most 64 bytes, on one line");
     if (!find_domain(k, &domain))
         return 0;
     for (size_t i = 0; i < k->keys.count; i++)
-        if (same_key(k->keys.list[i].digest, k->r->digest.ptr))
+        if (digest_is(k->keys.list[i].digest, k->r->digest.ptr))
             return refuse(k, ANSWER_REFUSED, "this key is known already");
     int room = make_room(k, err);
     if (room < 0)
@@ -200,13 +213,13 @@ static const uint8_t *find_key(struct asked *k)
     const struct known_key *found = NULL;
 
     for (size_t i = 0; i < k->keys.count; i++)
-        if (k->r->digest.len == SHA256_BYTES && same_key(k->keys.list[i].digest, k->r->digest.ptr))
+        if (k->r->digest.len == SHA256_BYTES && digest_is(k->keys.list[i].digest, k->r->digest.ptr))
             return k->keys.list[i].digest;
     for (size_t i = 0; i < k->keys.count; i++) {
         const struct known_key *other = &k->keys.list[i];
         if (!begins_with(other->digest, k->r->prefix))
             continue;
-        if (found != NULL && !same_key(found->digest, other->digest)) {
+        if (found != NULL && !digest_is(found->digest, other->digest)) {
             (void)refuse(k, ANSWER_REFUSED,
                          "several keys begin so: say more digits of the one that is meant");
             return NULL;
@@ -220,7 +233,7 @@ static const uint8_t *find_key(struct asked *k)
 
 static bool is_meant(const struct known_key *k, const uint8_t digest[SHA256_BYTES])
 {
-    return !k->is_withdrawn && same_key(k->digest, digest);
+    return !k->is_withdrawn && digest_is(k->digest, digest);
 }
 
 /* Does this key, or (but) any other one, open the domain for everything, or at least for sending? */
@@ -229,7 +242,7 @@ static bool is_open(const struct known_keys *keys, const uint8_t digest[SHA256_B
 {
     for (size_t i = 0; i < keys->count; i++) {
         const struct known_key *k = &keys->list[i];
-        if (same_key(k->digest, digest) != but &&
+        if (digest_is(k->digest, digest) != but &&
             (k->kind == CONFIG_KEY_FULL || (sending && k->kind == CONFIG_KEY_SENDING)) &&
             known_key_opens(keys, k, domain))
             return true;
@@ -253,6 +266,23 @@ static const char *left_alone(const struct asked *k, const uint8_t digest[SHA256
     return NULL;
 }
 
+static bool is_known_for(const struct known_keys *keys, const uint8_t digest[SHA256_BYTES],
+                         struct slice domain)
+{
+    for (size_t i = 0; i < keys->count; i++)
+        if (is_meant(&keys->list[i], digest) && slice_eq(keys->list[i].domain, domain))
+            return true;
+    return false;
+}
+
+static bool is_for_sending_only(const struct known_keys *keys, const uint8_t digest[SHA256_BYTES])
+{
+    for (size_t i = 0; i < keys->count; i++)
+        if (is_meant(&keys->list[i], digest) && keys->list[i].kind != CONFIG_KEY_SENDING)
+            return false;
+    return true;
+}
+
 static int put_withdrawn(struct asked *k, const uint8_t digest[SHA256_BYTES], struct slice domain,
                          struct err *err)
 {
@@ -266,10 +296,16 @@ static int put_withdrawn(struct asked *k, const uint8_t digest[SHA256_BYTES], st
     row.label = buf_slice(&label);
     row.domain = domain;
     row.state = KEY_WITHDRAWN;
-    row.by = slice_head(k->r->who, KEY_BY_BYTES_MAX);
+    row.only_sending = is_for_sending_only(&k->keys, digest);
+    row.by = asker(k);
     int rc = change_stamp(k->t, &row.at, err) == 0 ? key_row_put(k->t, &row, err) : -1;
-    if (rc == 0)
-        note(&row);
+    if (rc == 0) {
+        /* A key of all domains is theirs, though it is withdrawn for one. */
+        bool is_of_all = is_known_for(&k->keys, digest, slice_none());
+        key_row_log(&row, "");
+        rc = tell(k, &row, is_of_all ? slice_none() : domain, err);
+        say_mute(k, is_of_all ? slice_none() : domain);
+    }
     buf_fini(&label);
     return rc;
 }
@@ -280,7 +316,8 @@ static struct slice *find_domains(struct asked *k, const uint8_t digest[SHA256_B
                                   size_t *count)
 {
     struct slice *domains = arena_array(&k->arena, k->keys.count + 1, sizeof *domains), named;
-    bool opens = false, is_named = k->r->domain.len > 0;
+    bool opens = false;
+    bool is_named = k->r->domain.len > 0 && !slice_eq(k->r->domain, EVERYWHERE);
 
     *count = 0;
     if (is_named && !find_domain(k, &named))
@@ -289,7 +326,7 @@ static struct slice *find_domains(struct asked *k, const uint8_t digest[SHA256_B
         const struct known_key *key = &k->keys.list[i];
         if (!is_meant(key, digest))
             continue;
-        opens = opens || !is_named || named.len == 0 || known_key_opens(&k->keys, key, named);
+        opens = opens || !is_named || known_key_opens(&k->keys, key, named);
         bool is_there = false;
         for (size_t j = 0; j < *count; j++)
             is_there = is_there || slice_eq(domains[j], key->domain);
@@ -318,7 +355,7 @@ static void say_withdrawn(struct asked *k, const uint8_t digest[SHA256_BYTES],
 
     for (size_t i = 0; i < k->keys.count; i++)
         is_in_file = is_in_file ||
-                     (k->keys.list[i].is_configured && same_key(k->keys.list[i].digest, digest));
+                     (k->keys.list[i].is_configured && digest_is(k->keys.list[i].digest, digest));
     put_id(k->words, digest);
     buf_add_str(k->words, " no longer opens ");
     for (size_t i = 0; i < count; i++) {

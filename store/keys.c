@@ -1,5 +1,6 @@
 #include "store/keys.h"
 
+#include "base/log.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -87,6 +88,34 @@ bool key_row_get(struct store_txn *t, const uint8_t digest[SHA256_BYTES], struct
     return true;
 }
 
+static bool is_line(struct slice text, size_t most)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.ptr[i] < ' ' || text.ptr[i] == 0x7f)
+            return false;
+    return text.len <= most && slice_is_utf8(text);
+}
+
+bool key_row_fits(const struct key_row *row)
+{
+    return is_line(row->domain, KEY_DOMAIN_BYTES_MAX) && is_line(row->label, KEY_LABEL_BYTES_MAX) &&
+           is_line(row->by, KEY_BY_BYTES_MAX);
+}
+
+void key_row_log(const struct key_row *row, const char *asked)
+{
+    struct slice by = row->by.len > 0 ? row->by : SLICE("a person");
+    struct slice domain = row->domain.len > 0 ? row->domain : SLICE("all domains");
+    struct buf digits = {0};
+
+    text_hex(&digits, slice_of(row->digest, KEY_PREFIX_DIGITS / 2));
+    log_info("the key sha256:%s... %s %.*s%s: asked for by %.*s%s", buf_cstr(&digits),
+             row->state == KEY_ADDED ? "opens" : "no longer opens", SLICE_ARGS(domain),
+             row->state == KEY_ADDED && row->only_sending ? " for sending" : "", SLICE_ARGS(by),
+             asked);
+    buf_fini(&digits);
+}
+
 void key_row_pack(struct buf *to, const struct key_row *row)
 {
     pack_array(to, PACKED_MEMBERS);
@@ -142,13 +171,9 @@ void keys_each(struct store_txn *t, key_visitor *visit, void *arg)
 
 struct gathering {
     struct known_keys *keys;
+    struct arena *arena;
     size_t room;
 };
-
-static bool same_key(const uint8_t a[SHA256_BYTES], const uint8_t b[SHA256_BYTES])
-{
-    return digest_equal(slice_of(a, SHA256_BYTES), slice_of(b, SHA256_BYTES));
-}
 
 static bool count_row(void *arg, const struct key_row *row)
 {
@@ -167,23 +192,24 @@ static bool take_row(void *arg, const struct key_row *row)
 
     for (size_t i = 0; i < g->keys->count; i++) {
         struct known_key *k = &g->keys->list[i];
-        if (!k->is_configured || !same_key(k->digest, row->digest) ||
+        if (!k->is_configured || !digest_is(k->digest, row->digest) ||
             !slice_eq(k->domain, row->domain))
             continue;
         is_told = true;
         k->is_withdrawn = row->state == KEY_WITHDRAWN;
         k->since_us = row->at.stamp_us;
-        k->by = row->by;
+        k->label = arena_dup(g->arena, row->label);
+        k->by = arena_dup(g->arena, row->by);
     }
     if (is_told || g->keys->count == g->room)
         return true;
     g->keys->list[g->keys->count++] = (struct known_key){
-        .domain = row->domain,
+        .domain = arena_dup(g->arena, row->domain),
         .kind = row->only_sending ? CONFIG_KEY_SENDING : CONFIG_KEY_FULL,
         .is_withdrawn = row->state == KEY_WITHDRAWN,
         .since_us = row->at.stamp_us,
-        .label = row->label,
-        .by = row->by,
+        .label = arena_dup(g->arena, row->label),
+        .by = arena_dup(g->arena, row->by),
     };
     memcpy(g->keys->list[g->keys->count - 1].digest, row->digest, SHA256_BYTES);
     return true;
@@ -196,7 +222,7 @@ static void spread_withdrawals(struct known_keys *keys)
         const struct known_key *all = &keys->list[i];
         for (size_t j = 0; j < keys->count && all->is_withdrawn && all->domain.len == 0; j++) {
             struct known_key *k = &keys->list[j];
-            if (k->is_withdrawn || !same_key(all->digest, k->digest))
+            if (k->is_withdrawn || !digest_is(all->digest, k->digest))
                 continue;
             k->is_withdrawn = true;
             k->since_us = all->since_us;
@@ -215,7 +241,7 @@ void known_keys_read(struct store_txn *t, const struct config *config, struct ar
     config_keys_read(config, &configured);
     if (t != NULL)
         keys_each(t, count_row, &rows);
-    struct gathering g = {keys, configured.count + rows};
+    struct gathering g = {keys, a, configured.count + rows};
     keys->list = arena_array(a, g.room + 1, sizeof *keys->list);
     for (size_t i = 0; i < configured.count; i++) {
         const struct config_key *c = &configured.list[i];
@@ -223,7 +249,7 @@ void known_keys_read(struct store_txn *t, const struct config *config, struct ar
         *k = (struct known_key){.kind = c->kind, .is_configured = true};
         memcpy(k->digest, c->digest, SHA256_BYTES);
         if (c->domain != NULL)
-            k->domain = slice_str(c->domain->name);
+            k->domain = arena_dup(a, slice_str(c->domain->name));
     }
     config_keys_fini(&configured);
     if (t != NULL)
@@ -238,7 +264,7 @@ bool known_key_opens(const struct known_keys *keys, const struct known_key *k, s
         return false;
     for (size_t i = 0; i < keys->count; i++) {
         const struct known_key *other = &keys->list[i];
-        if (other->is_withdrawn && same_key(other->digest, k->digest) &&
+        if (other->is_withdrawn && digest_is(other->digest, k->digest) &&
             (domain.len == 0 || slice_eq(other->domain, domain)))
             return false;
     }

@@ -23,6 +23,7 @@
 #include "store/changes.h"
 
 enum {
+    KEY_DOMAIN_BYTES_MAX = 253,
     KEY_LABEL_BYTES_MAX = 64,
     KEY_BY_BYTES_MAX = 32,
     KEY_ID_DIGITS = 12,   /* people name a key by so many digits of its digest … */
@@ -46,6 +47,10 @@ int key_row_drop(struct store_txn *t, const struct key_row *row, struct err *err
 /* False: there is none. */
 bool key_row_get(struct store_txn *t, const uint8_t digest[SHA256_BYTES], struct slice domain,
                  struct key_row *row);
+/* Are its texts such as a row may have: of a bounded length, and on one line? */
+bool key_row_fits(const struct key_row *row);
+/* Says in the log what the row's last change has done. asked: where. */
+void key_row_log(const struct key_row *row, const char *asked);
 /* A row as an element of a packed array, digest and domain included; false: it is none. */
 void key_row_pack(struct buf *to, const struct key_row *row);
 bool key_row_unpack(struct unpack *u, struct key_row *row);
@@ -73,7 +78,7 @@ struct known_keys {
     size_t count;
 };
 
-/* t: NULL = as if there were no rows. The list is the arena's, its texts the transaction's. */
+/* t: NULL = as if there were no rows. The list and its texts are the arena's. */
 void known_keys_read(struct store_txn *t, const struct config *config, struct arena *a,
                      struct known_keys *keys);
 /* Does it open this domain (empty: all domains, whichever they are)? */

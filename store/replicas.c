@@ -3,8 +3,12 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/log.h"
+#include "mail/replication.h"
+#include "store/deadletters.h"
 #include "store/events.h"
+#include "store/key_seals.h"
 #include "store/list_changes.h"
 #include "store/own_events.h"
 #include "store/parts.h"
@@ -134,22 +138,34 @@ static bool has_its_fields(const struct record_change *r, struct arena *a)
     }
 }
 
-bool replica_judge(struct slice change, const struct config *config, uint64_t now_us,
-                   struct arena *a, struct record_change *r, struct slice *why)
+/* The keys of all domains are no domain's. */
+static bool is_of_domain_here(const struct record_change *r, const struct config *config)
 {
+    const struct config_domain *d = config_domain_find(config, r->domain);
+
+    return (r->what == CHANGE_KEYS && r->domain.len == 0) ||
+           (d != NULL && slice_eq(slice_str(d->name), r->domain));
+}
+
+bool replica_judge(struct slice change, const struct config *config, struct store_txn *t,
+                   uint64_t now_us, struct arena *a, struct record_change *r, struct slice *why)
+{
+    struct slice rows;
+
     *why = SLICE("a change of another machine that cannot be read");
     if (change.len > CHANGE_BYTES_MAX || !record_change_decode(change, r))
         return false;
     *why = SLICE("a change of another machine for a domain that is not configured here");
-    const struct config_domain *d = config_domain_find(config, r->domain);
-    if (d == NULL || !slice_eq(slice_str(d->name), r->domain))
+    if (!is_of_domain_here(r, config))
         return false;
     *why =
         SLICE("a change of another machine whose clock is more than an hour ahead of this one's");
     if (r->stamp_us > now_us + (uint64_t)REPLICA_AHEAD_MAX_S * US_PER_S)
         return false;
     *why = SLICE("a change of another machine whose fields are none that a Postern tells");
-    return r->stamp_us != 0 && has_its_fields(r, a);
+    if (r->stamp_us == 0)
+        return false;
+    return r->what == CHANGE_KEYS ? keys_judge(t, config, r, a, &rows, why) : has_its_fields(r, a);
 }
 
 /* -------- making them -------- */
@@ -214,6 +230,14 @@ static int apply_events(struct scheduler *s, struct store_txn *t, const struct r
     return 0;
 }
 
+static int apply_keys(struct scheduler *s, struct store_txn *t, const struct record_change *r,
+                      struct arena *a, struct err *err)
+{
+    struct slice rows, why;
+
+    return keys_judge(t, s->me->config, r, a, &rows, &why) ? keys_apply(t, rows, err) : 0;
+}
+
 static int apply(struct scheduler *s, struct store_txn *t, const struct record_change *r,
                  const struct version *v, struct arena *a, struct err *err)
 {
@@ -228,9 +252,41 @@ static int apply(struct scheduler *s, struct store_txn *t, const struct record_c
         return apply_accepted(t, r, a, err);
     case CHANGE_EVENTS:
         return apply_events(s, t, r, a, err);
+    case CHANGE_KEYS:
+        return apply_keys(s, t, r, a, err);
     default:
         return 0;
     }
+}
+
+/* The poller took it for good, and what has come in between (a key withdrawn, another configuration)
+ * made it none: it is kept, as the poller would have kept it. */
+static int keep(const struct config *config, struct store_txn *t, const struct record_replica *r,
+                struct slice why, struct err *err)
+{
+    const struct config_list *queues = &config->event_queues;
+    struct buf message = {0}, id = {0};
+    uint8_t digest[SHA256_BYTES];
+
+    log_warn("node %016" PRIx64 ": %.*s; it is kept (postern deadletters)", r->node,
+             SLICE_ARGS(why));
+    replication_begin(&message, r->node);
+    (void)replication_add(&message, r->change);
+    replication_end(&message);
+    digest_sha256(buf_slice(&message), digest);
+    text_hex(&id, slice_of(digest, sizeof digest));
+    struct deadletter letter = {
+        .source =
+            slice_str(queues->count > 0 ? queues->texts[0] : config->queues.replication_topic),
+        .why = why,
+        .raw = buf_slice(&message),
+        .message_id = buf_slice(&id),
+        .wall_us = clock_wall_us(),
+    };
+    int rc = deadletter_put(t, &letter, err);
+    buf_fini(&message);
+    buf_fini(&id);
+    return rc;
 }
 
 int replica_apply(struct scheduler *s, struct store_txn *t, const struct record_replica *r,
@@ -243,8 +299,8 @@ int replica_apply(struct scheduler *s, struct store_txn *t, const struct record_
 
     if (r->node == changes_node(t) || !changes_are_told(t))
         return 0;
-    if (!replica_judge(r->change, s->me->config, clock_wall_us(), &arena, &change, &why)) {
-        log_warn("node %016" PRIx64 ": %.*s; it is passed over", r->node, SLICE_ARGS(why));
+    if (!replica_judge(r->change, s->me->config, t, clock_wall_us(), &arena, &change, &why)) {
+        rc = keep(s->me->config, t, r, why, err);
     } else {
         const struct version v = {.stamp_us = change.stamp_us, .node = r->node};
         rc = change_stamp_heard(t, v.stamp_us, err);

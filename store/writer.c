@@ -931,9 +931,7 @@ static int apply_ask(struct writer *w, struct store_txn *t, struct link *l,
     uint32_t count = 0;
     int rc = 0;
 
-    if (!record_control_decode(r->control, &asked) || asked.verb == CONTROL_LOGIN ||
-        asked.verb == CONTROL_IMPORT || asked.verb == CONTROL_KEY_ADD ||
-        asked.verb == CONTROL_KEY_WITHDRAW)
+    if (!record_control_decode(r->control, &asked) || control_is_command_lines(asked.verb))
         buf_add_str(&words, "this cannot be asked for here");
     else
         rc = control(w, t, &asked, &verdict, &count, &words, err);

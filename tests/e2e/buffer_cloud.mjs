@@ -44,6 +44,7 @@ export async function eventQueue(aws, name) {
 export const node = (sandbox, buffer, events, more = {}) =>
   Postern.start({
     sandbox,
+    domains: more.domains,
     aws: `aws { region = "us-east-1" access_key_id = "sandbox" secret_access_key = "sandbox-secret-key"
             ses_endpoint = "${more.ses ?? sandbox.url}" sqs_endpoint = "${more.sqs ?? sandbox.url}" sns_endpoint = "${more.sns ?? sandbox.url}" }
           queues { newsletter_buffer = "${buffer}" newsletter_events = "${events}" buffer_visibility = "${more.visibility ?? '6s'}" ${more.queues ?? ''} }`,

@@ -109,6 +109,7 @@ describe('the docs', () => {
   const filledIn = (command) =>
     here(command)
       .replaceAll('api:KEY', 'api:key-sandbox-only-change-me')
+      .replaceAll('1a2b3c4d5e6f', `"$(postern key list -c proxy.conf --json | sed -n '/"state":"added"/s/^{"id":"\\([0-9a-f]*\\)".*/\\1/p')"`)
       .replaceAll('/etc/postern/proxy.conf', 'proxy.conf');
 
   const answers = (at, pathname) =>

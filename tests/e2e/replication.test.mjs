@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { account, allSent, closeClients, cloud, eventQueue, node } from './buffer_cloud.mjs';
-import { domain, freePort, isSettled, jsonLines, newsletterForm, readers, stopAll, waitFor } from './harness.mjs';
+import { domain, freePort, isSettled, jsonLines, key, newsletterForm, readers, stopAll, waitFor } from './harness.mjs';
 
 after(closeClients);
 after(stopAll);
@@ -120,6 +120,98 @@ describe('two machines with a replication topic', () => {
     await waitFor('the dead letters', () => b.status().deadletters === bodies.length);
     const why = jsonLines(b.cli('deadletters', '--json')).map((letter) => letter.why);
     for (const [, pattern] of bodies) assert.equal(why.filter((text) => pattern.test(text)).length, 1, String(pattern));
+  });
+});
+
+describe('keys', () => {
+  const other = 'two.example.com';
+  const domains = { [domain]: [key], [other]: ['key-of-the-other'] };
+  // A reload may close a kept connection between two requests: 0.
+  const status = (postern, secret, at = domain) =>
+    postern.request('GET', `/v3/${at}/events?limit=1`, { auth: `api:${secret}` }).then((res) => res.status, () => 0);
+  const ask = (postern, ...words) => JSON.parse(postern.cli('key', ...words, '--json'));
+  const letters = (postern) => jsonLines(postern.cli('deadletters', '--json'));
+  const told = (...all) => waitFor('nothing left to tell', () => all.every((postern) => untold(postern) === 0));
+
+  it('that are added on one machine open the other, and those withdrawn there close here, without a reload', async () => {
+    const { aws, queueOfB, a, b } = await machines({ domains });
+    const heard = await eventQueue(aws, 'for-the-forger');
+    const added = ask(a, 'add', '--domain', domain, '--label', 'Ghost');
+    assert.equal(await status(a, added.key), 200);
+    await waitFor('the key at B', async () => (await status(b, added.key)) === 200);
+    assert.equal(await status(b, added.key, other), 401);
+    const [row] = jsonLines(b.cli('key', 'list', '--json')).filter((r) => added.sha256.startsWith(r.id));
+    assert.deepEqual([row.state, row.label, row.domain, row.kind], ['added', 'Ghost', domain, 'full']);
+
+    const sender = ask(b, 'add', '--domain', domain, '--sending');
+    const send = (postern) => postern.post(newsletterForm(readers(1, 'k-')), { auth: `api:${sender.key}` });
+    await waitFor('the sending key at A', async () => (await send(a)).status === 200);
+    assert.equal(await status(a, sender.key), 401);
+
+    assert.equal(ask(b, 'withdraw', added.sha256.slice(0, 8)).done, true);
+    assert.equal(await status(b, added.key), 401);
+    await waitFor('the key gone at A', async () => (await status(a, added.key)) === 401);
+
+    // Now one that stands in both files, sealed with itself, as there is no other: what it had let in goes with it.
+    const next = ask(a, 'add', '--domain', domain);
+    assert.match(ask(a, 'withdraw', key).words, /still stands in proxy\.conf.*before the next change put a key of mg\.example\.com into every machine's/);
+    await waitFor('the key of the files gone at B', async () => (await status(b, key)) === 401);
+    await waitFor('the next key at B', async () => (await status(b, next.key)) === 200);
+    assert.match(ask(b, 'add', '--domain', domain).words, /on this machine alone/);
+    assert.equal(await status(b, 'key-of-the-other', other), 200);
+    await told(a, b);
+
+    // What went over the topic shows neither key nor digest, and is nothing without its seal.
+    const messages = [];
+    await waitFor('what was told', async () => {
+      const { Messages } = await aws.sqs('ReceiveMessage', { QueueUrl: heard, MaxNumberOfMessages: 10 });
+      for (const { Body } of Messages ?? []) {
+        const message = JSON.parse(Body).Message ?? Body;
+        if (message.includes('postern-changes')) messages.push(JSON.parse(message));
+      }
+      return messages.flatMap((m) => m.changes).length >= 5;
+    });
+    const changes = messages.flatMap((m) => m.changes).map((text) => Buffer.from(text, 'base64url'));
+    for (const { key: secret, sha256 } of [added, sender, next])
+      for (const bytes of changes) assert.ok(!bytes.includes(secret) && !bytes.includes(Buffer.from(sha256, 'hex')));
+    for (const postern of [a, b]) assert.deepEqual(letters(postern), []);
+    const forged = Buffer.from(changes[0]);
+    for (let i = forged.length - 40; i < forged.length - 20; i++) forged[i] ^= 1;
+    await aws.sqs('SendMessage', { QueueUrl: queueOfB, MessageBody: JSON.stringify({ ...messages[0], node: '00000000000000aa', changes: [forged.toString('base64url')] }) });
+    await waitFor('the dead letter', () => letters(b).length === 1);
+    assert.match(letters(b)[0].why, /API keys whose seal is not right: it is forged, or damaged/);
+    const rows = b.cli('key', 'list', '--json');
+    // A true one again changes nothing.
+    await aws.sqs('SendMessage', { QueueUrl: queueOfB, MessageBody: JSON.stringify(messages[0]) });
+    await told(b);
+
+    for (const postern of [a, b]) {
+      await postern.stop();
+      await postern.launch();
+      assert.deepEqual([await status(postern, next.key), await status(postern, added.key), await status(postern, key)], [200, 401, 401]);
+      for (const { key: secret } of [added, sender, next]) assert.ok(!postern.log().includes(secret));
+      assert.match(postern.cli('check'), /: 0 problems/);
+    }
+    assert.equal(b.cli('key', 'list', '--json'), rows);
+    assert.equal(letters(b).length, 1);
+  });
+
+  it('sealed with a key that this machine does not have are dead letters, and good once it has it', async () => {
+    const { sandbox, aws, buffer, events } = await cloud();
+    const a = await node(sandbox, buffer, events, { ...shared, domains });
+    const b = await node(sandbox, buffer, await eventQueue(aws, 'events-of-b'), { ...shared, domains: { ...domains, [domain]: ['key-of-b-alone'] } });
+    const added = ask(a, 'add', '--domain', domain);
+    await waitFor('the dead letter', () => letters(b).length === 1);
+    assert.match(letters(b)[0].why, /sealed with a key that this machine's proxy\.conf does not have: for mg\.example\.com/);
+    assert.equal(await status(b, added.key), 401);
+    fs.writeFileSync(b.confFile, fs.readFileSync(b.confFile, 'utf8').replace('"key-of-b-alone"', `"key-of-b-alone", "${key}"`));
+    b.child.kill('SIGHUP');
+    await waitFor('the file', async () => (await status(b, key)) === 200, 30000);
+    await waitFor('a replay that is understood', () => {
+      if (letters(b).length > 0) b.cli('deadletters', 'replay', 'all');
+      return letters(b).length === 0;
+    }, 30000, 500);
+    await waitFor('the key at B', async () => (await status(b, added.key)) === 200);
   });
 });
 

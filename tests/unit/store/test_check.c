@@ -13,6 +13,7 @@
 #include "store/batch_write.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "store/keys.h"
 #include "store/totals.h"
 
 enum { COUNT = 60, BATCH = 7 };
@@ -254,6 +255,19 @@ static void what_cannot_be_read_is_named(void **state)
     expect(f, "slice 1: its states cannot be read");
 }
 
+static void a_key_that_cannot_be_read_is_named(void **state)
+{
+    struct fixture *f = *state;
+    struct key_row row = {.domain = SLICE("mg.example.com"), .state = KEY_ADDED, .at = {1, 1}};
+    struct key k = {.len = 0};
+
+    assert_int_equal(key_row_put(f->t, &row, &f->err), 0);
+    expect(f, NULL);
+    key_bytes(&k, slice_of(row.digest, sizeof row.digest));
+    assert_int_equal(store_put(f->t, DB_KEYS, key_slice(&k), SLICE("x"), &f->err), 0);
+    expect(f, "a key of all domains cannot be read");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -266,6 +280,7 @@ int main(void)
         TEST(leases_and_states_agree),
         TEST(what_is_open_is_due_and_nothing_else),
         TEST(what_cannot_be_read_is_named),
+        TEST(a_key_that_cannot_be_read_is_named),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

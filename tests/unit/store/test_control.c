@@ -581,6 +581,21 @@ static void a_long_path_is_no_obstacle(void **state)
     buf_fini(&q.answer);
 }
 
+/* All others a person at the dashboard asks for, too. */
+static void keys_links_and_imports_are_the_command_lines(void **unused)
+{
+    unsigned count = 0;
+
+    (void)unused;
+    for (uint32_t verb = CONTROL_STATUS; verb <= CONTROL_KEY_WITHDRAW; verb++)
+        count += control_is_command_lines(verb);
+    assert_int_equal(count, 4);
+    assert_true(control_is_command_lines(CONTROL_KEY_ADD));
+    assert_true(control_is_command_lines(CONTROL_KEY_WITHDRAW));
+    assert_true(control_is_command_lines(CONTROL_LOGIN));
+    assert_true(control_is_command_lines(CONTROL_IMPORT));
+}
+
 static void no_control_has_nothing_to_do(void **unused)
 {
     struct record_control r;
@@ -611,6 +626,7 @@ int main(void)
         TEST(the_socket_of_a_dead_writer_is_replaced),
         TEST(a_long_path_is_no_obstacle),
         cmocka_unit_test(no_control_has_nothing_to_do),
+        cmocka_unit_test(keys_links_and_imports_are_the_command_lines),
     };
 
     log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);

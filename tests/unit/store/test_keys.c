@@ -40,8 +40,7 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
 
-    f->config =
-        (struct config){.domains = domains, .domain_count = 2, .metrics = {.key = (char[]){""}}};
+    f->config = (struct config){.domains = domains, .domain_count = 2};
     (void)snprintf(f->dir, sizeof f->dir, "/tmp/postern-keys-XXXXXX");
     assert_non_null(mkdtemp(f->dir));
     f->store = store_open(f->dir, STORE_WRITE, &f->err);
@@ -276,6 +275,36 @@ static void a_label_is_one_line(void **state)
     assert_int_equal(ask(f, &r), ANSWER_OK);
 }
 
+static bool take_by(void *arg, const struct key_row *row)
+{
+    struct buf *by = arg;
+
+    buf_add_slice(by, row->by);
+    buf_add_byte(by, row->only_sending ? 's' : 'f');
+    return true;
+}
+
+static void who_has_asked_stands_beside_it_and_what_the_key_was_for(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t digest[SHA256_BYTES];
+    struct buf by = {0};
+    struct record_control r = {.verb = CONTROL_KEY_WITHDRAW, .who = SLICE("ada")};
+
+    digest_sha256(SLICE("only-sends"), digest);
+    r.digest = slice_of(digest, sizeof digest);
+    assert_int_equal(ask(f, &r), ANSWER_OK);
+    keys_of(f->t, digest, take_by, &by);
+    assert_string_equal(buf_cstr(&by), "adas");
+    buf_reset(&by);
+    digest_sha256(SLICE("key-one"), digest);
+    r.who = SLICE("\xc3\xa4 name that is longer than a row has room for");
+    assert_int_equal(ask(f, &r), ANSWER_OK);
+    keys_of(f->t, digest, take_by, &by);
+    assert_string_equal(buf_cstr(&by), "f");
+    buf_fini(&by);
+}
+
 /* number 0: withdrawn at the beginning of time. */
 static void fill(struct fixture *f, size_t count, enum key_state first)
 {
@@ -332,6 +361,7 @@ int main(void)
         WITH(the_last_key_of_a_domain_goes_only_by_force),
         WITH(digits_name_a_key_when_they_are_enough_and_no_other_begins_so),
         WITH(a_label_is_one_line),
+        WITH(who_has_asked_stands_beside_it_and_what_the_key_was_for),
         WITH(the_rows_are_bounded_and_what_went_long_ago_makes_room),
         WITH(a_row_that_cannot_be_read_shuts_its_key_out),
     };

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "store/deadletters.h"
 #include "store/events.h"
 #include "store/internal.h"
 #include "store/list_changes.h"
@@ -602,11 +603,12 @@ static const char *judged(struct world *w, const struct record_change *r)
     struct slice why;
 
     record_change_encode(&bytes, r);
-    bool good = replica_judge(buf_slice(&bytes), &w->config, clock_wall_us(), &arena, &again, &why);
+    bool good =
+        replica_judge(buf_slice(&bytes), &w->config, NULL, clock_wall_us(), &arena, &again, &why);
     (void)snprintf(words, sizeof words, "%.*s", SLICE_ARGS(good ? SLICE("good") : why));
     for (size_t len = 0; len < bytes.len; len++) /* cut anywhere it is none */
-        assert_false(replica_judge(slice_of(bytes.ptr, len), &w->config, clock_wall_us(), &arena,
-                                   &again, &why));
+        assert_false(replica_judge(slice_of(bytes.ptr, len), &w->config, NULL, clock_wall_us(),
+                                   &arena, &again, &why));
     buf_fini(&bytes);
     arena_fini(&arena);
     return words;
@@ -672,6 +674,34 @@ static void what_no_postern_tells_is_refused(void **state)
     buf_fini(&entries);
 }
 
+static bool note_letter(void *arg, const struct deadletter *d)
+{
+    char *said = arg;
+
+    (void)snprintf(said, 400, "%.*s | %.*s", SLICE_ARGS(d->why), SLICE_ARGS(d->raw));
+    return true;
+}
+
+/* A reload came between the poller, who knew the domain, and the writer. */
+static void what_is_none_when_the_writer_comes_to_it_is_kept(void **state)
+{
+    struct world *w = *state;
+    char said[400] = "";
+    struct err err;
+
+    add(&w[A], SUPPRESS_BOUNCE, READER, "gone");
+    w[B].domains[0].name[0] = 'x';
+    (void)convey(&w[A], &w[B]);
+    (void)convey(&w[A], &w[B]);
+    w[B].domains[0].name[0] = 'm';
+    assert_false(is_listed(&w[B], SUPPRESS_BOUNCE, READER));
+    struct store_txn *t = store_begin_read(w[B].store, &err);
+    assert_int_equal(deadletter_count(t), 1);
+    deadletter_each(t, note_letter, said);
+    store_end_read(t);
+    assert_non_null(strstr(said, "not configured here | {\"postern-changes\":1,\"node\":"));
+}
+
 int main(void)
 {
 #define WITH_TWO(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -689,6 +719,7 @@ int main(void)
         WITH_TWO(a_pause_holds_the_newsletter_everywhere_until_it_is_resumed),
         WITH_TWO(what_is_cancelled_stays_so_where_it_comes_later),
         WITH_TWO(a_domain_is_paused_everywhere),
+        WITH_TWO(what_is_none_when_the_writer_comes_to_it_is_kept),
         WITH_TWO(what_no_postern_tells_is_refused),
     };
 
