@@ -22,7 +22,7 @@ mail_SRC := address client_info csv date event event_json filter form handlebars
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault \
              xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
-doctor_SRC := doctor finding judge live patient probe redrive
+doctor_SRC := doctor finding judge key_findings live patient probe redrive
 store_SRC := as_json backup batch_write batches buffer changes check check_events control_client counters deadletters elsewhere event_lists events events_read \
              feed gates import joining key key_changes key_seals keys list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
 writer_SRC := control holds outcomes parts replicas retention run_heap runs scheduler steering writer

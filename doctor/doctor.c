@@ -13,6 +13,7 @@
 #include "aws/sqs.h"
 #include "base/clock.h"
 #include "doctor/judge.h"
+#include "doctor/key_findings.h"
 #include "doctor/live.h"
 #include "doctor/patient.h"
 #include "setup/plumbing.h"
@@ -613,6 +614,20 @@ static void check_store(struct doctor *d, size_t at, struct finding *f)
     store_end_read(t);
 }
 
+static void check_keys(struct doctor *d, size_t at, struct finding *f)
+{
+    struct err err;
+    struct store_txn *t = d->p.store == NULL ? NULL : store_begin_read(d->p.store, &err);
+
+    if (t == NULL && d->p.store_err.code != ERR_NOT_FOUND) {
+        (void)finding_add(f, FINDING_SKIP, "the store cannot be read: see \"store\"");
+        return;
+    }
+    find_keys(f, t, d->config, d->p.domains[at].config);
+    if (t != NULL)
+        store_end_read(t);
+}
+
 static void add_troubles(struct finding *f, const cJSON *status)
 {
     for (const cJSON *h = json_first(json_get(status, "holds")); h != NULL; h = h->next) {
@@ -867,6 +882,7 @@ static const struct {
     {"buffer depth", BUFFER, NEEDS_AWS, check_buffer_depth},
     {"events for the buffer", BUFFER, NEEDS_AWS, check_own_events},
     {"store", ONCE, NEEDS_CONFIG, check_store},
+    {"keys", DOMAINS, NEEDS_CONFIG, check_keys},
     {"Postern", ONCE, NEEDS_CONFIG, check_postern},
     {"listener", LISTENERS, NEEDS_CONFIG, check_listener},
     {"Ghost's base URL", ONCE, NEEDS_GHOST_URL, check_ghost_url},
