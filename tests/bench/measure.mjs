@@ -13,6 +13,7 @@ export async function startFake(name, port) {
   const child = spawn(binary, [String(port)], { stdio: ['ignore', 'inherit', 'inherit'] });
   const ended = new Promise((resolve) => child.on('exit', resolve));
   const fake = {
+    pid: child.pid,
     url: `http://127.0.0.1:${port}`,
     stats: async () => (await fetch(`http://127.0.0.1:${port}/_stats`)).json(),
     reset: async () => (await fetch(`http://127.0.0.1:${port}/_reset`, { method: 'POST' })).text(),
