@@ -141,7 +141,8 @@ describe('sending', { concurrency: 5 }, () => {
       await postWell(postern, form);
       await settledWell(postern, aws, keysOf(form, to));
       console.log(`${strategy}, ${rate} a second: ${aws.throttled} of ${aws.asked} recipients throttled`);
-      assert.ok(aws.throttled < aws.asked / 2, 'a rate that was told is kept, but for late timers');
+      // Late timers cost a call each: of five calls in all that is a large share.
+      assert.ok(rate === 1 ? aws.throttled < aws.asked / 2 : aws.throttled <= aws.asked / 10 + 1);
       await end(postern, aws);
     });
 
