@@ -165,7 +165,12 @@ bool replica_judge(struct slice change, const struct config *config, struct stor
     *why = SLICE("a change of another machine whose fields are none that a Postern tells");
     if (r->stamp_us == 0)
         return false;
-    return r->what == CHANGE_KEYS ? keys_judge(t, config, r, a, &rows, why) : has_its_fields(r, a);
+    if (r->what != CHANGE_KEYS)
+        return has_its_fields(r, a);
+    if (!keys_judge(t, config, r, a, &rows, why))
+        return false;
+    r->keys = rows;
+    return true;
 }
 
 /* -------- making them -------- */
@@ -230,14 +235,6 @@ static int apply_events(struct scheduler *s, struct store_txn *t, const struct r
     return 0;
 }
 
-static int apply_keys(struct scheduler *s, struct store_txn *t, const struct record_change *r,
-                      struct arena *a, struct err *err)
-{
-    struct slice rows, why;
-
-    return keys_judge(t, s->me->config, r, a, &rows, &why) ? keys_apply(t, rows, err) : 0;
-}
-
 static int apply(struct scheduler *s, struct store_txn *t, const struct record_change *r,
                  const struct version *v, struct arena *a, struct err *err)
 {
@@ -253,7 +250,7 @@ static int apply(struct scheduler *s, struct store_txn *t, const struct record_c
     case CHANGE_EVENTS:
         return apply_events(s, t, r, a, err);
     case CHANGE_KEYS:
-        return apply_keys(s, t, r, a, err);
+        return keys_apply(t, r->keys, err);
     default:
         return 0;
     }

@@ -23,8 +23,8 @@ enum {
 };
 
 /* Whether these bytes are a change of a domain that is configured here; *why says what is wrong.
- * *r borrows from change; a holds what is needed to look, and *why. t: where it is seen which keys are
- * withdrawn; NULL = none is. */
+ * *r borrows from change, but has the rows of keys unsealed; a holds those, what is needed to look,
+ * and *why. t: where it is seen which keys are withdrawn; NULL = none is. */
 bool replica_judge(struct slice change, const struct config *config, struct store_txn *t,
                    uint64_t now_us, struct arena *a, struct record_change *r, struct slice *why);
 
