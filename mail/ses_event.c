@@ -21,7 +21,7 @@ struct reading {
     struct slice kind;
     struct ses_event common;
     struct ses_event *out;
-    size_t count;
+    size_t count, room;
     bool unnamed; /* it speaks of somebody, and does not say of whom */
     uint64_t mail_us;
 };
@@ -237,7 +237,21 @@ static struct slice envelope_address(const struct reading *r, struct slice repor
     return reported;
 }
 
-/* NULL when nobody can tell whom it is about: neither an address nor our tag for the only one. */
+/* Room for one more: mostly there is only one. */
+static struct ses_event *next_place(struct reading *r)
+{
+    if (r->count == r->room) {
+        size_t room = r->room == 0 ? 1 : 4 * r->room;
+        struct ses_event *out = arena_array(r->arena, room, sizeof *out);
+        if (r->count != 0)
+            memcpy(out, r->out, r->count * sizeof *out);
+        r->out = out;
+        r->room = room;
+    }
+    return &r->out[r->count++];
+}
+
+/* Valid until the next one. NULL when nobody can tell whom it is about: neither an address nor our tag for the only one. */
 static struct ses_event *add(struct reading *r, struct slice address)
 {
     address = envelope_address(r, address);
@@ -246,7 +260,7 @@ static struct ses_event *add(struct reading *r, struct slice address)
         r->unnamed = true;
         return NULL;
     }
-    struct ses_event *e = &r->out[r->count++];
+    struct ses_event *e = next_place(r);
     *e = r->common;
     e->address = text_of(r, address);
     e->event.recipient = e->address;
@@ -821,7 +835,6 @@ enum ses_verdict ses_event_parse(struct slice body, struct arena *a, struct ses_
     cJSON *root = json_parse(body);
     if (root == NULL)
         return fail(why, "not JSON");
-    r.out = arena_array(a, RECIPIENTS_MAX, sizeof *r.out);
     const cJSON *event = root, *message = json_get(root, "Message");
     enum ses_verdict verdict = SES_EVENTS;
     if (cJSON_IsString(message) && json_get(root, "Type") != NULL &&

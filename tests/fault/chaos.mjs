@@ -19,6 +19,7 @@ const LEFT_BYTES = 8 << 20; // of a full disk: less than the reserve
 const CUT_BEFORE_MS = 1000;
 const CUT_AFTER_MS = 1500;
 const YOUNG_MS = 1500;
+const STILL_MS = 120000; // until what does not move is given up
 
 /** As enum point in crash_points.c. */
 export const POINTS = [
@@ -319,21 +320,46 @@ async function walkAll(postern, kind, beginS, failures) {
   return { items, ids };
 }
 
+/** Waits until it is so, for as long as what is looked at still changes. */
+async function waitWhileMoving(what, failures, check) {
+  let [seen, sinceMs] = [undefined, Date.now()];
+  for (;;) {
+    const askedMs = Date.now();
+    const { done, moving } = await check();
+    if (done) return;
+    if (moving !== seen) [seen, sinceMs] = [moving, Date.now()];
+    if (Date.now() - sinceMs > STILL_MS) return void failures.push(`nothing has moved for ${STILL_MS} ms, waiting for: ${what}`);
+    await sleep(Math.max(500, 3 * (Date.now() - askedMs)));
+  }
+}
+
+/** All has been sent, told and read: a sanitizer's pollers may be minutes behind, and what is in doubt waits for them. */
+async function settle({ postern, sandbox, load }, failures) {
+  await waitWhileMoving('the books', failures, async () => {
+    const text = await execCli(postern, 'batches', '--json', '--limit', '100000').catch(() => '');
+    const books = text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+    return { done: books.length >= load.forms.length && isSettled(books), moving: `${(await sandbox.stats()).events_waiting} ${text}` };
+  });
+  await waitWhileMoving('the last event', failures, async () => {
+    const waiting = (await sandbox.stats()).events_waiting;
+    return { done: waiting === 0, moving: waiting };
+  });
+  const stats = await sandbox.stats();
+  const wanted = [stats.events.Delivery + stats.events.Bounce, stats.events.Open + stats.events.Complaint];
+  await waitWhileMoving('the cursors', failures, async () => {
+    const seen = load.cursors.map((c) => c.seen.size);
+    return { done: seen.every((count, i) => count >= wanted[i]), moving: seen.join() };
+  });
+  return stats;
+}
+
 async function accounts({ postern, sandbox, load, chaos, beginS }) {
   const { failures, log } = chaos;
   const claim = (is, text) => is || failures.push(text);
   const expected = load.forms.flatMap(({ emailId, to }) => to.map((address) => `${emailId} ${address}`));
   const recipients = new Set(expected);
 
-  await waitFor('the books', async () => {
-    const text = await execCli(postern, 'batches', '--json', '--limit', '100000').catch(() => '');
-    const books = text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
-    return books.length >= load.forms.length && isSettled(books);
-  }, 300000, 1000).catch((e) => failures.push(e.message));
-  await waitFor('the last event', async () => (await sandbox.stats()).events_waiting === 0, 120000, 500).catch((e) => failures.push(e.message));
-  const { events: published, duplicates } = await sandbox.stats();
-  const wanted = [published.Delivery + published.Bounce, published.Open + published.Complaint];
-  await waitFor('the cursors', () => load.cursors.every((c, i) => c.seen.size >= wanted[i]), 120000, 200).catch((e) => failures.push(e.message));
+  const { events: published, duplicates } = await settle({ postern, sandbox, load }, failures);
   await sleep(1500); // an answer covers events up to a second ago
   await load.stopReading();
 
