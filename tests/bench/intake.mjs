@@ -25,7 +25,7 @@ async function measure(pollers) {
     aws: `aws { region = "us-east-1" access_key_id = "fake" secret_access_key = "fake-secret"
       ses_endpoint = "${ses.url}" sqs_endpoint = "${sqs.url}" }
       queues { newsletter_events = "${sqs.url}/000000000000/newsletter-events-queue" }`,
-    sections: { poller: `children = ${pollers}\nreceives = ${process.env.RECEIVES ?? 8}`, sender: 'children = 1', log: 'level = "debug"' },
+    sections: { poller: `children = ${pollers}\nreceives = ${process.env.RECEIVES ?? 8}`, sender: 'children = 1' },
   });
   const lines = await sendNewsletters(postern, ses, recipients);
   const idle = await sqs.stats();

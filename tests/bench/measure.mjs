@@ -26,11 +26,16 @@ export async function startFake(name, port) {
   return fake;
 }
 
-/** Role → pids, as the log tells them. */
+const known = new WeakMap();
+
+/** Role → pids; asked once: nothing is replaced while it is measured. */
 export function roles(postern) {
-  const found = { master: [postern.child.pid] };
-  for (const [, role, pid] of postern.log().matchAll(/(\w+) \d+ is pid (\d+), generation/g)) (found[role] ??= []).push(Number(pid));
-  return found;
+  if (!known.has(postern)) {
+    const found = { master: [postern.child.pid] };
+    for (const { name, pid } of postern.status().processes) if (name !== 'master') (found[name.split(' ')[0]] ??= []).push(pid);
+    known.set(postern, found);
+  }
+  return known.get(postern);
 }
 
 function cpuOf(pid) {

@@ -67,7 +67,6 @@ const fakes = [];
 try {
   const dir = process.env.STATE ?? fs.mkdtempSync(path.join(os.tmpdir(), 'postern-bench-'));
   const filled = fillStore(dir, events, names);
-  fs.rmSync(path.join(dir, 'log'), { force: true }); // of the run before: it tells pids
   for (const name of ['fake_ses', 'fake_sqs']) fakes.push(await startFake(name, await freePort()));
   const [ses, sqs] = fakes;
   const postern = await Postern.start({
@@ -76,7 +75,7 @@ try {
     aws: `aws { region = "us-east-1" access_key_id = "fake" secret_access_key = "fake-secret"
       ses_endpoint = "${ses.url}" sqs_endpoint = "${sqs.url}" }
       queues { newsletter_events = "${sqs.url}/000000000000/newsletter-events-queue" }`,
-    sections: { httpd: `children = ${children}`, poller: 'children = 1', sender: 'children = 1', log: 'level = "debug"' },
+    sections: { httpd: `children = ${children}`, poller: 'children = 1', sender: 'children = 1' },
   });
   await rest(postern);
   if (process.env.READ_CPU) splitCpus(postern, process.env.READ_CPU);

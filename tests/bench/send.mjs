@@ -60,7 +60,6 @@ async function startBoth(strategy) {
       queues { newsletter_events = "${fake.url}/000000000000/newsletter-events-queue" }`,
     sections: {
       sender: `children = ${process.env.BENCH_SENDERS ?? 2}\nconnections = ${process.env.BENCH_CONNECTIONS ?? 32}\nstrategy = "${strategy === 'bulk' ? 'auto' : strategy}"\nmax_rate = "1000000"`,
-      log: 'level = "debug"',
     },
   });
   await submit(postern, makeForms(2 * perBatch, 'warm'));
