@@ -26,6 +26,7 @@
 #include <assert.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -73,7 +74,8 @@ enum {
     EXPAND_RECIPIENTS = 1000, /* `accepted` events in a turn: the next POST waits for them */
     RETENTION_PAUSE_MS = 10,  /* between two steps, so that whoever comes meanwhile has his turn */
     RETENTION_BUSY_MS = 50,
-    CLEAR_STEP = 2000, /* addresses of a list that is emptied */
+    GIVE_WAY_NS = 100000, /* of applying events, until others have their turn */
+    CLEAR_STEP = 2000,    /* addresses of a list that is emptied */
     SWEEP_READERS_MS = 5000,
     LOOK_MS = 1000,
 };
@@ -109,9 +111,10 @@ struct writer {
     struct outcomes_round outcomes;
     struct gauge_events arrived; /* in the open transaction; the shared ones count after it */
     uint64_t looked_mono_ms;     /* for domains without events */
-    uint64_t let_go_mono_ms;     /* when it had its last step */
-    struct link *links;          /* me->slot_count */
-    struct store_txn *loading;   /* while it opens */
+    uint64_t gave_way_mono_ns;
+    uint64_t let_go_mono_ms;   /* when it had its last step */
+    struct link *links;        /* me->slot_count */
+    struct store_txn *loading; /* while it opens */
     uint64_t last_batch_id;
     struct waiting *waiting;
     bool has_for_poller; /* this transaction has: a poller is to look */
@@ -1201,6 +1204,19 @@ struct budget {
     bool more; /* something was left for the next turn */
 };
 
+/* A ring full of events is some ms of work, which a kernel gives us in one piece when we had less of
+ * the processor before than a busy httpd: then one page in a hundred waits for it, and its reader
+ * with it. Events can wait (master/supervise.c, take_turns()); with an idle processor this is a
+ * system call in a hundred µs. */
+static void give_way(struct writer *w, const struct link *l)
+{
+    if (l->slot->role != ROLE_POLLER ||
+        clock_mono_ns() - w->gave_way_mono_ns < (uint64_t)GIVE_WAY_NS)
+        return;
+    (void)sched_yield();
+    w->gave_way_mono_ns = clock_mono_ns();
+}
+
 static int drain(struct writer *w, struct store_txn *t, struct link *l, struct budget *budget,
                  struct err *err)
 {
@@ -1234,6 +1250,7 @@ static int drain(struct writer *w, struct store_txn *t, struct link *l, struct b
         l->moved = true;
         if (applied == 0)
             return 0;
+        give_way(w, l);
     }
 }
 
