@@ -39,7 +39,7 @@ void arena_reset(struct arena *a)
     a->first = keep;
 }
 
-static void *take(struct arena *a, size_t bytes)
+void *arena_take(struct arena *a, size_t bytes)
 {
     assert(bytes < SIZE_MAX / 2);
     bytes = (bytes + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
@@ -68,7 +68,7 @@ static void *take(struct arena *a, size_t bytes)
 
 void *arena_alloc(struct arena *a, size_t bytes)
 {
-    return memset(take(a, bytes), 0, bytes);
+    return memset(arena_take(a, bytes), 0, bytes);
 }
 
 void *arena_array(struct arena *a, size_t count, size_t bytes)
@@ -81,7 +81,7 @@ struct slice arena_dup(struct arena *a, struct slice s)
 {
     if (s.len == 0)
         return (struct slice){0};
-    uint8_t *copy = take(a, s.len);
+    uint8_t *copy = arena_take(a, s.len);
     memcpy(copy, s.ptr, s.len);
     return slice_of(copy, s.len);
 }

@@ -19,6 +19,7 @@ struct arena {
 void arena_fini(struct arena *a);
 void arena_reset(struct arena *a);                              /* frees all blocks but the first */
 void *arena_alloc(struct arena *a, size_t bytes);               /* zeroed, aligned for any type */
+void *arena_take(struct arena *a, size_t bytes);                /* the same, uninitialised */
 void *arena_array(struct arena *a, size_t count, size_t bytes); /* zeroed; dies on overflow */
 struct slice arena_dup(struct arena *a, struct slice s);
 char *arena_cstr(struct arena *a, struct slice s); /* copy with a NUL behind it */

@@ -5,9 +5,25 @@
 
 #include "base/mem.h"
 
+/* Where cJSON's memory comes from during json_parse_in(). */
+static _Thread_local struct arena *parsing_in;
+static bool has_hooks; /* set before there are threads */
+
+static void *take(size_t bytes)
+{
+    return parsing_in != NULL ? arena_take(parsing_in, bytes) : mem_alloc(bytes);
+}
+
+static void give_back(void *ptr)
+{
+    if (parsing_in == NULL)
+        free(ptr);
+}
+
 void json_end_without_memory(void)
 {
-    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = mem_alloc, .free_fn = free});
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = take, .free_fn = give_back});
+    has_hooks = true;
 }
 
 cJSON *json_parse(struct slice text)
@@ -24,6 +40,16 @@ cJSON *json_parse(struct slice text)
         cJSON_Delete(tree);
         return NULL;
     }
+    return tree;
+}
+
+const cJSON *json_parse_in(struct arena *a, struct slice text)
+{
+    if (!has_hooks)
+        json_end_without_memory();
+    parsing_in = a;
+    const cJSON *tree = json_parse(text);
+    parsing_in = NULL;
     return tree;
 }
 

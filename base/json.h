@@ -2,6 +2,8 @@
  * base/json.h - JSON: reading through cJSON (the one door to it), writing by appending to a buf.
  *
  * MEMORY  json_parse() gives a tree that json_free() frees; slices read from it borrow from it.
+ *         json_parse_in() gives one that lives and dies with the arena, and is never freed: where
+ *         there are many trees that is a quarter of their cost.
  * ERRORS  json_parse() gives NULL for anything that is no JSON value, is deeper than cJSON's limit,
  *         or is followed by more than blanks. The getters answer "absent" for a wrong type.
  */
@@ -10,6 +12,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "base/arena.h"
 #include "base/buf.h"
 
 /* From now on a process that gets no memory for a tree ends (base/mem.h); else the tree is missing
@@ -17,6 +20,7 @@
 void json_end_without_memory(void);
 
 cJSON *json_parse(struct slice text);
+const cJSON *json_parse_in(struct arena *a, struct slice text);
 void json_free(cJSON *tree);
 
 /* Member by exact name; NULL when absent or when object is no object (or NULL). */

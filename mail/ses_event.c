@@ -172,14 +172,13 @@ static void read_variables(struct reading *r, struct event *e)
 {
     enum { VARS_MAX = 50 };
     struct slice email_id = tag_of(r->mail, "email-id");
-    cJSON *tree = json_parse(header_of(r->mail, "X-Mailgun-Variables"));
+    const cJSON *tree = json_parse_in(r->arena, header_of(r->mail, "X-Mailgun-Variables"));
 
     e->vars = arena_array(r->arena, VARS_MAX + 1, sizeof *e->vars);
     for (const cJSON *v = json_first(tree); v != NULL && e->var_count < VARS_MAX; v = v->next)
         if (v->string != NULL && cJSON_IsString(v))
             e->vars[e->var_count++] =
                 (struct name_value){text_of(r, slice_str(v->string)), text_of(r, json_text(v))};
-    json_free(tree);
     for (size_t i = 0; i < e->var_count; i++)
         if (slice_eq(e->vars[i].name, SLICE("email-id")))
             return;
@@ -827,12 +826,11 @@ enum ses_verdict ses_event_parse(struct slice body, struct arena *a, struct ses_
                                  size_t *count, struct slice *why)
 {
     struct reading r = {.arena = a};
-    cJSON *inner = NULL;
 
     *count = 0;
     if (is_notice(body))
         return SES_IGNORED;
-    cJSON *root = json_parse(body);
+    const cJSON *root = json_parse_in(a, body);
     if (root == NULL)
         return fail(why, "not JSON");
     const cJSON *event = root, *message = json_get(root, "Message");
@@ -842,14 +840,12 @@ enum ses_verdict ses_event_parse(struct slice body, struct arena *a, struct ses_
         if (is_notice(json_text(message)))
             verdict = SES_IGNORED;
         else
-            event = inner = json_parse(json_text(message));
-        if (verdict == SES_EVENTS && inner == NULL)
+            event = json_parse_in(a, json_text(message));
+        if (verdict == SES_EVENTS && event == NULL)
             verdict = fail(why, "the SNS notification's Message is not JSON");
     }
     if (verdict == SES_EVENTS)
         verdict = parse_tree(&r, event, why);
-    json_free(inner);
-    json_free(root);
     *events = r.out;
     *count = r.count;
     return verdict;

@@ -91,6 +91,25 @@ static void digests_are_those_of_the_standards(void **unused)
     buf_fini(&text);
 }
 
+/* What is left of it is the arena's: a sanitizer would tell of the rest. */
+static void json_lives_and_dies_with_an_arena(void **unused)
+{
+    struct arena a = {0};
+
+    (void)unused;
+    const cJSON *outer =
+        json_parse_in(&a, SLICE("{\"in\":\"{\\\"n\\\":[1,2,{\\\"x\\\":\\\"y\\\"}]}\"}"));
+    const cJSON *inner = json_parse_in(&a, json_get_text(outer, "in"));
+    cJSON *own = json_parse(SLICE("{\"freed\":true}"));
+    assert_null(json_parse_in(&a, SLICE("{\"torn\":[1,2,\"three\"")));
+    assert_null(json_parse_in(&a, SLICE("{\"followed\":1} by more")));
+    assert_true(json_get_bool(own, "freed", false));
+    json_free(own);
+    const cJSON *third = json_first(json_get(inner, "n"))->next->next;
+    assert_true(slice_eq(json_get_text(third, "x"), SLICE("y")));
+    arena_fini(&a);
+}
+
 static void json_text_is_escaped_and_read_back(void **unused)
 {
     uint8_t all[256];
@@ -249,6 +268,7 @@ int main(void)
         cmocka_unit_test(utf8_is_judged_by_rfc_3629),
         cmocka_unit_test(slices_cut_trim_and_count),
         cmocka_unit_test(digests_are_those_of_the_standards),
+        cmocka_unit_test(json_lives_and_dies_with_an_arena),
         cmocka_unit_test(json_text_is_escaped_and_read_back),
         cmocka_unit_test(the_length_of_escaped_text_is_known_before),
         cmocka_unit_test(what_we_pack_the_library_reads_and_so_do_we),
