@@ -149,13 +149,12 @@ describe('the lines', () => {
     await postern.request('GET', `/v3/${domain}/bounces/${encodeURIComponent(addresses[0])}`);
     await postern.request('GET', `/v3/${domain}/events?recipient=${encodeURIComponent(addresses[0])}`, { auth: 'api:key-of-a-stranger' });
     await waitFor('the books', () => isSettled(postern.batches()), 40000);
-    await waitFor('the events', () => {
-      const { batches } = { batches: postern.batches() };
-      return batches[0].outcomes >= 100;
-    }, 40000, 200);
+    // Whom SES had refused before the same came again is in a batch of its own.
+    const id = res.headers.get('x-request-id');
+    await waitFor('the events', () => postern.batches().find((b) => b['request-id'] === id).outcomes >= 100, 40000, 200);
     const batches = postern.batches();
     await postern.stop();
-    return { text: read(file), id: res.headers.get('x-request-id'), batches };
+    return { text: read(file), id, batches };
   };
   const secrets = [key, Buffer.from(`api:${key}`).toString('base64'), 'sandbox-secret-key', 'key-of-a-stranger', 'Signature='];
 
