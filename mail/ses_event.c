@@ -250,7 +250,8 @@ static struct ses_event *next_place(struct reading *r)
     return &r->out[r->count++];
 }
 
-/* Valid until the next one. NULL when nobody can tell whom it is about: neither an address nor our tag for the only one. */
+/* Valid until the next one. NULL when nobody can tell whom it is about: neither an address nor our
+ * tag for the only one. */
 static struct ses_event *add(struct reading *r, struct slice address)
 {
     address = envelope_address(r, address);
