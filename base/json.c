@@ -73,16 +73,19 @@ struct slice json_get_text(const cJSON *object, const char *name)
     return json_text(json_get(object, name));
 }
 
-bool json_get_i64(const cJSON *object, const char *name, int64_t *value)
+bool json_i64(const cJSON *v, int64_t *value)
 {
-    const cJSON *v = json_get(object, name);
-
     /* 2^53: beyond it a double no longer holds every integer. */
     if (!cJSON_IsNumber(v) || !(fabs(v->valuedouble) <= 9007199254740992.0) ||
         floor(v->valuedouble) < v->valuedouble)
         return false;
     *value = (int64_t)v->valuedouble;
     return true;
+}
+
+bool json_get_i64(const cJSON *object, const char *name, int64_t *value)
+{
+    return json_i64(json_get(object, name), value);
 }
 
 bool json_get_bool(const cJSON *object, const char *name, bool absent)

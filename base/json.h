@@ -29,6 +29,7 @@ const cJSON *json_get(const cJSON *object, const char *name);
 struct slice json_text(const cJSON *v);
 struct slice json_get_text(const cJSON *object, const char *name);
 /* Integral number in range, else false. */
+bool json_i64(const cJSON *v, int64_t *value);
 bool json_get_i64(const cJSON *object, const char *name, int64_t *value);
 bool json_get_bool(const cJSON *object, const char *name, bool absent);
 /* Array elements: for (const cJSON *e = json_first(array); e != NULL; e = e->next). */

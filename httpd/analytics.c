@@ -100,9 +100,10 @@ static bool read_value(struct analytics_reading *r, const cJSON *v, struct slice
         *value = arena_dup(r->arena, json_text(v));
         return true;
     }
-    number = cJSON_IsNumber(v) ? (int64_t)cJSON_GetNumberValue(v) : 0;
+    if (!json_i64(v, &number))
+        return analytics_wrong(r, "a value is neither a text nor a whole number");
     *value = arena_printf(r->arena, "%lld", (long long)number);
-    return cJSON_IsNumber(v) || analytics_wrong(r, "a value is neither a text nor a number");
+    return true;
 }
 
 bool analytics_read_values(struct analytics_reading *r, const cJSON *list,
