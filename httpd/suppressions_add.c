@@ -38,13 +38,13 @@ static void add_form(struct exchange *x, const struct form *form)
 static void set_from_json(struct suppression_wish *w, const cJSON *member, struct arena *a)
 {
     struct slice name = slice_str(member->string);
+    int64_t number;
 
     if (cJSON_IsArray(member)) {
         for (const cJSON *t = json_first(member); t != NULL; t = t->next)
             suppression_wish_set(w, name, json_text(t));
-    } else if (cJSON_IsNumber(member)) { /* mailgun.js writes code so */
-        suppression_wish_set(w, name,
-                             arena_printf(a, "%lld", (long long)cJSON_GetNumberValue(member)));
+    } else if (json_i64(member, &number)) { /* mailgun.js writes code so */
+        suppression_wish_set(w, name, arena_printf(a, "%lld", (long long)number));
     } else {
         suppression_wish_set(w, name, json_text(member));
     }

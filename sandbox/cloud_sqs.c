@@ -552,9 +552,10 @@ static uint64_t redrive_count(const cJSON *redrive)
 {
     const cJSON *most = json_get(redrive, "maxReceiveCount");
     uint64_t count = 0;
+    int64_t number;
 
-    if (cJSON_IsNumber(most) && most->valuedouble >= 1)
-        return (uint64_t)most->valuedouble;
+    if (json_i64(most, &number))
+        return number < 1 ? 0 : (uint64_t)number;
     (void)slice_to_u64(json_text(most), &count);
     return count;
 }

@@ -8,13 +8,14 @@
 static bool is_scalar_equal(const cJSON *a, const cJSON *b)
 {
     uint64_t number;
+    int64_t whole;
     const cJSON *text = cJSON_IsString(a) ? a : b, *value = cJSON_IsString(a) ? b : a;
 
     if (cJSON_IsString(a) && cJSON_IsString(b))
         return strcmp(a->valuestring, b->valuestring) == 0;
     if (cJSON_IsString(text) && cJSON_IsNumber(value))
-        return slice_to_u64(json_text(text), &number) && value->valuedouble >= 0 &&
-               (uint64_t)value->valuedouble == number;
+        return slice_to_u64(json_text(text), &number) && json_i64(value, &whole) && whole >= 0 &&
+               (uint64_t)whole == number;
     if (cJSON_IsString(text) && cJSON_IsBool(value))
         return strcmp(text->valuestring, cJSON_IsTrue(value) ? "true" : "false") == 0;
     if (cJSON_IsNumber(a) && cJSON_IsNumber(b))

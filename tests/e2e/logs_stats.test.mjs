@@ -133,6 +133,7 @@ describe('logs and statistics', () => {
       [{ filter: { AND: [predicate('moon', '=', 'full')] } }, /'moon' is no attribute/],
       [{ filter: { AND: [predicate('tag', '~', 'x')] } }, /'~' is no comparator/],
       [{ filter: { AND: [{ attribute: 'tag', comparator: '=', values: [] }] } }, /without values/],
+      [{ filter: { AND: [{ attribute: 'size', comparator: '>=', values: [1e83] }] } }, /neither a text nor a whole number/],
       [{ pagination: { limit: 0 } }, /'limit'/],
       [{ pagination: { sort: 'recipient:asc' } }, /'sort'/],
       [{ pagination: { token: 'nonsense' } }, /'token' is not valid/],

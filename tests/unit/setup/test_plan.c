@@ -93,6 +93,7 @@ static void what_aws_takes_for_equal_is_equal(void **unused)
     assert_true(differs("{\"l\":[\"x\",\"y\"]}", "{\"l\":[\"x\"]}"));
     assert_false(differs("{\"n\":\"10\"}", "{\"n\":10}"));
     assert_true(differs("{\"n\":\"10\"}", "{\"n\":11}"));
+    assert_true(differs("{\"n\":\"10\"}", "{\"n\":1e83}"));
     assert_true(differs("{\"b\":false}", "{\"b\":true}"));
     /* Policies: what the texts hold counts, whole. */
     assert_false(differs("{\"Policy\":\"{\\\"A\\\":\\\"x\\\",\\\"B\\\":1}\"}",
