@@ -28,10 +28,11 @@ struct reading {
 
 /* -------- texts -------- */
 
-/* A copy, cut to a sensible length at a character's end, with broken UTF-8 replaced by '?'. */
+/* Cut to a sensible length at a character's end, with broken UTF-8 replaced by '?'. What is given
+ * lives in the arena, as the trees do. */
 static struct slice text_of(struct reading *r, struct slice s)
 {
-    s = arena_dup(r->arena, slice_head(s, TEXT_BYTES_MAX));
+    s = slice_head(s, TEXT_BYTES_MAX);
     if (slice_is_utf8(s))
         return s;
     size_t len = s.len;
@@ -107,7 +108,7 @@ static void read_meta(struct reading *r, struct event *e)
         buf_fini(&plain);
         return;
     }
-    rest = text_of(r, buf_slice(&plain));
+    rest = text_of(r, arena_dup(r->arena, buf_slice(&plain)));
     buf_fini(&plain);
     (void)slice_cut(rest, '\n', &line, &rest);
     e->domain = lower(r, line);
