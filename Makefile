@@ -16,7 +16,7 @@ PKG_MSGPACK := $(shell pkg-config --exists msgpack 2>/dev/null && echo msgpack |
 # ---- sources, one list per folder; what is not listed is not built ----
 base_SRC := arena buf clock config config_keys digest err json log mem nearest network pack redact repeats seal slice sweep tls
 shm_SRC := bell child gauges histogram last_words notice record ring started
-mail_SRC := address client_info csv date event event_json filter form handlebars html_text message mime mime_clean mime_read multipart own_event \
+mail_SRC := address client_info csv date event event_json event_pack filter form handlebars html_text message mime mime_clean mime_read multipart own_event \
              page_token part render replication resend send_request ses_address ses_bulk ses_compile ses_event ses_headers ses_mime ses_parts ses_raw ses_simple \
              ses_size sql_dump stored_template submission variables webhook
 aws_SRC := credential_chain credential_document credential_process credentials endpoint error fetch http profiles query ses session sign sns sqs vault \

@@ -2,8 +2,9 @@
  * mail/event.h - one Mailgun event: as a struct, packed for the store, and as the API's JSON.
  *
  * SHAPE   spec/mailgun.md §4.5. Packed: msgpack array in the order of the members, led by a
- *         version, WITHOUT id and timestamps (they are the store's key). JSON: exactly Mailgun's
- *         names and types.
+ *         version, WITHOUT id and timestamps (they are the store's key). Packed like another one:
+ *         four bytes that say which members differ from that one's, and those members. JSON:
+ *         exactly Mailgun's names and types.
  * MEMORY  Structs borrow all texts; arrays live in the caller's arena.
  * UNITS   Times in µs since 1970 UTC.
  * ERRORS  event_unpack() answers false for anything that does not fit.
@@ -101,6 +102,11 @@ void event_make_id(struct event *e, const struct slice *parts, size_t count);
 void event_pack(struct buf *to, const struct event *e);
 /* id, timestamp_us and ses_us of *e are left as they are; batch_id becomes 0. */
 bool event_unpack(struct slice from, struct arena *a, struct event *e);
+/* The same for what tells it from a model: any other event, which must be the same when it is read.
+ * Texts of *e then borrow from the model's, too, and its lists may be the model's. */
+void event_pack_like(struct buf *to, const struct event *e, const struct event *model);
+bool event_unpack_like(struct slice from, const struct event *model, struct arena *a,
+                       struct event *e);
 
 /* Appends where a domain's stored messages are: origin as "https://HOST", with or without a slash
  * behind it. For the storage_base below. */

@@ -4,6 +4,7 @@
 
 #include <cmocka.h>
 
+#include "base/digest.h"
 #include "base/json.h"
 #include "mail/event.h"
 
@@ -248,6 +249,169 @@ static void a_packed_event_reads_back_and_every_cut_is_refused(void **state)
     arena_fini(&a);
 }
 
+/* Rows of events that were stored long ago are read by it. */
+static void events_are_packed_as_they_ever_were(void **state)
+{
+    static const char *const digests[] = {
+        "d2e241c01918f41a54abeb73a4608f45565252d87a753651e9039154563847d1",
+        "30b178f03f9c938369b24cc9369aa7dc14db20d57f88cf66bef1d27ff46afd04"};
+    struct arena a = {0};
+    struct event e = sample(&a, EVENT_FAILED);
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct buf packed = {0}, hex = {0};
+        uint8_t digest[SHA256_BYTES];
+        event_pack(&packed, &e);
+        digest_sha256(buf_slice(&packed), digest);
+        text_hex(&hex, slice_of(digest, sizeof digest));
+        assert_string_equal(buf_cstr(&hex), digests[i]);
+        buf_fini(&packed);
+        buf_fini(&hex);
+        e.severity = SEVERITY_PERMANENT;
+        e.reason = SLICE("bounce");
+        e.test_mode = e.delayed_bounce = true;
+        e.sending_ip = SLICE("192.0.2.1");
+        e.status = (struct delivery_status){.present = true,
+                                            .code = -550,
+                                            .message = SLICE("message"),
+                                            .description = SLICE("description"),
+                                            .enhanced_code = SLICE("5.1.1"),
+                                            .mx_host = SLICE("192.0.2.2"),
+                                            .attempt_no = 2,
+                                            .session_ms = 300,
+                                            .retry_s = 70000};
+        e.ip = SLICE("192.0.2.3");
+        e.user_agent = SLICE("agent");
+        e.url = SLICE("https://example.com/");
+        e.client_name = SLICE("name");
+        e.client_os = SLICE("os");
+        e.client_type = SLICE("type");
+        e.device_type = SLICE("device");
+        e.bot = SLICE("bot");
+        e.ses_id = SLICE("ses");
+        e.method = SLICE("http");
+    }
+    arena_fini(&a);
+}
+
+/* Packed like the model and read again it is the same event, and every cut of that is refused.
+ * Returns how long it was. */
+static size_t told_by(const struct event *e, const struct event *model)
+{
+    struct buf like = {0}, whole = {0}, again = {0};
+    struct arena a = {0};
+    struct event back = {.timestamp_us = 7, .ses_us = 5};
+
+    event_pack_like(&like, e, model);
+    assert_true(event_unpack_like(buf_slice(&like), model, &a, &back));
+    assert_true(back.timestamp_us == 7 && back.ses_us == 5);
+    event_pack(&whole, e);
+    event_pack(&again, &back);
+    assert_true(slice_eq(buf_slice(&whole), buf_slice(&again)));
+    for (size_t len = 0; len < like.len; len++)
+        assert_false(event_unpack_like(slice_head(buf_slice(&like), len), model, &a, &back));
+    size_t len = like.len;
+    buf_add_byte(&like, 0);
+    assert_false(event_unpack_like(buf_slice(&like), model, &a, &back));
+    buf_fini(&like);
+    buf_fini(&whole);
+    buf_fini(&again);
+    arena_fini(&a);
+    return len;
+}
+
+static void an_event_is_told_by_what_differs_from_another(void **state)
+{
+    struct arena a = {0};
+    struct slice other_tags[] = {SLICE("bulk-email"), SLICE("other")};
+    struct name_value other_vars[] = {{SLICE("email-id"), SLICE("75f0c1")}};
+    struct event model = sample(&a, EVENT_DELIVERED), none = {.type = EVENT_FAILED};
+    struct event cases[48];
+    size_t count = 0;
+
+    (void)state;
+    model.status = (struct delivery_status){
+        .present = true, .code = 250, .message = SLICE("OK"), .attempt_no = 1};
+#define CASE(change)                                                                               \
+    do {                                                                                           \
+        struct event *e = &cases[count++];                                                         \
+        *e = model;                                                                                \
+        e->change;                                                                                 \
+    } while (0)
+    CASE(type = EVENT_COMPLAINED);
+    CASE(severity = SEVERITY_TEMPORARY);
+    CASE(domain = SLICE("mg.example.org"));
+    CASE(recipient = SLICE("bob@example.net"));
+    CASE(message_id = slice_none());
+    CASE(reason = SLICE("bounce"));
+    CASE(to = SLICE("bob@example.net"));
+    CASE(from = SLICE("Other"));
+    CASE(subject = slice_none());
+    CASE(tags = other_tags);
+    CASE(tag_count = 1);
+    CASE(tag_count = 0);
+    CASE(vars = other_vars);
+    CASE(var_count = 0);
+    CASE(size_bytes = UINT64_MAX);
+    CASE(test_mode = true);
+    CASE(delayed_bounce = true);
+    CASE(envelope_sender = SLICE("b@mg.example.com"));
+    CASE(sending_ip = SLICE("203.0.113.5"));
+    CASE(status.present = false);
+    CASE(status.code = INT32_MIN);
+    CASE(status.message = SLICE("250 fine"));
+    CASE(status.description = SLICE("why"));
+    CASE(status.enhanced_code = SLICE("2.0.0"));
+    CASE(status.mx_host = SLICE("203.0.113.7"));
+    CASE(status.attempt_no = 2);
+    CASE(status.session_ms = 1234);
+    CASE(status.retry_s = UINT32_MAX);
+    CASE(ip = SLICE("203.0.113.9"));
+    CASE(user_agent = SLICE("Mozilla"));
+    CASE(url = SLICE("https://example.com/"));
+    CASE(client_name = SLICE("Firefox"));
+    CASE(client_os = SLICE("Linux"));
+    CASE(client_type = SLICE("browser"));
+    CASE(device_type = SLICE("desktop"));
+    CASE(bot = SLICE("apple"));
+    CASE(ses_id = SLICE("0100"));
+    CASE(method = SLICE("http"));
+    assert_int_equal(told_by(&model, &model), 4);
+    for (size_t i = 0; i < count; i++) {
+        (void)told_by(&cases[i], &model);
+        (void)told_by(&model, &cases[i]);
+        (void)told_by(&cases[i], &none);
+    }
+    /* Whom it is about is said once. */
+    cases[0] = model;
+    cases[0].recipient = cases[0].to = SLICE("bob@example.net");
+    assert_int_equal(told_by(&cases[0], &model), 4 + 1 + cases[0].to.len);
+    (void)told_by(&cases[0], &none);
+    arena_fini(&a);
+}
+
+static void what_no_event_can_differ_in_is_refused(void **state)
+{
+    struct arena a = {0};
+    struct event model = sample(&a, EVENT_DELIVERED), e = model;
+    static const uint8_t bad[][9] = {
+        {5, 0x40, 0, 0, 0, 0},           /* a bit far beyond the members */
+        {5, 0x08, 0, 0, 0, 0},           /* the first one beyond them */
+        {5, 0, 0, 0, 1, 0},              /* a type of 0 */
+        {5, 0, 0, 0, 1, EVENT_TYPE_END}, /* one that is none */
+        {5, 0, 0, 0, 2, 3},              /* a severity */
+        {6, 0, 1, 0, 0, 0xcc, 0x80},     /* a delivery status without what it says is there */
+        {8, 0, 1, 0, 0, 0xcd, 1, 0, 0},  /* with more than there is */
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(event_unpack_like(slice_of(bad[i] + 1, bad[i][0]), &model, &a, &e));
+    assert_int_equal(e.type, EVENT_DELIVERED);
+    arena_fini(&a);
+}
+
 static void an_id_follows_from_what_happened(void **state)
 {
     struct arena a = {0};
@@ -290,6 +454,9 @@ int main(void)
         cmocka_unit_test(the_other_types_have_their_own_members),
         cmocka_unit_test(a_late_event_shows_sess_time_and_an_empty_email_id_is_left_out),
         cmocka_unit_test(a_packed_event_reads_back_and_every_cut_is_refused),
+        cmocka_unit_test(events_are_packed_as_they_ever_were),
+        cmocka_unit_test(an_event_is_told_by_what_differs_from_another),
+        cmocka_unit_test(what_no_event_can_differ_in_is_refused),
         cmocka_unit_test(an_id_follows_from_what_happened),
         cmocka_unit_test(types_have_names),
     };
