@@ -137,6 +137,10 @@ static inline size_t past_plain(struct slice s, size_t i)
                 i += sizeof word;
                 continue;
             }
+        } else if (s.len >= sizeof word) { /* the last ones, and some that were looked at */
+            memcpy(&word, s.ptr + s.len - sizeof word, sizeof word);
+            if (is_plain(word))
+                return s.len;
         }
         uint8_t c = s.ptr[i];
         if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
@@ -199,6 +203,15 @@ void json_put_escaped(struct buf *to, struct slice s)
 
 void json_put_text(struct buf *to, struct slice s)
 {
+    if (past_plain(s, 0) == s.len) {
+        uint8_t *at = buf_reserve(to, s.len + 2);
+        at[0] = '"';
+        if (s.len > 0)
+            memcpy(at + 1, s.ptr, s.len);
+        at[s.len + 1] = '"';
+        to->len += s.len + 2;
+        return;
+    }
     buf_add_byte(to, '"');
     json_put_escaped(to, s);
     buf_add_byte(to, '"');

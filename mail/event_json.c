@@ -9,19 +9,12 @@
 
 #define PUT(to, literal) buf_add((to), (literal), sizeof(literal) - 1)
 
-static void put_text(struct buf *to, struct slice s)
-{
-    buf_add_byte(to, '"');
-    json_put_escaped(to, s);
-    buf_add_byte(to, '"');
-}
-
 /* ,"name":"value" unless the value is empty. The literal holds comma, name and colon. */
 #define PUT_UNLESS_EMPTY(to, literal, value)                                                       \
     do {                                                                                           \
         if ((value).len != 0) {                                                                    \
             PUT(to, literal);                                                                      \
-            put_text((to), (value));                                                               \
+            json_put_text((to), (value));                                                          \
         }                                                                                          \
     } while (0)
 
@@ -81,7 +74,7 @@ static void put_recipient(struct buf *to, struct slice recipient)
     struct slice domain = at == SIZE_MAX ? slice_none() : slice_from(recipient, at + 1);
 
     PUT(to, ",\"recipient\":");
-    put_text(to, recipient);
+    json_put_text(to, recipient);
     PUT(to, ",\"recipient-domain\":\"");
     size_t from = to->len;
     json_put_escaped(to, domain);
@@ -97,7 +90,7 @@ static void put_tags(struct buf *to, const struct event *e)
     for (size_t i = 0; i < e->tag_count; i++) {
         if (i != 0)
             buf_add_byte(to, ',');
-        put_text(to, e->tags[i]);
+        json_put_text(to, e->tags[i]);
     }
     PUT(to, "],\"campaigns\":[],\"user-variables\":");
 }
@@ -114,9 +107,9 @@ void event_vars_to_json(struct buf *to, const struct event *e)
         if (!first)
             buf_add_byte(to, ',');
         first = false;
-        put_text(to, e->vars[i].name);
+        json_put_text(to, e->vars[i].name);
         buf_add_byte(to, ':');
-        put_text(to, e->vars[i].value);
+        json_put_text(to, e->vars[i].value);
     }
     buf_add_byte(to, '}');
 }
@@ -131,7 +124,7 @@ static void put_vars(struct buf *to, const struct event *e, bool as_text)
         return;
     }
     event_vars_to_json(&object, e);
-    put_text(to, buf_slice(&object));
+    json_put_text(to, buf_slice(&object));
     buf_fini(&object);
 }
 
@@ -152,10 +145,10 @@ static void put_flags(struct buf *to, const struct event *e, bool as_log)
 static void put_envelope(struct buf *to, const struct event *e)
 {
     PUT(to, ",\"envelope\":{\"transport\":\"smtp\",\"sender\":");
-    put_text(to, e->envelope_sender);
+    json_put_text(to, e->envelope_sender);
     PUT_UNLESS_EMPTY(to, ",\"sending-ip\":", e->sending_ip);
     PUT(to, ",\"targets\":");
-    put_text(to, e->recipient);
+    json_put_text(to, e->recipient);
     buf_add_byte(to, '}');
 }
 
@@ -165,9 +158,9 @@ static void put_status(struct buf *to, const struct delivery_status *s)
     PUT(to, ",\"delivery-status\":{");
     json_put_i64(to, "code", s->code);
     PUT(to, ",\"message\":");
-    put_text(to, s->message);
+    json_put_text(to, s->message);
     PUT(to, ",\"description\":");
-    put_text(to, s->description);
+    json_put_text(to, s->description);
     PUT_UNLESS_EMPTY(to, ",\"enhanced-code\":", s->enhanced_code);
     PUT(to, ",\"attempt-no\":");
     buf_add_u64(to, s->attempt_no == 0 ? 1 : s->attempt_no);
@@ -184,35 +177,35 @@ static void put_status(struct buf *to, const struct delivery_status *s)
 static void put_client(struct buf *to, const struct event *e)
 {
     PUT(to, ",\"client-info\":{\"client-name\":");
-    put_text(to, e->client_name);
+    json_put_text(to, e->client_name);
     PUT(to, ",\"client-os\":");
-    put_text(to, e->client_os);
+    json_put_text(to, e->client_os);
     PUT(to, ",\"client-type\":");
-    put_text(to, e->client_type);
+    json_put_text(to, e->client_type);
     PUT(to, ",\"device-type\":");
-    put_text(to, e->device_type);
+    json_put_text(to, e->device_type);
     PUT(to, ",\"user-agent\":");
-    put_text(to, e->user_agent);
+    json_put_text(to, e->user_agent);
     PUT(to, ",\"bot\":");
-    put_text(to, e->bot);
+    json_put_text(to, e->bot);
     buf_add_byte(to, '}');
 }
 
 static void put_message(struct buf *to, const struct event *e)
 {
     PUT(to, ",\"message\":{\"headers\":{\"to\":");
-    put_text(to, e->to);
+    json_put_text(to, e->to);
     PUT(to, ",\"message-id\":");
-    put_text(to, e->message_id);
+    json_put_text(to, e->message_id);
     PUT(to, ",\"from\":");
-    put_text(to, e->from);
+    json_put_text(to, e->from);
     PUT(to, ",\"subject\":");
-    put_text(to, e->subject);
+    json_put_text(to, e->subject);
     PUT(to, "},\"attachments\":[],\"size\":");
     buf_add_u64(to, e->size_bytes);
     if (e->type == EVENT_ACCEPTED || e->type == EVENT_STORED) {
         PUT(to, ",\"recipients\":[");
-        put_text(to, e->recipient);
+        json_put_text(to, e->recipient);
         buf_add_byte(to, ']');
     }
     buf_add_byte(to, '}');
@@ -230,9 +223,12 @@ static void put_storage(struct buf *to, struct slice message_id, struct slice ba
 {
     buf_add_str(to, as_log ? ",\"storage\":{\"url\":[\"" : ",\"storage\":{\"url\":\"");
     json_put_escaped(to, base);
+    size_t at = to->len;
     text_base64url(to, message_id);
+    size_t len = to->len - at;
     buf_add_str(to, as_log ? "\"],\"key\":\"" : "\",\"key\":\"");
-    text_base64url(to, message_id);
+    (void)buf_reserve(to, len); /* what is copied must not move */
+    buf_add(to, to->ptr + at, len);
     PUT(to, "\"}");
 }
 
@@ -246,7 +242,7 @@ static void put_event(struct buf *to, const struct event *e, struct slice storag
         PUT(to, "\",\"@timestamp\":\"");
         date_put_iso8601(to, e->timestamp_us);
         PUT(to, "\",\"account\":{\"id\":\"postern\"},\"domain\":{\"name\":");
-        put_text(to, e->domain);
+        json_put_text(to, e->domain);
         PUT(to, "},\"log-level\":\"");
     } else {
         PUT(to, "\",\"timestamp\":");
@@ -259,7 +255,7 @@ static void put_event(struct buf *to, const struct event *e, struct slice storag
         PUT(to, ",\"severity\":\"");
         buf_add_str(to, e->severity == SEVERITY_PERMANENT ? "permanent" : "temporary");
         PUT(to, "\",\"reason\":");
-        put_text(to, e->reason.len != 0 ? e->reason : SLICE("generic"));
+        json_put_text(to, e->reason.len != 0 ? e->reason : SLICE("generic"));
     }
     PUT_UNLESS_EMPTY(to, ",\"method\":", e->method);
     put_recipient(to, e->recipient);
@@ -272,9 +268,9 @@ static void put_event(struct buf *to, const struct event *e, struct slice storag
         put_status(to, &e->status);
     if (e->type == EVENT_REJECTED) {
         PUT(to, ",\"reject\":{\"reason\":");
-        put_text(to, e->reason);
+        json_put_text(to, e->reason);
         PUT(to, ",\"description\":");
-        put_text(to, e->status.description);
+        json_put_text(to, e->status.description);
         buf_add_byte(to, '}');
     }
     if (is_engagement(e->type)) {
