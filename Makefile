@@ -23,7 +23,7 @@ aws_SRC := credential_chain credential_document credential_process credentials e
              xml
 setup_SRC := conf_edit conf_plan difference dns inspect make plan plumbing policy policy_verdict template
 doctor_SRC := doctor finding judge key_findings live patient probe redrive
-store_SRC := as_json backup batch_write batches buffer changes check check_events control_client counters deadletters elsewhere event_lists events events_read \
+store_SRC := as_json backup batch_write batches buffer changes check check_events control_client counters deadletters elsewhere event_lists event_models events events_read \
              feed gates import joining key key_changes key_seals keys list_changes logins migrate own_events reputation store suppressions taken templates totals versions webhooks
 writer_SRC := control holds outcomes parts replicas retention run_heap runs scheduler steering writer
 httpd_SRC := analytics analytics_metrics auth batch_report body change client cookie dashboard dashboard_actions dashboard_live dashboard_mail \

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "base/digest.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "mail/date.h"
 #include "store/counters.h"
@@ -124,21 +125,14 @@ static void progress(struct looking *l)
 
 /* -------- sums -------- */
 
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-    return x ^ x >> 31;
-}
-
 static void sums_add(struct sums *s, const uint8_t *bytes, size_t len)
 {
     uint64_t a = len, b = ~(uint64_t)len;
 
     for (size_t at = 0; at < len; at += 8) {
         uint64_t word = read_be(bytes + at, len - at < 8 ? len - at : 8);
-        a = mix(a + word + UINT64_C(0x9e3779b97f4a7c15));
-        b = mix(b ^ word) + word;
+        a = hash_mix(a + word + UINT64_C(0x9e3779b97f4a7c15));
+        b = hash_mix(b ^ word) + word;
     }
     s->count++;
     s->a += a;
@@ -425,18 +419,20 @@ static int look_for_row(struct store_txn *t, enum store_db db, const struct key 
     return 0;
 }
 
-/* Tags that differ in case only share a row. */
-static void drop_repeated_tags(struct event *e)
+/* Tags that differ in case only share a row. The event's list may be that of many: it stays. */
+static void drop_repeated_tags(struct event *e, struct arena *a)
 {
+    struct slice *tags = arena_array(a, e->tag_count, sizeof *tags);
     size_t kept = 0;
 
     for (size_t i = 0; i < e->tag_count; i++) {
         bool repeated = false;
         for (size_t n = 0; n < kept; n++)
-            repeated = repeated || slice_eq_nocase(e->tags[n], e->tags[i]);
+            repeated = repeated || slice_eq_nocase(tags[n], e->tags[i]);
         if (!repeated)
-            e->tags[kept++] = e->tags[i];
+            tags[kept++] = e->tags[i];
     }
+    e->tags = tags;
     e->tag_count = kept;
 }
 
@@ -463,7 +459,7 @@ static int look_at_event(struct looking *l, uint32_t domain, const uint8_t *plac
     arena_reset(&l->arena);
     memcpy(e.id, place + 8, EVENT_ID_BYTES);
     bool is_group = group_read(row, &g);
-    if (!event_row_read(row, 0, &l->arena, &e) || e.type >= EVENT_TYPE_END ||
+    if (!event_row_read(l->t, domain, row, 0, NULL, &l->arena, &e) || e.type >= EVENT_TYPE_END ||
         (is_group && g.count == 0)) {
         if (l->gathered == NULL)
             check_found(l->c, "%s cannot be read", WHO(l, domain, place));
@@ -478,7 +474,7 @@ static int look_at_event(struct looking *l, uint32_t domain, const uint8_t *plac
     if (l->gathered != NULL)
         return 0;
     l->c->events += is_group ? g.count : 1;
-    drop_repeated_tags(&e);
+    drop_repeated_tags(&e, &l->arena);
     key_be(&counted, is_group ? g.count : 0, is_group ? COUNT_BYTES : 0);
     (void)event_index_rows(l->t, domain, &e, is_group && (g.flags & GROUP_OWN_IDS) == 0,
                            key_slice(&counted), look_for_row, &i);
@@ -529,7 +525,7 @@ static bool is_expected(struct looking *l, enum store_db db, struct slice key)
     arena_reset(&l->arena);
     e.timestamp_us = read_be(place, 8);
     memcpy(e.id, place + 8, EVENT_ID_BYTES);
-    if (!event_row_read(row, 0, &l->arena, &e))
+    if (!event_row_read(l->t, domain, row, 0, NULL, &l->arena, &e))
         return true; /* said already */
     (void)event_index_rows(l->t, domain, &e, is_group && (g.flags & GROUP_OWN_IDS) == 0,
                            slice_none(), compare_row, &expected);
@@ -752,6 +748,7 @@ int check_events(struct store_txn *t, struct check *c, struct err *err)
     uint64_t domains, rows, oldest_us = event_oldest_us(t);
     int rc = rows_of(&l, DB_DOMAINS, &domains);
 
+    event_models_forget(t->store); /* what lies in the store is asked */
     for (size_t i = 0; i < sizeof all / sizeof all[0] && rc == 0; i++) {
         rc = rows_of(&l, all[i], &rows);
         l.of += rows;

@@ -8,6 +8,7 @@
 #define STORE_EVENT_ROWS_H
 
 #include "mail/event.h"
+#include "store/event_models.h"
 #include "store/internal.h"
 #include "store/key.h"
 
@@ -42,9 +43,11 @@ void group_next(const struct group *g, struct slice *rest, struct slice *recipie
 /* The place of the one that stands `at` behind the one of that place. */
 void place_bytes_behind(uint8_t to[PLACE_BYTES], const uint8_t *place, uint32_t at);
 
-/* Event number `at` of a row into *e, whose place (timestamp_us, id) is set already. Texts borrow
- * from the row, lists from the arena. False: it cannot be read. */
-bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event *e);
+/* Event number `at` of a row of the domain into *e, whose place (timestamp_us, id) is set already.
+ * Texts borrow from the row, lists from the arena; what the row has from a model as
+ * event_row_unpack_like() says. False: it cannot be read. */
+bool event_row_read(struct store_txn *t, uint32_t domain, struct slice row, uint32_t at,
+                    struct arena *of_model, struct arena *a, struct event *e);
 
 /* Calls act for each row of an index that names the row of e: by kind, by tag, and of a group whose
  * events share their message id that one's. Storing, expiring and checking go through here, so that

@@ -3,6 +3,8 @@
  * prefix that says what is indexed, then the place:
  *
  *   events         domain                     place → ses_us, packed event
+ *                                                     or ses_us, mark, hash of a model, what differs
+ *                                                     from it (store/event_models.h)
  *   by_tag         domain, tag hash, kind     place → ""
  *   by_type        domain, kind               place → ""
  *
@@ -178,7 +180,7 @@ static int put_one(struct store_txn *t, struct event *e, uint64_t now_us, uint32
 {
     struct slice id = slice_of(e->id, EVENT_ID_BYTES), value;
     struct key k, timestamp = {0};
-    struct buf packed = {0};
+    struct buf row = {0};
 
     if (store_get(t, DB_EVENT_IDS, id, &value) && value.len == 8) {
         e->timestamp_us = read_be(value.ptr, 8);
@@ -196,12 +198,10 @@ static int put_one(struct store_txn *t, struct event *e, uint64_t now_us, uint32
     key_u64(&timestamp, e->timestamp_us);
     key_domain(&k, domain);
     key_place(&k, e->timestamp_us, e->id);
-    struct key ses = {0};
-    key_u64(&ses, e->ses_us);
-    buf_add_slice(&packed, key_slice(&ses));
-    event_pack(&packed, e);
-    int rc = store_put(t, DB_EVENTS, key_slice(&k), buf_slice(&packed), err);
-    buf_fini(&packed);
+    int rc = event_row_pack(t, domain, e, &row, err);
+    if (rc == 0)
+        rc = store_put(t, DB_EVENTS, key_slice(&k), buf_slice(&row), err);
+    buf_fini(&row);
     if (rc != 0 || store_put(t, DB_EVENT_IDS, id, key_slice(&timestamp), err) != 0)
         return -1;
     if (event_index_rows(t, domain, e, false, slice_none(), row_put, err) != 0)
@@ -269,7 +269,8 @@ void group_next(const struct group *g, struct slice *rest, struct slice *recipie
     *message_id = (g->flags & GROUP_OWN_IDS) != 0 ? take_short(rest) : slice_none();
 }
 
-bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event *e)
+bool event_row_read(struct store_txn *t, uint32_t domain, struct slice row, uint32_t at,
+                    struct arena *of_model, struct arena *a, struct event *e)
 {
     struct slice recipient, message_id, rest;
     struct group g;
@@ -277,8 +278,11 @@ bool event_row_read(struct slice row, uint32_t at, struct arena *a, struct event
     if (row.len < SES_TIME_BYTES)
         return false;
     e->ses_us = read_be(row.ptr, SES_TIME_BYTES);
+    rest = slice_from(row, SES_TIME_BYTES);
+    if (event_row_is_like(rest))
+        return event_row_unpack_like(t, domain, rest, of_model, a, e);
     if (!group_read(row, &g))
-        return event_unpack(slice_from(row, SES_TIME_BYTES), a, e);
+        return event_unpack(rest, a, e);
     if (!event_unpack(g.shared, a, e))
         return false;
     rest = g.members;
@@ -492,7 +496,8 @@ bool event_at(struct store_txn *t, struct slice domain, const uint8_t place[PLAC
     bool found = false;
     struct group g;
 
-    key_domain(&wanted, store_domain_find(t, domain));
+    uint32_t domain_number = store_domain_find(t, domain);
+    key_domain(&wanted, domain_number);
     size_t prefix_len = wanted.len;
     key_bytes(&wanted, slice_of(place, PLACE_BYTES));
     if (mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &cursor) != MDB_SUCCESS)
@@ -510,7 +515,7 @@ bool event_at(struct store_txn *t, struct slice domain, const uint8_t place[PLAC
         *e = (struct event){.timestamp_us = read_be(place, 8)};
         memcpy(e->id, place + 8, EVENT_ID_BYTES);
         found = (is_own || (group_read(store_slice(v), &g) && at < g.count)) &&
-                event_row_read(store_slice(v), (uint32_t)at, a, e);
+                event_row_read(t, domain_number, store_slice(v), (uint32_t)at, a, a, e);
     }
     mdb_cursor_close(cursor);
     return found;
@@ -545,7 +550,8 @@ static int expire_row(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
 
     memcpy(place, key_place, sizeof place);
     memcpy(e.id, place + 8, EVENT_ID_BYTES);
-    bool is_group = group_read(row, &g), readable = event_row_read(row, 0, a, &e);
+    bool is_group = group_read(row, &g);
+    bool readable = event_row_read(t, domain, row, 0, NULL, a, &e);
     if (readable && event_index_rows(t, domain, &e, is_group && (g.flags & GROUP_OWN_IDS) == 0,
                                      slice_none(), row_delete, err) != 0)
         return -1;
@@ -615,9 +621,31 @@ static int note_begin(struct store_txn *t, uint64_t before_us, struct err *err)
                : store_put(t, DB_META, EVENTS_BEGIN, key_slice(&begin), err);
 }
 
+/* Of one domain; 0 = it has none. */
+static uint64_t domain_oldest_us(MDB_cursor *cursor, uint32_t domain)
+{
+    struct key prefix;
+
+    key_domain(&prefix, domain);
+    MDB_val k = store_val(key_slice(&prefix)), v;
+    if (mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE) != MDB_SUCCESS ||
+        k.mv_size != prefix.len + PLACE_BYTES || !slice_starts(store_slice(k), key_slice(&prefix)))
+        return 0;
+    return read_be((const uint8_t *)k.mv_data + prefix.len, 8);
+}
+
+/* What no event of the domain names any more. */
+static int expire_models(struct store_txn *t, MDB_cursor *cursor, uint32_t domain,
+                         uint64_t before_us, uint32_t limit, struct err *err)
+{
+    uint64_t oldest_us = domain_oldest_us(cursor, domain);
+
+    return event_models_expire(t, domain, oldest_us != 0 ? oldest_us : before_us, limit, err);
+}
+
 int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct err *err)
 {
-    uint32_t gone = 0;
+    uint32_t gone = 0, models_gone = 0;
     int got = 0;
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &cursor);
@@ -629,6 +657,9 @@ int event_expire(struct store_txn *t, uint64_t before_us, uint32_t limit, struct
         if (got > 0 && event_lists_expire(t, domain, before_us, err) != 0)
             got = -1;
         gone += got > 0 ? (uint32_t)got : 0;
+        if (got >= 0)
+            got = expire_models(t, cursor, domain, before_us, limit - models_gone, err);
+        models_gone += got > 0 ? (uint32_t)got : 0;
     }
     mdb_cursor_close(cursor);
     return got < 0 || (gone > 0 && note_begin(t, before_us, err) != 0) ? -1 : (int)gone;
@@ -642,16 +673,8 @@ uint64_t event_oldest_us(struct store_txn *t)
     if (mdb_cursor_open(t->mdb, t->store->dbi[DB_EVENTS], &cursor) != MDB_SUCCESS)
         return 0;
     for (uint32_t domain = 1; domain <= domain_count(t); domain++) {
-        struct key prefix;
-        key_domain(&prefix, domain);
-        MDB_val k = store_val(key_slice(&prefix)), v;
-        if (mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE) != MDB_SUCCESS)
-            break; /* nor has a later one any */
-        if (k.mv_size != prefix.len + PLACE_BYTES ||
-            !slice_starts(store_slice(k), key_slice(&prefix)))
-            continue;
-        uint64_t us = read_be((const uint8_t *)k.mv_data + prefix.len, 8);
-        if (oldest_us == 0 || us < oldest_us)
+        uint64_t us = domain_oldest_us(cursor, domain);
+        if (us != 0 && (oldest_us == 0 || us < oldest_us))
             oldest_us = us;
     }
     mdb_cursor_close(cursor);

@@ -1,9 +1,9 @@
 /*
  * store/events.h - the events: storing each once, and reading them in pages that stay put.
  *
- * SHAPE   events: domain, timestamp, id → packed event with ses time. Indexes in the same order,
- *         each with an empty value: by tag and kind, by kind (a type, or a permanent failure), by
- *         recipient, by message id.
+ * SHAPE   events: domain, timestamp, id → ses time and packed event, or what tells it from a model
+ *         (store/event_models.h). Indexes in the same order, each with an empty value: by tag and
+ *         kind, by kind (a type, or a permanent failure), by recipient, by message id.
  *         event_ids: id → timestamp, which makes storing idempotent. watermarks: domain → µs.
  * ENDS    event_put() and watermark_raise(): the writer, in its write transaction. Queries:
  *         anyone.
@@ -42,8 +42,8 @@ int event_put_accepted(struct store_txn *t, const struct message_head *head, uin
                        uint32_t first, const struct recipient *list, size_t count, uint64_t now_us,
                        struct err *err);
 
-/* The event of a place (timestamp, id: 24 bytes); false when there is none. Texts point into the map,
- * lists into the arena. */
+/* The event of a place (timestamp, id: 24 bytes); false when there is none. It lives as long as the
+ * transaction (texts point into the map) and the arena. */
 bool event_at(struct store_txn *t, struct slice domain, const uint8_t place[24], struct arena *a,
               struct event *e);
 

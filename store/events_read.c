@@ -588,7 +588,7 @@ static bool event_read(struct reading *r, const struct stream *s, struct event *
     r->scan.moves++;
     *e = (struct event){.timestamp_us = s->place.us};
     id_write(e->id, &s->place);
-    return row_of(s, &row, &at) && event_row_read(row, at, &r->texts, e);
+    return row_of(s, &row, &at) && event_row_read(r->t, s->domain, row, at, NULL, &r->texts, e);
 }
 
 /* -------- a page -------- */

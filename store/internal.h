@@ -23,7 +23,8 @@ enum store_db {
     DB_CLAIMS,       /* claim (16 bytes) → batch id */
     DB_MESSAGE_IDS,  /* hash of (domain, message id) → batch id */
     DB_EXPANDING,    /* batch id → first slice whose `accepted` events are to be written */
-    DB_EVENTS,       /* domain, ts, event id → ses_us, packed event */
+    DB_EVENTS,       /* domain, ts, event id → ses_us, packed event, or what it is like */
+    DB_EVENT_MODELS, /* domain, day, hash → packed event: store/event_models.h */
     DB_EVENT_IDS,    /* event id → ts */
     DB_BY_TAG,       /* domain, tag hash, type, ts, event id → "" */
     DB_BY_TYPE,      /* domain, type, ts, event id → "" */
@@ -69,6 +70,7 @@ struct store_txn {
 
 struct counters;
 struct total_changes;
+struct event_models;
 
 struct store {
     MDB_env *env;
@@ -86,6 +88,7 @@ struct store {
     struct buf listed;            /* store/event_lists.h: waits for the commit */
     struct counters *counters;    /* what the open transaction has counted; NULL = nothing yet */
     struct total_changes *totals; /* the same of store/totals.h */
+    struct event_models *models;  /* store/event_models.h; NULL = none yet */
 };
 
 /* As store_open(), with the least size of the map said by the caller (tests start with a tiny one).

@@ -10,6 +10,7 @@ static const struct {
     int (*apply)(struct store_txn *t, struct err *err); /* NULL: new databases are all there is */
 } steps[] = {
     {3, "totals of each domain, from the books of its batches", totals_begin},
+    {4, "events that come say once what they have in common", NULL},
 };
 
 int store_migrate(struct store *s, struct err *err)

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "store/counters.h"
 #include "store/event_lists.h"
+#include "store/event_models.h"
 #include "store/internal.h"
 #include "store/key.h"
 #include "store/migrate.h"
@@ -39,6 +40,7 @@ static const char *const db_names[DB_COUNT] = {
     [DB_MESSAGE_IDS] = "message_ids",
     [DB_EXPANDING] = "expanding",
     [DB_EVENTS] = "events",
+    [DB_EVENT_MODELS] = "event_models",
     [DB_EVENT_IDS] = "event_ids",
     [DB_BY_TAG] = "by_tag",
     [DB_BY_TYPE] = "by_type",
@@ -252,6 +254,7 @@ void store_close(struct store *s)
     counters_release(s);
     totals_release(s);
     event_lists_release(s);
+    event_models_release(s);
     free(s);
 }
 
@@ -364,6 +367,8 @@ int store_commit(struct store_txn *t, struct err *err)
     }
     int rc = mdb_txn_commit(t->mdb); /* frees the handle, also when it fails */
     t->mdb = NULL;
+    if (rc != MDB_SUCCESS)
+        event_models_forget(s);
     if (rc == MDB_MAP_FULL)
         s->map_was_full = true;
     if (rc == MDB_BAD_TXN && s->map_was_full) /* an earlier put had failed: say why, not that */
@@ -377,6 +382,7 @@ void store_abort(struct store_txn *t)
     counters_forget(t->store);
     totals_forget(t->store);
     event_lists_forget(t->store);
+    event_models_forget(t->store);
     mdb_txn_abort(t->mdb);
     t->mdb = NULL;
 }

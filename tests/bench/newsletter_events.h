@@ -38,15 +38,19 @@ static int newsletter_event_put(struct store_txn *t, struct slice domain, uint64
         uint64_t back = next_random() % (1 + next_random() % (sent < 2000000 ? sent + 1 : 2000000));
         mail = sent - back;
     }
-    char address[64], message[80], own[80];
+    char address[64], message[80], own[80], answer[96], ip[24];
     int address_len = snprintf(address, sizeof address, "reader-%llu@example%llu.net",
                                (unsigned long long)(mail % READERS * 7919 % READERS),
                                (unsigned long long)(mail % 97));
     int message_len =
         snprintf(message, sizeof message, "20260916041835.%016llx@mg.example.com",
                  (unsigned long long)(i % 20 == 0 ? ~mail : mail / BATCH) * 0x9e3779b97f4a7c15u);
-    int own_len = snprintf(own, sizeof own, "0100018f2a3b4c5d-%012llx-4e5f-6789-abcd-000000",
-                           (unsigned long long)mail);
+    int own_len = snprintf(own, sizeof own, "0100018f2a3b4c5d-%08llx-4e5f-6789-abcd-%012llx-000000",
+                           (unsigned long long)mail, (unsigned long long)mail);
+    int answer_len =
+        snprintf(answer, sizeof answer, "250 2.0.0 OK  %llu d75a77b69052e-%llx.45 - gsmtp",
+                 (unsigned long long)(now_us / 1000000), (unsigned long long)(next_random() >> 20));
+    int ip_len = snprintf(ip, sizeof ip, "54.240.8.%llu", (unsigned long long)(mail * 7 % 61));
     struct event e = {
         .ses_us = now_us + next_random() % 3000000,
         .type = opened ? EVENT_OPENED : EVENT_DELIVERED,
@@ -64,8 +68,10 @@ static int newsletter_event_put(struct store_txn *t, struct slice domain, uint64
         .envelope_sender = SLICE("bounce@mg.example.com"),
         .status = {.present = !opened,
                    .code = 250,
-                   .message = SLICE("2.0.0 OK  1772366592 d75a77b69052e-4f1a2b3csi123.45 - gsmtp"),
+                   .message = slice_of(answer, (size_t)answer_len),
+                   .session_ms = (uint32_t)(300 + mail * 31 % 2700),
                    .attempt_no = 1},
+        .sending_ip = opened ? slice_none() : slice_of(ip, (size_t)ip_len),
         .ip = opened ? SLICE("203.0.113.9") : slice_none(),
         .user_agent = opened ? SLICE("Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 "
                                      "(via ggpht.com GoogleImageProxy)")

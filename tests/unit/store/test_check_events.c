@@ -315,6 +315,19 @@ static void an_event_that_cannot_be_read(void **state)
     expect(f, 1, "is of no domain that there is");
 }
 
+static void what_events_have_in_common(void **state)
+{
+    struct fixture *f = *state;
+    /* Two events name it; and their recipients and message ids are not known any more. */
+    struct row row = row_of(f, DB_EVENT_MODELS, 0, 0, 1);
+
+    drop(f, DB_EVENT_MODELS, &row);
+    expect(f, 6, "cannot be read");
+    row.value_len--;
+    put(f, DB_EVENT_MODELS, &row);
+    expect(f, 6, "cannot be read");
+}
+
 static void an_id(void **state)
 {
     struct fixture *f = *state;
@@ -385,6 +398,7 @@ int main(void)
         TEST(the_addresses_of_groups),
         TEST(an_event_that_is_gone),
         TEST(an_event_that_cannot_be_read),
+        TEST(what_events_have_in_common),
         TEST(an_id),
         TEST(counters_of_whole_days),
         TEST(what_has_expired_is_no_damage),
