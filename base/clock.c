@@ -58,9 +58,32 @@ static bool read_rest(const char *at, uint64_t *us, int64_t *offset_s)
     return *at == '\0';
 }
 
+/* Digits where the form has a d, and what else it has as it is: "dddd-dd" for "2026-03". How many
+ * characters; 0 = the text is not of that form. values: of each run of digits. */
+static size_t read_form(const char *text, const char *form, int *values)
+{
+    size_t at = 0;
+
+    for (; form[at] != '\0'; at++) {
+        bool is_digit = text[at] >= '0' && text[at] <= '9';
+        if (form[at] != 'd') {
+            if (text[at] != form[at])
+                return 0;
+            values++;
+            *values = 0;
+        } else if (is_digit) {
+            *values = *values * 10 + (text[at] - '0');
+        } else {
+            return 0;
+        }
+    }
+    return at;
+}
+
 uint64_t clock_read_iso8601_us(struct slice text)
 {
-    int year, month, day, hour, minute, second, used = 0;
+    enum { YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, VALUES };
+    int v[VALUES] = {0};
     char copy[40];
     uint64_t us;
     int64_t offset_s;
@@ -69,16 +92,15 @@ uint64_t clock_read_iso8601_us(struct slice text)
         return 0;
     memcpy(copy, text.ptr, text.len);
     copy[text.len] = '\0';
-    if (sscanf(copy, "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second,
-               &used) != 6 ||
-        year < 1971 || !read_rest(copy + used, &us, &offset_s))
+    size_t used = read_form(copy, "dddd-dd-ddTdd:dd:dd", v);
+    if (used == 0 || v[YEAR] < 1971 || !read_rest(copy + used, &us, &offset_s))
         return 0;
-    struct tm tm = {.tm_year = year - 1900,
-                    .tm_mon = month - 1,
-                    .tm_mday = day,
-                    .tm_hour = hour,
-                    .tm_min = minute,
-                    .tm_sec = second};
+    struct tm tm = {.tm_year = v[YEAR] - 1900,
+                    .tm_mon = v[MONTH] - 1,
+                    .tm_mday = v[DAY],
+                    .tm_hour = v[HOUR],
+                    .tm_min = v[MINUTE],
+                    .tm_sec = v[SECOND]};
     time_t seconds = timegm(&tm) - offset_s;
     return seconds < 0 ? 0 : (uint64_t)seconds * 1000000 + us;
 }

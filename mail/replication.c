@@ -84,7 +84,7 @@ enum replication_verdict replication_parse(struct slice body, struct arena *a,
     cJSON *inner = NULL;
 
     *r = (struct replication){.node = 0};
-    if (slice_find(body, SLICE(NAME)) == SIZE_MAX) /* nearly always: an event of SES's */
+    if (slice_find(body, SLICE(NAME)) == SIZE_MAX)
         return REPLICATION_NONE;
     cJSON *root = json_parse(body);
     const cJSON *message = root;

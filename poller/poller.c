@@ -310,16 +310,18 @@ static bool is_believed(struct poller *p, struct taking *k)
     return signature == SIGNATURE_GOOD;
 }
 
-static void take_events(struct poller *p, struct taking *k, uint64_t *end)
+/* False: it is no event of SES's. */
+static bool take_events(struct poller *p, struct taking *k, uint64_t *end)
 {
     struct ses_event *events;
     size_t count = 0;
     struct err err;
 
     enum ses_verdict verdict = ses_event_parse(k->body, &p->arena, &events, &count, &k->why);
-    k->is_dead = verdict == SES_DEADLETTER;
+    if (verdict == SES_DEADLETTER)
+        return false;
     if (verdict != SES_EVENTS || !is_believed(p, k))
-        return;
+        return true;
     struct store_txn *t = store_begin_read(p->store, &err);
     for (size_t i = 0; i < count && k->got == RING_OK && !k->is_dead; i++) {
         uint64_t elsewhere_id = 0;
@@ -330,6 +332,7 @@ static void take_events(struct poller *p, struct taking *k, uint64_t *end)
     }
     if (t != NULL)
         store_end_read(t);
+    return true;
 }
 
 /* -------- changes of other machines -------- */
@@ -386,9 +389,11 @@ static void take_body(struct poller *p, struct taking *k, uint64_t *end)
 {
     struct replication changes;
 
+    if (take_events(p, k, end)) /* nearly always */
+        return;
     switch (replication_parse(k->body, &p->arena, &changes, &k->why)) {
-    case REPLICATION_NONE:
-        take_events(p, k, end);
+    case REPLICATION_NONE: /* *why says what it lacks */
+        k->is_dead = true;
         break;
     case REPLICATION_GOOD:
         take_changes(p, &changes, k, end);
