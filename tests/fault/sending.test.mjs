@@ -745,7 +745,7 @@ describe('sending', { concurrency: 5 }, () => {
       await waitFor('its acceptance', () => aws.accepted.some((a) => a.subject === `Sign in ${i}`));
       const at = aws.accepted.findIndex((a) => a.subject === `Sign in ${i}`);
       console.log(`${at - before} newsletters between a transactional mail's answer and its acceptance`);
-      assert.ok(at - before <= 1400); // half of those that wait: one whose answer is late may have to wait for a doubt window, too
+      assert.ok(at - before <= 500); // thousands wait
       expected.push(` member${i}@readers.example.net`);
     }
     // The rest need not take a minute: a reload, under load.
