@@ -2,13 +2,13 @@
 
 #include <string.h>
 
-/* FNV-1a; who finds two words of one hash has silenced a line of his own for a while. */
+#include "base/hash.h"
+
+/* Who finds two words of one hash has silenced a line of his own for a while. */
 static uint64_t hash_of(int level, struct slice words)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ (unsigned)level;
+    uint64_t hash = hash_slice((unsigned)level, words);
 
-    for (size_t i = 0; i < words.len; i++)
-        hash = (hash ^ words.ptr[i]) * UINT64_C(0x100000001b3);
     return hash == 0 ? 1 : hash;
 }
 
