@@ -110,15 +110,18 @@ static const struct event_model *model_load(struct store_txn *t, uint32_t domain
     return event_unpack(arena_dup(a, packed), a, &model->event) ? model : NULL;
 }
 
+/* The store's copy, made where there is none, or none that says what it should (check; NULL: whatever
+ * it says): it may be of one that was there before. */
 static const struct event_model *model_get(struct store_txn *t, uint32_t domain, uint32_t day,
-                                           uint32_t sort)
+                                           uint32_t sort, const uint32_t *check)
 {
     struct event_models *m = models_of(t->store);
     const struct event_model **slot = &m->kept[sort % KEPT_SLOTS], *kept;
 
     models_agree(m, t);
     kept = *slot;
-    if (kept != NULL && kept->name.sort == sort && kept->day == day && kept->domain == domain)
+    if (kept != NULL && kept->name.sort == sort && kept->day == day && kept->domain == domain &&
+        (check == NULL || kept->name.check == *check))
         return kept;
     if (m->arena.used_bytes > KEPT_BYTES_MOST)
         event_models_forget(t->store);
@@ -126,23 +129,6 @@ static const struct event_model *model_get(struct store_txn *t, uint32_t domain,
     if (kept != NULL)
         *slot = kept;
     return kept;
-}
-
-/* The one that says what the row's model said; a copy may be of one that was before it. */
-static const struct event_model *model_named(struct store_txn *t, uint32_t domain, uint32_t day,
-                                             struct model_name name, struct arena *of_model)
-{
-    const struct event_model *model = of_model != NULL
-                                          ? model_load(t, domain, day, name.sort, of_model)
-                                          : model_get(t, domain, day, name.sort);
-
-    if (model == NULL || model->name.check == name.check)
-        return model;
-    if (of_model != NULL)
-        return NULL;
-    event_models_forget(t->store);
-    model = model_get(t, domain, day, name.sort);
-    return model != NULL && model->name.check == name.check ? model : NULL;
 }
 
 /* -------- reading -------- */
@@ -157,10 +143,12 @@ bool event_row_unpack_like(struct store_txn *t, uint32_t domain, struct slice re
 {
     const struct model_name name = {(uint32_t)read_be(rest.ptr + 1, 4),
                                     (uint32_t)read_be(rest.ptr + 5, 4)};
-    const struct event_model *model =
-        model_named(t, domain, day_of(e->timestamp_us), name, of_model);
+    uint32_t day = day_of(e->timestamp_us);
+    const struct event_model *model = of_model != NULL
+                                          ? model_load(t, domain, day, name.sort, of_model)
+                                          : model_get(t, domain, day, name.sort, &name.check);
 
-    return model != NULL &&
+    return model != NULL && model->name.check == name.check &&
            event_unpack_like(slice_from(rest, LIKE_HEAD_BYTES), &model->event, a, e);
 }
 
@@ -204,13 +192,12 @@ static int model_put(struct store_txn *t, uint32_t domain, uint32_t day, uint32_
     struct event shared = *e;
     struct buf packed = {0};
     struct slice there;
-    int rc = 0;
 
     if (store_get(t, DB_EVENT_MODELS, key_slice(&k), &there))
         return 0;
     shared.recipient = shared.to = shared.ses_id = slice_none(); /* always an event's own */
     event_pack(&packed, &shared);
-    rc = store_put(t, DB_EVENT_MODELS, key_slice(&k), buf_slice(&packed), err);
+    int rc = store_put(t, DB_EVENT_MODELS, key_slice(&k), buf_slice(&packed), err);
     buf_fini(&packed);
     return rc;
 }
@@ -225,12 +212,12 @@ static int model_for(struct store_txn *t, uint32_t domain, const struct event *e
     sorts_of(e, sorts);
     *model = NULL;
     for (size_t i = 0; i < SORTS && *model == NULL; i++) {
-        *model = model_get(t, domain, day, sorts[i]);
+        *model = model_get(t, domain, day, sorts[i], NULL);
         if (*model != NULL || sort_count(m, domain, day, sorts[i]) < models_from[i])
             continue;
         if (model_put(t, domain, day, sorts[i], e, err) != 0)
             return -1;
-        *model = model_get(t, domain, day, sorts[i]);
+        *model = model_get(t, domain, day, sorts[i], NULL);
     }
     return 0;
 }

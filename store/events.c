@@ -3,7 +3,7 @@
  * prefix that says what is indexed, then the place:
  *
  *   events         domain                     place → ses_us, packed event
- *                                                     or ses_us, mark, hash of a model, what differs
+ *                                                     or ses_us, mark, name of a model, what differs
  *                                                     from it (store/event_models.h)
  *   by_tag         domain, tag hash, kind     place → ""
  *   by_type        domain, kind               place → ""

@@ -24,7 +24,7 @@ enum store_db {
     DB_MESSAGE_IDS,  /* hash of (domain, message id) → batch id */
     DB_EXPANDING,    /* batch id → first slice whose `accepted` events are to be written */
     DB_EVENTS,       /* domain, ts, event id → ses_us, packed event, or what it is like */
-    DB_EVENT_MODELS, /* domain, day, hash → packed event: store/event_models.h */
+    DB_EVENT_MODELS, /* domain, day, sort → packed event: store/event_models.h */
     DB_EVENT_IDS,    /* event id → ts */
     DB_BY_TAG,       /* domain, tag hash, type, ts, event id → "" */
     DB_BY_TYPE,      /* domain, type, ts, event id → "" */
