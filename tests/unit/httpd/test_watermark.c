@@ -28,6 +28,7 @@
 #include "httpd/events.h"
 #include "mail/own_event.h"
 #include "store/internal.h"
+#include "tests/unit/store/state_dir.h"
 
 #define START_US UINT64_C(1764000000123456)
 #define DOMAIN   SLICE("mg.example.com")
@@ -669,9 +670,7 @@ static struct result count_result(const struct world *w)
 
 static struct result run(uint64_t seed, const struct trouble *trouble)
 {
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
     struct world w = {.trouble = trouble, .now = (int64_t)START_US};
-    char path[128];
 
     dice = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
     (void)snprintf(w.dir, sizeof w.dir, "/tmp/postern-watermark-XXXXXX");
@@ -691,10 +690,7 @@ static struct result run(uint64_t seed, const struct trouble *trouble)
     struct result r = count_result(&w);
 
     store_close(w.store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", w.dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(w.dir);
     free(w.all);
     free(w.letters);
     free(w.next);

@@ -15,6 +15,7 @@
 #include "mail/own_event.h"
 #include "store/events.h"
 #include "store/internal.h"
+#include "tests/unit/store/state_dir.h"
 
 #define NOW_US UINT64_C(1764000000123456)
 #define BATCH  UINT64_C(0x19a000000000abc)
@@ -54,15 +55,11 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(f->grouped);
     store_close(f->single);
-    for (size_t i = 0; i < 8; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dirs[i / 4], parts[i % 4]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dirs[0]);
+    state_dir_remove(f->dirs[1]);
     arena_fini(&f->arena);
     free(f);
     return 0;

@@ -15,6 +15,7 @@
 #include "store/key.h"
 #include "store/keys.h"
 #include "store/totals.h"
+#include "tests/unit/store/state_dir.h"
 
 enum { COUNT = 60, BATCH = 7 };
 
@@ -77,14 +78,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     free(f);
     return 0;
 }

@@ -12,6 +12,7 @@
 #include "store/event_lists.h"
 #include "store/event_rows.h"
 #include "store/events.h"
+#include "tests/unit/store/state_dir.h"
 
 enum { SINGLES = 60, GROUPED = 300, DAYS = 3 };
 #define START_US UINT64_C(1764000000000000)
@@ -94,16 +95,11 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
     struct fixture *f = *state;
-    char path[128];
 
     store_abort(f->t);
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     free(f);
     return 0;
 }

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "store/events.h"
 #include "store/internal.h"
+#include "tests/unit/store/state_dir.h"
 
 enum { DOMAINS = 2, TAGS = 3, BATCHES = 4, READERS = 700, HOURS = 60, EVENTS_MOST = 20000 };
 #define START_US UINT64_C(1764000000000000)
@@ -70,14 +71,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct world *w = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(w->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", w->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(w->dir);
     free(w->events);
     free(w);
     return 0;

@@ -9,6 +9,7 @@
 
 #include "store/event_lists.h"
 #include "store/events.h"
+#include "tests/unit/store/state_dir.h"
 
 enum { TEXTS = 40, ENTRIES = 30000, DOMAIN_1 = 1, DOMAIN_2 = 2 };
 
@@ -33,14 +34,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     free(f);
     return 0;
 }

@@ -13,6 +13,7 @@
 #include "store/check.h"
 #include "store/event_rows.h"
 #include "store/events.h"
+#include "tests/unit/store/state_dir.h"
 
 enum { EVENTS_MOST = 1400 };
 
@@ -45,15 +46,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(f->reader);
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     arena_fini(&f->arena);
     free(f);
     return 0;

@@ -11,6 +11,7 @@
 #include "mail/filter.h"
 #include "store/events.h"
 #include "store/internal.h"
+#include "tests/unit/store/state_dir.h"
 
 enum { NOW_S = 1764000000 };
 #define NOW_US ((uint64_t)NOW_S * 1000000)
@@ -42,14 +43,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     arena_fini(&f->arena);
     free(f);
     return 0;

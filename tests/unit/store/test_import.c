@@ -18,6 +18,7 @@
 #include "store/internal.h"
 #include "store/key.h"
 #include "store/suppressions.h"
+#include "tests/unit/store/state_dir.h"
 
 #define DOMAIN SLICE("mg.example.com")
 #define DAY_US UINT64_C(86400000000)
@@ -56,15 +57,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_abort(f->t);
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     buf_fini(&f->records);
     free(f);
     return 0;

@@ -12,6 +12,7 @@
 
 #include "base/pack.h"
 #include "store/internal.h"
+#include "tests/unit/store/state_dir.h"
 
 enum { NOW_MS = 1000000, SESSION_MS = 3600000 };
 
@@ -41,15 +42,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_abort(f->t);
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     buf_fini(&f->words);
     free(f);
     return 0;

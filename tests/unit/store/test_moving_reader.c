@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "store/events.h"
 #include "store/internal.h"
+#include "tests/unit/store/state_dir.h"
 
 #define START_US UINT64_C(1764000000123456)
 #define DOMAIN   SLICE("mg.example.com")
@@ -117,14 +118,8 @@ static void machine_open(struct machine *m, unsigned number)
 
 static void machine_close(struct machine *m)
 {
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
-
     store_close(m->store);
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", m->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(m->dir);
 }
 
 static void store_what_has_come(struct world *w, struct machine *m)

@@ -18,6 +18,7 @@
 #include "mail/own_event.h"
 #include "store/events.h"
 #include "store/internal.h"
+#include "tests/unit/store/state_dir.h"
 
 enum {
     ROUNDS = 12,
@@ -79,14 +80,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct world *w = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(w->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", w->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(w->dir);
     arena_fini(&w->arena);
     free(w);
     return 0;

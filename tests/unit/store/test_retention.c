@@ -25,6 +25,7 @@
 #include "store/suppressions.h"
 #include "store/totals.h"
 #include "store/webhooks.h"
+#include "tests/unit/store/state_dir.h"
 
 #define DOMAIN SLICE("mg.example.com")
 
@@ -63,15 +64,10 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct world *w = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     retention_destroy(w->retention);
     store_close(w->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", w->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(w->dir);
     free(w);
     return 0;
 }

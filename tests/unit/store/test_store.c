@@ -12,6 +12,7 @@
 #include "store/backup.h"
 #include "store/internal.h"
 #include "store/key.h"
+#include "tests/unit/store/state_dir.h"
 
 struct fixture {
     char dir[64];
@@ -327,7 +328,6 @@ static void a_backup_opens_as_a_store_and_knows_what_it_is(void **state)
     struct fixture *f = *state;
     struct store *w = opened(f, STORE_WRITE, 0);
     struct fixture copy = {0};
-    char path[128];
     struct err err = {0};
     uint64_t made_us;
 
@@ -345,11 +345,7 @@ static void a_backup_opens_as_a_store_and_knows_what_it_is(void **state)
     assert_int_equal(made_us, 0); /* it is the store now */
     store_close(made);
     store_close(w);
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", copy.dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(copy.dir);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -10,6 +10,7 @@
 #include "base/pack.h"
 #include "store/deadletters.h"
 #include "store/suppressions.h"
+#include "tests/unit/store/state_dir.h"
 
 #define DOMAIN SLICE("mg.example.com")
 
@@ -36,14 +37,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     free(f);
     return 0;
 }

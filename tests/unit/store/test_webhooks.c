@@ -13,6 +13,7 @@
 #include "store/events.h"
 #include "store/internal.h"
 #include "store/webhooks.h"
+#include "tests/unit/store/state_dir.h"
 
 #define NAME SLICE("mg.example.com")
 
@@ -57,16 +58,11 @@ static void no_problem(void *arg, const char *words)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    static const char *const parts[] = {"/store/data.mdb", "/store/lock.mdb", "/store", ""};
-    char path[128];
 
     webhook_check(f->t, no_problem, NULL); /* whatever a test has done */
     store_abort(f->t);
     store_close(f->store);
-    for (size_t i = 0; i < 4; i++) {
-        (void)snprintf(path, sizeof path, "%s%s", f->dir, parts[i]);
-        (void)remove(path);
-    }
+    state_dir_remove(f->dir);
     buf_fini(&f->words);
     free(f);
     return 0;
