@@ -151,16 +151,17 @@ export async function submit(postern, forms, concurrency = 4) {
 /** Newsletters through fake_ses, until their books are settled: what fillQueue() has events of. */
 export async function sendNewsletters(postern, ses, recipients) {
   const perBatch = 1000;
+  const run = Date.now(); // a state that is kept has had others: their mails would be repeats, their addresses suppressed
   const batches = Array.from({ length: recipients / perBatch }, (_, i) => {
-    const addresses = readers(perBatch, 'in', i * perBatch);
-    const emailId = (0x650000000000 + i).toString(16).padStart(24, '6');
-    return { addresses, emailId, form: newsletterForm(addresses, { emailId, subject: `Issue ${i}` }) };
+    const addresses = readers(perBatch, `in${run}`, i * perBatch);
+    const emailId = (run * 1000 + i).toString(16).padStart(24, '6');
+    return { addresses, emailId, form: newsletterForm(addresses, { emailId, subject: `Issue ${run} ${i}` }) };
   });
   await submit(postern, batches.map((b) => b.form));
   await waitFor('all mails', async () => (await ses.stats()).recipients >= recipients, 120000, 100);
   await rest(postern);
   const ids = new Map(postern.batches().map((b) => [b.subject, b.id ?? b.batch]));
-  return batches.flatMap((b, i) => b.addresses.map((address, at) => `${ids.get(`Issue ${i}`)} ${at} ${b.emailId} ${address}`));
+  return batches.flatMap((b, i) => b.addresses.map((address, at) => `${ids.get(`Issue ${run} ${i}`)} ${at} ${b.emailId} ${address}`));
 }
 
 /** Has fake_sqs hold so many events of what sendNewsletters() gave. */
