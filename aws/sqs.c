@@ -175,9 +175,8 @@ static uint64_t waited_ms(const cJSON *message)
 
 bool sqs_received_parse(struct slice body, struct sqs_received *r)
 {
-    cJSON *tree = json_parse(body);
-
-    *r = (struct sqs_received){.tree = tree};
+    *r = (struct sqs_received){.count = 0};
+    const cJSON *tree = json_parse_in(&r->arena, body);
     if (!cJSON_IsObject(tree)) {
         sqs_received_free(r);
         return false;
@@ -204,7 +203,7 @@ bool sqs_received_parse(struct slice body, struct sqs_received *r)
 
 void sqs_received_free(struct sqs_received *r)
 {
-    json_free(r->tree);
+    arena_fini(&r->arena);
     *r = (struct sqs_received){0};
 }
 

@@ -8,6 +8,7 @@
 #define AWS_SQS_H
 
 #include "aws/http.h"
+#include "base/arena.h"
 #include "base/buf.h"
 
 enum { SQS_BATCH_MAX = 10 };
@@ -24,7 +25,7 @@ struct sqs_message {
 struct sqs_received {
     struct sqs_message messages[SQS_BATCH_MAX];
     size_t count;
-    void *tree; /* owns the texts */
+    struct arena arena; /* owns the texts */
 };
 
 /* The region that a queue's URL names, borrowed from it; empty = none. sqs.REGION.amazonaws.com,

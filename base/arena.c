@@ -8,7 +8,10 @@
 
 #include "base/mem.h"
 
-enum { BLOCK_BYTES = 16 * 1024 };
+enum {
+    BLOCK_BYTES = 16 * 1024,
+    KEPT_BYTES_MOST = 256 * 1024, /* by arena_reset() */
+};
 
 struct arena_block {
     struct arena_block *next;
@@ -26,17 +29,30 @@ void arena_fini(struct arena *a)
     *a = (struct arena){0};
 }
 
+static struct arena_block *block_of(size_t bytes)
+{
+    size_t size = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+    struct arena_block *block = mem_alloc(sizeof *block + size);
+
+    block->next = NULL;
+    block->used = 0;
+    block->size = size;
+    return block;
+}
+
 void arena_reset(struct arena *a)
 {
-    struct arena_block *keep = a->first;
+    size_t used = a->used_bytes;
 
-    if (keep == NULL)
+    if (a->first == NULL)
         return;
-    a->first = keep->next;
-    keep->next = NULL;
+    if (a->first->next == NULL && a->first->size <= KEPT_BYTES_MOST) {
+        a->first->used = 0;
+        a->used_bytes = 0;
+        return;
+    }
     arena_fini(a);
-    keep->used = 0;
-    a->first = keep;
+    a->first = block_of(used < KEPT_BYTES_MOST ? used : KEPT_BYTES_MOST);
 }
 
 void *arena_take(struct arena *a, size_t bytes)
@@ -44,10 +60,7 @@ void *arena_take(struct arena *a, size_t bytes)
     assert(bytes < SIZE_MAX / 2);
     bytes = (bytes + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
     if (a->first == NULL || a->first->size - a->first->used < bytes) {
-        size_t size = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
-        struct arena_block *block = mem_alloc(sizeof *block + size);
-        block->size = size;
-        block->used = 0;
+        struct arena_block *block = block_of(bytes);
         /* A block made for one large thing goes behind the current one, whose room stays usable. */
         if (a->first != NULL && bytes > BLOCK_BYTES / 2) {
             block->next = a->first->next;

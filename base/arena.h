@@ -17,7 +17,8 @@ struct arena {
 };
 
 void arena_fini(struct arena *a);
-void arena_reset(struct arena *a);                              /* frees all blocks but the first */
+/* Takes back all that was given out, and keeps room for as much again in one piece, up to 256 KB. */
+void arena_reset(struct arena *a);
 void *arena_alloc(struct arena *a, size_t bytes);               /* zeroed, aligned for any type */
 void *arena_take(struct arena *a, size_t bytes);                /* the same, uninitialised */
 void *arena_array(struct arena *a, size_t count, size_t bytes); /* zeroed; dies on overflow */
