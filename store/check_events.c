@@ -176,11 +176,13 @@ static void want_listed(struct looking *l, uint32_t domain, size_t db, struct sl
 
 static void take_list_row(struct looking *l, size_t db, const struct event_list_row *row)
 {
-    struct gathered *g = gathered_of(l, row->domain, db, row->bucket);
+    char where[32];
 
     if (row->domain == 0 || row->domain > l->domain_count || (l->gathered == NULL && !row->whole)) {
-        check_found(l->c, "a row of the list by %s of domain %" PRIu32 ", bucket %u, is damaged",
-                    listed_dbs[db].name, row->domain, row->bucket);
+        (void)snprintf(where, sizeof where, "%s %u", row->is_recent ? "recent ones" : "bucket",
+                       row->bucket);
+        check_found(l->c, "a row of the list by %s of domain %" PRIu32 ", %s, is damaged",
+                    listed_dbs[db].name, row->domain, where);
         if (row->domain == 0 || row->domain > l->domain_count)
             return;
     }
@@ -188,11 +190,14 @@ static void take_list_row(struct looking *l, size_t db, const struct event_list_
         const uint8_t *entry = row->entries.ptr + at;
         if (read_be(entry + LIST_HASH_BYTES, 8) < l->begin_us)
             continue;
+        uint8_t bucket = row->is_recent ? event_list_bucket(entry) : row->bucket;
+        if (l->gathered == NULL) {
+            sums_add(&l->domains[row->domain].lists[db][bucket].there, entry, LIST_ENTRY_BYTES);
+            continue;
+        }
+        struct gathered *g = gathered_of(l, row->domain, db, bucket);
         if (g != NULL)
             buf_add(&g->there, entry, LIST_ENTRY_BYTES);
-        else if (l->gathered == NULL)
-            sums_add(&l->domains[row->domain].lists[db][row->bucket].there, entry,
-                     LIST_ENTRY_BYTES);
     }
 }
 

@@ -4,15 +4,17 @@
  *
  * A row per event, ordered by hash, would be put somewhere else each time: a page changed and
  * written for every event, and once the index is larger than memory, read as well. So entries are
- * written in the order in which they come, into one of LIST_BUCKETS lists, as many in a row as a page
- * takes. A turn of the writer changes a page for each bucket and not for each event, whatever the
- * size of the store.
+ * written in the order in which they come, as many in a row as a page takes, and each commit changes
+ * one such row and puts those that it fills. Once there are some 16,000 of a domain, they all go into
+ * LIST_BUCKETS lists at once, by their hashes: a page changed for each list then, and not for each
+ * event nor each commit, whatever the size of the store.
  *
  * SHAPE   In the databases by_recipient and by_message:
  *           domain with bit 30 set, bucket, serial → earliest and latest time, entries
+ *           domain with bits 30 and 29 set, 0, serial → the same of the recent entries
  *         An entry is the hash of what is looked for and the event's place. A look-up passes over
- *         the entries of one bucket, 32 bytes for each LIST_BUCKETS-th event of the time asked for:
- *         a millisecond or two with ten million events.
+ *         the recent entries and those of one bucket, 32 bytes for each LIST_BUCKETS-th event of the
+ *         time asked for: a millisecond or two with ten million events.
  * ENDS    Adding, flushing and expiring: the writer, in its write transaction. Finding: anyone, in a
  *         read transaction.
  * MEMORY  What was added is kept in the store's memory until store_commit() writes it, in the same
@@ -49,10 +51,11 @@ void event_list_entry(uint8_t entry[LIST_ENTRY_BYTES], struct slice text,
                       const uint8_t place[PLACE_BYTES]);
 uint8_t event_list_bucket(const uint8_t entry[LIST_ENTRY_BYTES]);
 
-/* A row of the database, if it is one of a list: its domain, bucket and entries. *whole: it can be
- * read, and its times are those of its entries. */
+/* A row of the database, if it is one of a list or of recent entries: its domain, bucket and entries.
+ * *whole: it can be read, and its times are those of its entries. */
 struct event_list_row {
     uint32_t domain;
+    bool is_recent; /* entries of any bucket; else of this one */
     uint8_t bucket;
     bool whole;
     struct slice entries;

@@ -11,6 +11,7 @@ static const struct {
 } steps[] = {
     {3, "totals of each domain, from the books of its batches", totals_begin},
     {4, "events that come say once what they have in common", NULL},
+    {5, "recent events are listed together", NULL},
 };
 
 int store_migrate(struct store *s, struct err *err)

@@ -30,7 +30,7 @@ struct store_txn;
 enum store_mode { STORE_READ, STORE_WRITE };
 
 enum {
-    STORE_SCHEMA = 5,        /* raised with every change of what is stored: store/migrate.c */
+    STORE_SCHEMA = 6,        /* raised with every change of what is stored: store/migrate.c */
     STORE_SCHEMA_OLDEST = 3, /* that is brought up to it */
     STORE_RESERVE_BYTES = 64 << 20, /* kept free for the outcomes of what was already accepted */
 };

@@ -14,7 +14,7 @@
 #include "store/events.h"
 #include "tests/unit/store/state_dir.h"
 
-enum { SINGLES = 60, GROUPED = 300, DAYS = 3 };
+enum { SINGLES = 60, MANY = 21000, LAST = 100, GROUPED = 300, DAYS = 3 };
 #define START_US UINT64_C(1764000000000000)
 #define NOW_US   UINT64_C(1764900000000000)
 #define DAY_US   UINT64_C(86400000000)
@@ -28,15 +28,15 @@ struct fixture {
     struct err err;
 };
 
-static void put_singles(struct fixture *f)
+static void put_singles(struct fixture *f, uint32_t from, uint32_t until)
 {
     struct slice tags[] = {SLICE("bulk-email"), SLICE("ghost-email"), SLICE("Bulk-Email")};
 
-    for (uint32_t i = 0; i < SINGLES; i++) {
+    for (uint32_t i = from; i < until; i++) {
         char text[64];
         int len = snprintf(text, sizeof text, "reader-%u@example.net", i);
         struct event e = {
-            .ses_us = START_US + i * (DAYS * DAY_US / SINGLES) + 1,
+            .ses_us = START_US + i % SINGLES * (DAYS * DAY_US / SINGLES) + i + 1,
             .type = i % 3 == 0   ? EVENT_OPENED
                     : i % 3 == 1 ? EVENT_FAILED
                                  : EVENT_DELIVERED,
@@ -84,13 +84,27 @@ static int setup(void **state)
     f->store = store_open(f->dir, STORE_WRITE, &f->err);
     assert_non_null(f->store);
     f->t = store_begin_write(f->store, &f->err);
-    put_singles(f);
+    put_singles(f, 0, SINGLES);
     put_groups(f, 7, false);
     put_groups(f, 8, true);
     assert_int_equal(store_commit(f->t, &f->err), 0);
     f->t = store_begin_write(f->store, &f->err);
     *state = f;
     return 0;
+}
+
+/* So many that all but the last few stand in lists (store/event_lists.h). */
+static int setup_many(void **state)
+{
+    int rc = setup(state);
+    struct fixture *f = *state;
+
+    for (uint32_t i = SINGLES; i < MANY; i += MANY / 5) {
+        put_singles(f, i, i + (i + MANY / 5 < MANY ? MANY / 5 : LAST));
+        assert_int_equal(store_commit(f->t, &f->err), 0);
+        f->t = store_begin_write(f->store, &f->err);
+    }
+    return rc;
 }
 
 static int teardown(void **state)
@@ -142,7 +156,7 @@ static struct row row_of(struct fixture *f, enum store_db db, size_t key_len, ui
     for (;;) {
         assert_int_equal(mdb_cursor_get(cursor, &k, &v, MDB_NEXT), MDB_SUCCESS);
         bool fits =
-            (key_len == 0 || k.mv_size == key_len) && (*(uint8_t *)k.mv_data & 0xc0) == first;
+            (key_len == 0 || k.mv_size == key_len) && (*(uint8_t *)k.mv_data & 0xe0) == first;
         if (fits && skip-- == 0)
             break;
     }
@@ -168,7 +182,14 @@ static void drop(struct fixture *f, enum store_db db, const struct row *row)
     assert_int_equal(store_del(f->t, db, slice_of(row->key, row->key_len), &f->err), 0);
 }
 
-enum { DB_KEY = 4 + PLACE_BYTES, LIST_KEY = 4 + 1 + 8, TIMES = 16, LIST = 0x40, ADDRESSES = 0x80 };
+enum {
+    DB_KEY = 4 + PLACE_BYTES,
+    LIST_KEY = 4 + 1 + 8,
+    TIMES = 16,
+    LIST = 0x40,
+    RECENT = 0x60,
+    ADDRESSES = 0x80
+};
 
 static void what_was_stored_agrees(void **state)
 {
@@ -229,43 +250,76 @@ static uint64_t lines(size_t count)
     return count > 100 ? 101 : count;
 }
 
-static void an_entry_of_a_list(void **state)
+static const enum store_db listed[] = {DB_BY_RECIPIENT, DB_BY_MESSAGE};
+
+/* Of rows of this kind, LIST or RECENT. */
+static void entries_of(struct fixture *f, uint8_t kind)
 {
-    static const enum store_db lists[] = {DB_BY_RECIPIENT, DB_BY_MESSAGE};
-    struct fixture *f = *state;
-
     for (size_t i = 0; i < 2; i++) {
-        struct row whole = row_of(f, lists[i], LIST_KEY, LIST, 0), row = whole;
-        size_t count = (whole.value_len - TIMES) / LIST_ENTRY_BYTES;
+        struct row whole = row_of(f, listed[i], LIST_KEY, kind, 0), row = whole;
+        uint8_t *second = row.value + TIMES + LIST_ENTRY_BYTES;
 
-        drop(f, lists[i], &row);
-        expect(f, lines(count), "is not in the list by");
+        assert_true(whole.value_len > TIMES + 3 * LIST_ENTRY_BYTES);
+        memmove(second, second + LIST_ENTRY_BYTES, whole.value_len - TIMES - 2 * LIST_ENTRY_BYTES);
+        row.value_len -= LIST_ENTRY_BYTES;
+        put(f, listed[i], &row);
+        expect(f, 1, "is not in the list by");
 
+        row = whole;
         memcpy(row.value + row.value_len, row.value + TIMES, LIST_ENTRY_BYTES);
         row.value_len += LIST_ENTRY_BYTES;
-        put(f, lists[i], &row);
+        put(f, listed[i], &row);
         expect(f, 1, "is twice in the list by");
 
         row = whole;
         row.value[TIMES + LIST_HASH_BYTES - 1] ^= 1; /* another text */
-        put(f, lists[i], &row);
+        put(f, listed[i], &row);
         expect(f, 2, "is not there, but in the list by");
 
         row = whole;
         row.value[TIMES + LIST_ENTRY_BYTES - 1] ^= 1; /* another event */
-        put(f, lists[i], &row);
+        put(f, listed[i], &row);
         expect(f, 2, "is not in the list by");
 
         row = whole;
         row.value[15]++; /* the latest time */
-        put(f, lists[i], &row);
+        put(f, listed[i], &row);
         expect(f, 1, "is damaged");
+    }
+}
 
-        row = whole;
+static void a_recent_entry(void **state)
+{
+    struct fixture *f = *state;
+
+    entries_of(f, RECENT);
+    for (size_t i = 0; i < 2; i++) {
+        struct row whole = row_of(f, listed[i], LIST_KEY, RECENT, 0), row = whole;
+        row.key[4] = 1; /* where nobody looks for it */
+        drop(f, listed[i], &whole);
+        put(f, listed[i], &row);
+        expect(f, 1, "is damaged");
+    }
+}
+
+static void an_entry_of_a_list(void **state)
+{
+    struct fixture *f = *state;
+
+    expect(f, 0, NULL);
+    entries_of(f, LIST);
+    entries_of(f, RECENT);
+    for (size_t i = 0; i < 2; i++) {
+        struct row whole = row_of(f, listed[i], LIST_KEY, LIST, 0), row = whole;
+        size_t count = (whole.value_len - TIMES) / LIST_ENTRY_BYTES;
+
+        drop(f, listed[i], &row);
+        expect(f, lines(count), "is not in the list by");
+
+        drop(f, listed[i], &whole);
         row.key[4] ^= 1; /* another list: where nobody looks for it */
-        drop(f, lists[i], &whole);
         row.key[5] = 9;
-        put(f, lists[i], &row);
+        put(f, listed[i], &row);
         expect(f, 2 * lines(count), "is not in the list by");
     }
 }
@@ -382,23 +436,19 @@ static void much_damage(void **state)
     buf_fini(&said);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)      cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_MANY(name) cmocka_unit_test_setup_teardown(name, setup_many, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(what_was_stored_agrees),
-        TEST(an_index_row_that_is_missing_or_damaged),
-        TEST(an_index_row_of_no_event),
-        TEST(an_entry_of_a_list),
-        TEST(the_addresses_of_groups),
-        TEST(an_event_that_is_gone),
-        TEST(an_event_that_cannot_be_read),
-        TEST(what_events_have_in_common),
-        TEST(an_id),
-        TEST(counters_of_whole_days),
-        TEST(what_has_expired_is_no_damage),
-        TEST(much_damage),
+        TEST(what_was_stored_agrees),     TEST(an_index_row_that_is_missing_or_damaged),
+        TEST(an_index_row_of_no_event),   TEST(a_recent_entry),
+        TEST_MANY(an_entry_of_a_list),    TEST(the_addresses_of_groups),
+        TEST(an_event_that_is_gone),      TEST(an_event_that_cannot_be_read),
+        TEST(what_events_have_in_common), TEST(an_id),
+        TEST(counters_of_whole_days),     TEST(what_has_expired_is_no_damage),
+        TEST_MANY(much_damage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

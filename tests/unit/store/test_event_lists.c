@@ -162,6 +162,15 @@ static void what_is_aborted_was_never_added(void **state)
     free(places);
 }
 
+static void expire(struct fixture *f, uint64_t before_us)
+{
+    struct err err = {0};
+    struct store_txn *t = store_begin_write(f->store, &err);
+
+    assert_int_equal(event_lists_expire(t, DOMAIN_1, before_us, &err), 0);
+    assert_int_equal(store_commit(t, &err), 0);
+}
+
 static size_t rows(struct fixture *f)
 {
     struct err err = {0};
@@ -176,7 +185,6 @@ static size_t rows(struct fixture *f)
 static void expiring_takes_whole_old_rows_of_one_domain(void **state)
 {
     struct fixture *f = *state;
-    struct err err = {0};
     char room[64];
     uint8_t *places;
 
@@ -187,14 +195,9 @@ static void expiring_takes_whole_old_rows_of_one_domain(void **state)
     /* 127 entries stand in a row; each list has one that is not full. */
     assert_in_range(of_one, ENTRIES / 127, ENTRIES / 127 + LIST_BUCKETS);
 
-    struct store_txn *t = store_begin_write(f->store, &err);
-    assert_int_equal(event_lists_expire(t, DOMAIN_1, 1000000, &err), 0);
-    assert_int_equal(store_commit(t, &err), 0);
+    expire(f, 1000000);
     assert_int_equal(rows(f), 2 * of_one); /* none is older than the oldest */
-
-    t = store_begin_write(f->store, &err);
-    assert_int_equal(event_lists_expire(t, DOMAIN_1, 1000000 + ENTRIES, &err), 0);
-    assert_int_equal(store_commit(t, &err), 0);
+    expire(f, 1000000 + ENTRIES);
     assert_int_equal(rows(f), of_one);
     assert_int_equal(find(f, DOMAIN_1, name_of(3, room), 0, UINT64_MAX, &places), 0);
     free(places);
@@ -202,29 +205,166 @@ static void expiring_takes_whole_old_rows_of_one_domain(void **state)
     free(places);
 }
 
-/* What this index is for: a commit of many entries changes few pages, however large it has grown. */
+/* How many pages of the file are not as they were. *was: what it held, which is brought up to date. */
+static size_t pages_changed(struct fixture *f, struct buf *was)
+{
+    enum { PAGE_BYTES = 4096 };
+    struct buf now = {0};
+    size_t changed = 0, got;
+    char path[96];
+
+    (void)snprintf(path, sizeof path, "%s/store/data.mdb", f->dir);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    while ((got = fread(buf_reserve(&now, PAGE_BYTES), 1, PAGE_BYTES, file)) > 0)
+        now.len += got;
+    assert_int_equal(fclose(file), 0);
+    for (size_t at = 0; at < now.len; at += PAGE_BYTES)
+        changed += at >= was->len || memcmp(was->ptr + at, now.ptr + at, PAGE_BYTES) != 0;
+    buf_fini(was);
+    *was = now;
+    return changed;
+}
+
+/* What this index is for: a commit changes few pages, however many entries there are, and however
+ * few of them come at a time. */
 static void a_commit_changes_few_pages(void **state)
 {
-    enum { IN_ONE = 4000 };
+    enum { IN_ONE = 500, COMMITS = 80, META_AND_TREE = 12 };
+    struct fixture *f = *state;
+    struct err err = {0};
+    struct buf was = {0};
+    size_t all = 0, many = 0;
+    char room[64];
+
+    (void)pages_changed(f, &was);
+    for (uint32_t round = 0; round < COMMITS; round++) {
+        struct store_txn *t = store_begin_write(f->store, &err);
+        for (uint32_t i = round * IN_ONE; i < (round + 1) * IN_ONE; i++) {
+            uint8_t place[PLACE_BYTES];
+            place_at(place, 1000000 + i, i);
+            event_list_add(t, DB_BY_RECIPIENT, DOMAIN_1, name_of(i, room), place);
+        }
+        assert_int_equal(store_commit(t, &err), 0);
+        size_t changed = pages_changed(f, &was);
+        all += changed;
+        many += changed > IN_ONE / 127 + 1 + META_AND_TREE;
+        assert_in_range(changed, 1, 3 * LIST_BUCKETS);
+    }
+    /* Twice in 40,000 they go into their lists. */
+    assert_int_equal(many, 2);
+    assert_in_range(all, COMMITS * (IN_ONE / 127), COMMITS * 16 + 2 * 3 * LIST_BUCKETS);
+    buf_fini(&was);
+}
+
+static void commit(struct fixture *f, uint32_t from, uint32_t until, bool aborted)
+{
+    struct err err = {0};
+    struct store_txn *t = store_begin_write(f->store, &err);
+
+    for (uint32_t i = from; i < until; i++)
+        add(t, DOMAIN_1, i);
+    if (aborted)
+        store_abort(t);
+    else
+        assert_int_equal(store_commit(t, &err), 0);
+}
+
+static void all_are_found(struct fixture *f, uint32_t count)
+{
+    char room[64];
+
+    for (unsigned text = 0; text < TEXTS; text++) {
+        uint8_t *places;
+        int wanted = 0;
+        for (uint32_t i = 0; i < count; i++)
+            wanted += text_of(i) == text;
+        assert_int_equal(find(f, DOMAIN_1, name_of(text, room), 0, UINT64_MAX, &places), wanted);
+        free(places);
+    }
+}
+
+/* Rows of recent entries: how many. */
+static size_t recent(struct fixture *f)
+{
+    struct err err = {0};
+    struct store_txn *t = store_begin_read(f->store, &err);
+    struct event_list_row row;
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    size_t count = 0;
+
+    assert_int_equal(mdb_cursor_open(t->mdb, f->store->dbi[DB_BY_RECIPIENT], &cursor), 0);
+    while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == MDB_SUCCESS) {
+        assert_true(event_list_row_read(store_slice(k), store_slice(v), &row) && row.whole);
+        assert_int_equal(row.domain, DOMAIN_1);
+        count += row.is_recent;
+    }
+    mdb_cursor_close(cursor);
+    store_end_read(t);
+    return count;
+}
+
+static void none_is_lost_when_the_recent_ones_go_into_their_lists(void **state)
+{
+    enum { FULL = 127 * 127 }; /* with so many rows one more entry is put behind */
+    struct fixture *f = *state;
+
+    for (uint32_t i = 0; i < FULL; i += 127)
+        commit(f, i, i + 127, false);
+    assert_int_equal(recent(f), 127);
+    all_are_found(f, FULL);
+    commit(f, FULL, FULL + 1, false);
+    assert_int_equal(recent(f), 128);
+    all_are_found(f, FULL + 1);
+    commit(f, FULL + 1, FULL + 2, true);
+    assert_int_equal(recent(f), 128);
+    all_are_found(f, FULL + 1);
+    commit(f, FULL + 1, FULL + 2, false);
+    assert_int_equal(recent(f), 0);
+    all_are_found(f, FULL + 2);
+    commit(f, FULL + 2, FULL + 3, false);
+    assert_int_equal(recent(f), 1);
+    all_are_found(f, FULL + 3);
+}
+
+/* What an import or a backlog brings at once is not looked through by each query after it. */
+static void very_many_go_into_their_lists_at_once(void **state)
+{
+    struct fixture *f = *state;
+
+    commit(f, 0, ENTRIES, false);
+    assert_int_equal(recent(f), 0);
+    all_are_found(f, ENTRIES);
+}
+
+/* Retention takes the oldest rows of the recent ones, too, and those that are left are still counted
+ * right. */
+static void recent_rows_expire_and_go_on(void **state)
+{
     struct fixture *f = *state;
     struct err err = {0};
     uint8_t place[PLACE_BYTES];
     char room[64];
-    MDB_envinfo before, after;
+    uint8_t *places;
 
-    for (unsigned round = 0; round < 20; round++) {
-        (void)mdb_env_info(f->store->env, &before);
-        struct store_txn *t = store_begin_write(f->store, &err);
-        for (uint32_t i = 0; i < IN_ONE; i++) {
-            place_at(place, 1000000 + i, round * IN_ONE + i);
-            event_list_add(t, DB_BY_RECIPIENT, DOMAIN_1, name_of(round * IN_ONE + i, room), place);
+    for (uint64_t begin_us = 1000000; begin_us <= 3000000; begin_us += 1000000) {
+        for (uint32_t row = 0; row < 100; row++) {
+            struct store_txn *t = store_begin_write(f->store, &err);
+            for (uint32_t i = row * 127; i < (row + 1) * 127; i++) {
+                place_at(place, begin_us + i, i);
+                event_list_add(t, DB_BY_RECIPIENT, DOMAIN_1, name_of(7, room), place);
+            }
+            assert_int_equal(store_commit(t, &err), 0);
         }
-        assert_int_equal(store_commit(t, &err), 0);
-        (void)mdb_env_info(f->store->env, &after);
-        /* IN_ONE / 127 rows are new and one in each bucket is written again. */
-        assert_in_range(after.me_last_pgno - before.me_last_pgno, 0,
-                        IN_ONE / 127 + 2 * LIST_BUCKETS);
+        assert_int_equal(recent(f), 100 + (begin_us > 1000000));
+        expire(f, begin_us + 127 * 99);
+        assert_int_equal(recent(f), 1);
+        assert_int_equal(find(f, DOMAIN_1, name_of(7, room), 0, UINT64_MAX, &places), 127);
+        free(places);
     }
+    expire(f, UINT64_MAX);
+    assert_int_equal(recent(f), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -237,6 +377,9 @@ int main(void)
         TEST(what_is_aborted_was_never_added),
         TEST(expiring_takes_whole_old_rows_of_one_domain),
         TEST(a_commit_changes_few_pages),
+        TEST(none_is_lost_when_the_recent_ones_go_into_their_lists),
+        TEST(very_many_go_into_their_lists_at_once),
+        TEST(recent_rows_expire_and_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
