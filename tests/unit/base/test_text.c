@@ -246,6 +246,39 @@ static void an_arena_keeps_what_it_gave(void **unused)
     arena_fini(&a);
 }
 
+/* What goes round takes as much each time: after the first time it is in one piece, and no more is
+ * asked of the system; but what was needed once, for something huge, is not kept. */
+static void an_arena_that_is_reset_keeps_room_in_one_piece(void **unused)
+{
+    enum { PIECES = 50, PIECE_BYTES = 4000 };
+    struct arena a = {0};
+    uint8_t *first = NULL, *last = NULL;
+
+    (void)unused;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < PIECES; i++) {
+            uint8_t *piece = arena_take(&a, PIECE_BYTES);
+            memset(piece, i, PIECE_BYTES);
+            if (round > 0)
+                assert_true(i == 0 || piece == last + PIECE_BYTES);
+            if (round == 1 && i == 0)
+                first = piece;
+            if (round == 2 && i == 0)
+                assert_ptr_equal(piece, first);
+            last = piece;
+        }
+        arena_reset(&a);
+        assert_int_equal(a.used_bytes, 0);
+    }
+    (void)arena_take(&a, 8 << 20);
+    arena_reset(&a);
+    first = arena_take(&a, PIECE_BYTES);
+    for (int i = 0; i < 100; i++)
+        last = arena_take(&a, PIECE_BYTES);
+    assert_true(last != first + 100 * PIECE_BYTES);
+    arena_fini(&a);
+}
+
 static void hexadecimal_digits_are_read_as_so_many_bytes(void **state)
 {
     uint8_t bytes[3] = {7, 7, 7};
@@ -274,6 +307,7 @@ int main(void)
         cmocka_unit_test(what_we_pack_the_library_reads_and_so_do_we),
         cmocka_unit_test(a_bad_cursor_stays_bad_and_counts_are_bounded),
         cmocka_unit_test(an_arena_keeps_what_it_gave),
+        cmocka_unit_test(an_arena_that_is_reset_keeps_room_in_one_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
