@@ -8,9 +8,6 @@ enum {
     TIMES_BYTES = 8 + 8,
     ROW_BYTES_MAX = 4080, /* one page that LMDB gives to a long value, less its header */
     ROW_ENTRIES = (ROW_BYTES_MAX - TIMES_BYTES) / LIST_ENTRY_BYTES,
-    /* Then the recent ones go where they belong: half a row to each list, and no more to look through
-     * than a list of four million events has. */
-    RECENT_ROWS_MAX = LIST_BUCKETS / 2,
     LIST_DOMAIN_BIT = 1 << 30,
     RECENT_DOMAIN_BIT = 1 << 29, /* beside the other one */
     SERIAL_AT = 4 + 1,
@@ -48,18 +45,40 @@ static void key_series(struct key *k, const struct series *s, uint64_t serial)
     key_u64(k, serial);
 }
 
-/* Its first row from there on: MDB_NOTFOUND where it has none. */
-static int series_from(MDB_cursor *cursor, const struct series *s, uint64_t serial, MDB_val *k,
-                       MDB_val *v)
+static bool is_of(const struct series *s, MDB_val k)
+{
+    struct key first;
+
+    key_series(&first, s, 0);
+    return k.mv_size == KEY_BYTES && memcmp(k.mv_data, first.at, SERIAL_AT) == 0;
+}
+
+static uint64_t serial_of(MDB_val k)
+{
+    return read_be((const uint8_t *)k.mv_data + SERIAL_AT, 8);
+}
+
+/* Its oldest row; MDB_NOTFOUND where it has none. */
+static int series_oldest(MDB_cursor *cursor, const struct series *s, MDB_val *k, MDB_val *v)
 {
     struct key from;
 
-    key_series(&from, s, serial);
+    key_series(&from, s, 0);
     *k = store_val(key_slice(&from));
     int rc = mdb_cursor_get(cursor, k, v, MDB_SET_RANGE);
-    bool of_it =
-        rc == MDB_SUCCESS && k->mv_size == KEY_BYTES && memcmp(k->mv_data, from.at, SERIAL_AT) == 0;
-    return rc == MDB_SUCCESS && !of_it ? MDB_NOTFOUND : rc;
+    return rc == MDB_SUCCESS && !is_of(s, *k) ? MDB_NOTFOUND : rc;
+}
+
+static int series_newest(MDB_cursor *cursor, const struct series *s, MDB_val *k, MDB_val *v)
+{
+    struct key beyond;
+
+    key_series(&beyond, s, UINT64_MAX);
+    *k = store_val(key_slice(&beyond));
+    int rc = mdb_cursor_get(cursor, k, v, MDB_SET_RANGE);
+    if (rc == MDB_SUCCESS || rc == MDB_NOTFOUND)
+        rc = mdb_cursor_get(cursor, k, v, rc == MDB_SUCCESS ? MDB_PREV : MDB_LAST);
+    return rc == MDB_SUCCESS && !is_of(s, *k) ? MDB_NOTFOUND : rc;
 }
 
 static void hash_of(struct slice text, uint8_t hash[LIST_HASH_BYTES])
@@ -70,9 +89,9 @@ static void hash_of(struct slice text, uint8_t hash[LIST_HASH_BYTES])
     memcpy(hash, k.at, LIST_HASH_BYTES);
 }
 
-uint8_t event_list_bucket(const uint8_t entry[LIST_ENTRY_BYTES])
+uint8_t event_list_bucket(const uint8_t hash[LIST_HASH_BYTES])
 {
-    return (uint8_t)(entry[0] % LIST_BUCKETS);
+    return (uint8_t)(hash[0] % LIST_BUCKETS);
 }
 
 void event_list_entry(uint8_t entry[LIST_ENTRY_BYTES], struct slice text,
@@ -93,32 +112,6 @@ void event_list_add(struct store_txn *t, enum store_db db, uint32_t domain, stru
         w.domain[i] = (uint8_t)(domain >> (24 - 8 * i));
     event_list_entry(w.entry, text, place);
     buf_add(&t->store->listed, &w, sizeof w);
-}
-
-/* The serial of a row's key. */
-static uint64_t serial_of(MDB_val k)
-{
-    return read_be((const uint8_t *)k.mv_data + SERIAL_AT, 8);
-}
-
-/* The newest row: its serial and what it holds; 0 and nothing when there is none, the next serial and
- * nothing behind one that cannot be read. */
-static uint64_t newest(MDB_cursor *cursor, const struct series *s, struct slice *row)
-{
-    struct key beyond;
-    MDB_val v;
-
-    key_series(&beyond, s, UINT64_MAX);
-    MDB_val k = store_val(key_slice(&beyond));
-    *row = slice_none();
-    int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
-    rc = mdb_cursor_get(cursor, &k, &v, rc == MDB_SUCCESS ? MDB_PREV : MDB_LAST);
-    if (rc != MDB_SUCCESS || k.mv_size != KEY_BYTES || memcmp(k.mv_data, beyond.at, SERIAL_AT) != 0)
-        return 0;
-    if (v.mv_size < TIMES_BYTES)
-        return serial_of(k) + 1;
-    *row = store_slice(v);
-    return serial_of(k);
 }
 
 static void put_time(uint8_t *at, uint64_t us)
@@ -145,15 +138,23 @@ static void append(struct buf *row, const uint8_t *entry)
     buf_add(row, entry, LIST_ENTRY_BYTES);
 }
 
-/* Entries, one after the other, behind the newest of the series. row: for use here. */
+/* Entries, one after the other, behind the newest of the series. row is scratch. */
 static int put_behind(struct store_txn *t, MDB_cursor *cursor, const struct series *s,
                       struct slice entries, struct buf *row, struct err *err)
 {
-    struct slice there;
-    uint64_t serial = newest(cursor, s, &there);
+    uint64_t serial = 0;
+    MDB_val key, v;
+    int rc = series_newest(cursor, s, &key, &v);
 
+    if (rc != MDB_SUCCESS && rc != MDB_NOTFOUND)
+        return store_fail(err, rc, "the end of a list");
     buf_reset(row);
-    buf_add_slice(row, there);
+    if (rc == MDB_SUCCESS) {
+        /* Behind one that is damaged nothing could be read. */
+        bool whole = v.mv_size >= TIMES_BYTES && (v.mv_size - TIMES_BYTES) % LIST_ENTRY_BYTES == 0;
+        serial = serial_of(key) + !whole;
+        buf_add_slice(row, whole ? store_slice(v) : slice_none());
+    }
     for (size_t at = 0; at < entries.len; at += LIST_ENTRY_BYTES) {
         if (row->len + LIST_ENTRY_BYTES > ROW_BYTES_MAX) {
             buf_reset(row);
@@ -171,37 +172,44 @@ static int put_behind(struct store_txn *t, MDB_cursor *cursor, const struct seri
     return 0;
 }
 
-static uint64_t recent_rows(MDB_cursor *cursor, const struct series *recent)
+/* As an error of LMDB's. */
+static int count_rows(MDB_cursor *cursor, const struct series *s, uint64_t *count)
 {
     MDB_val k, v;
-    struct slice row;
+    int rc = series_oldest(cursor, s, &k, &v);
 
-    if (series_from(cursor, recent, 0, &k, &v) != MDB_SUCCESS)
-        return 0;
-    uint64_t first = serial_of(k);
-    return newest(cursor, recent, &row) - first + 1;
+    *count = 0;
+    if (rc == MDB_NOTFOUND)
+        return MDB_SUCCESS;
+    uint64_t first = rc == MDB_SUCCESS ? serial_of(k) : 0;
+    if (rc == MDB_SUCCESS)
+        rc = series_newest(cursor, s, &k, &v);
+    if (rc == MDB_SUCCESS)
+        *count = serial_of(k) - first + 1;
+    return rc;
 }
 
-/* Takes the recent entries out of the database, before those that are in *entries already. */
+/* Takes the recent entries out of the database and puts them behind those that are in *entries. */
 static int take_recent(MDB_cursor *cursor, const struct series *recent, struct buf *entries,
                        struct err *err)
 {
-    struct buf all = {0};
     MDB_val k, v;
     int rc;
 
-    while ((rc = series_from(cursor, recent, 0, &k, &v)) == MDB_SUCCESS) {
+    while ((rc = series_oldest(cursor, recent, &k, &v)) == MDB_SUCCESS) {
         struct slice row = slice_from(store_slice(v), TIMES_BYTES);
         row.len -= row.len % LIST_ENTRY_BYTES;
-        buf_add_slice(&all, row);
+        buf_add_slice(entries, row);
         rc = mdb_cursor_del(cursor, 0);
         if (rc != MDB_SUCCESS)
             break;
     }
-    buf_add_slice(&all, buf_slice(entries));
-    buf_fini(entries);
-    *entries = all;
     return rc == MDB_NOTFOUND ? 0 : store_fail(err, rc, "taking out recent entries");
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    return memcmp(a, b, PLACE_BYTES);
 }
 
 /* By list, and in each by place. */
@@ -210,8 +218,8 @@ static int compare_listed(const void *a, const void *b)
     int bucket = (int)event_list_bucket(a) - (int)event_list_bucket(b);
 
     return bucket != 0 ? bucket
-                       : memcmp((const uint8_t *)a + LIST_HASH_BYTES,
-                                (const uint8_t *)b + LIST_HASH_BYTES, PLACE_BYTES);
+                       : compare_places((const uint8_t *)a + LIST_HASH_BYTES,
+                                        (const uint8_t *)b + LIST_HASH_BYTES);
 }
 
 /* Each into its list. */
@@ -238,6 +246,7 @@ static int flush_domain(struct store_txn *t, const struct waiting *w, size_t cou
     uint32_t domain = (uint32_t)read_be(w->domain, 4);
     struct series recent = recent_of(db, domain);
     struct buf entries = {0}, row = {0};
+    uint64_t there;
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(t->mdb, t->store->dbi[db], &cursor);
 
@@ -245,7 +254,10 @@ static int flush_domain(struct store_txn *t, const struct waiting *w, size_t cou
         return store_fail(err, rc, "opening a cursor");
     for (size_t i = 0; i < count; i++)
         buf_add(&entries, w[i].entry, LIST_ENTRY_BYTES);
-    if (recent_rows(cursor, &recent) + count / ROW_ENTRIES < RECENT_ROWS_MAX) {
+    rc = count_rows(cursor, &recent, &there);
+    if (rc != MDB_SUCCESS) {
+        rc = store_fail(err, rc, "recent entries");
+    } else if (there + count / ROW_ENTRIES < t->store->list_recent_rows_max) {
         rc = put_behind(t, cursor, &recent, buf_slice(&entries), &row, err);
     } else {
         rc = take_recent(cursor, &recent, &entries, err);
@@ -300,62 +312,62 @@ void event_lists_release(struct store *s)
 
 /* -------- finding -------- */
 
-static void find_in_row(struct slice row, const uint8_t wanted[LIST_ENTRY_BYTES],
-                        const uint8_t *low, const uint8_t *high, struct buf *found)
+static void find_in_row(struct slice row, struct event_list_wanted *wanted, size_t count,
+                        const uint8_t *low, const uint8_t *high)
 {
     if (row.len < TIMES_BYTES || read_be(row.ptr + 8, 8) < read_be(low, 8) ||
         read_be(row.ptr, 8) > read_be(high, 8))
         return;
     for (size_t at = TIMES_BYTES; at + LIST_ENTRY_BYTES <= row.len; at += LIST_ENTRY_BYTES) {
         const uint8_t *entry = row.ptr + at, *place = entry + LIST_HASH_BYTES;
-        if (memcmp(entry, wanted, LIST_HASH_BYTES) == 0 && memcmp(place, low, PLACE_BYTES) >= 0 &&
-            memcmp(place, high, PLACE_BYTES) <= 0)
-            buf_add(found, place, PLACE_BYTES);
+        for (size_t i = 0; i < count; i++)
+            if (memcmp(entry, wanted[i].hash, LIST_HASH_BYTES) == 0 &&
+                compare_places(place, low) >= 0 && compare_places(place, high) <= 0)
+                buf_add(&wanted[i].places, place, PLACE_BYTES);
     }
 }
 
-static int compare_places(const void *a, const void *b)
+/* In all rows of the series. As an error of LMDB's. */
+static int find_in(MDB_cursor *cursor, const struct series *s, struct event_list_wanted *wanted,
+                   size_t count, const uint8_t *low, const uint8_t *high)
 {
-    return memcmp(a, b, PLACE_BYTES);
-}
-
-/* In all rows of the series. */
-static void find_in(MDB_cursor *cursor, const struct series *s,
-                    const uint8_t wanted[LIST_ENTRY_BYTES], const uint8_t *low, const uint8_t *high,
-                    struct buf *found)
-{
-    struct key from;
     MDB_val k, v;
+    int rc = series_oldest(cursor, s, &k, &v);
 
-    key_series(&from, s, 0);
-    for (int rc = series_from(cursor, s, 0, &k, &v);
-         rc == MDB_SUCCESS && k.mv_size == KEY_BYTES && memcmp(k.mv_data, from.at, SERIAL_AT) == 0;
-         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT))
-        find_in_row(store_slice(v), wanted, low, high, found);
+    for (; rc == MDB_SUCCESS && is_of(s, k); rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT))
+        find_in_row(store_slice(v), wanted, count, low, high);
+    return rc == MDB_NOTFOUND ? MDB_SUCCESS : rc;
 }
 
-int event_list_find(struct store_txn *t, enum store_db db, uint32_t domain, struct slice text,
-                    const uint8_t low[PLACE_BYTES], const uint8_t high[PLACE_BYTES],
-                    uint8_t **places, struct err *err)
+int event_lists_find(struct store_txn *t, enum store_db db, uint32_t domain,
+                     struct event_list_wanted *wanted, size_t count, const uint8_t low[PLACE_BYTES],
+                     const uint8_t high[PLACE_BYTES], struct err *err)
 {
-    struct buf found = {0};
-    uint8_t entry[LIST_ENTRY_BYTES];
+    struct series recent = recent_of(db, domain);
     MDB_cursor *cursor;
     int rc = mdb_cursor_open(t->mdb, t->store->dbi[db], &cursor);
 
     if (rc != MDB_SUCCESS)
         return store_fail(err, rc, "opening a cursor");
-    event_list_entry(entry, text, low);
-    struct series list = list_of(db, domain, event_list_bucket(entry)),
-                  recent = recent_of(db, domain);
-    find_in(cursor, &list, entry, low, high, &found);
-    find_in(cursor, &recent, entry, low, high, &found);
+    for (size_t i = 0; i < count; i++) {
+        wanted[i].places = (struct buf){0};
+        hash_of(wanted[i].text, wanted[i].hash);
+    }
+    for (size_t i = 0; i < count && rc == MDB_SUCCESS; i++) {
+        struct series list = list_of(db, domain, event_list_bucket(wanted[i].hash));
+        rc = find_in(cursor, &list, &wanted[i], 1, low, high);
+    }
+    if (rc == MDB_SUCCESS)
+        rc = find_in(cursor, &recent, wanted, count, low, high);
     mdb_cursor_close(cursor);
-    size_t count = found.len / PLACE_BYTES;
-    if (count > 1)
-        qsort(found.ptr, count, PLACE_BYTES, compare_places);
-    *places = found.ptr;
-    return (int)count;
+    for (size_t i = 0; i < count; i++) {
+        struct buf *places = &wanted[i].places;
+        if (rc != MDB_SUCCESS)
+            buf_fini(places);
+        else if (places->len > PLACE_BYTES)
+            qsort(places->ptr, places->len / PLACE_BYTES, PLACE_BYTES, compare_places);
+    }
+    return rc == MDB_SUCCESS ? 0 : store_fail(err, rc, "looking through lists");
 }
 
 /* -------- checking -------- */
@@ -391,8 +403,9 @@ static int expire_series(MDB_cursor *cursor, const struct series *s, uint64_t be
     MDB_val k, v;
     int rc;
 
-    while ((rc = series_from(cursor, s, 0, &k, &v)) == MDB_SUCCESS) {
-        if (v.mv_size < TIMES_BYTES || read_be((const uint8_t *)v.mv_data + 8, 8) >= before_us)
+    while ((rc = series_oldest(cursor, s, &k, &v)) == MDB_SUCCESS) {
+        /* One without times goes, too: it would keep all that are newer. */
+        if (v.mv_size >= TIMES_BYTES && read_be((const uint8_t *)v.mv_data + 8, 8) >= before_us)
             break;
         rc = mdb_cursor_del(cursor, 0);
         if (rc != MDB_SUCCESS)

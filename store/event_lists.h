@@ -28,6 +28,9 @@
 
 enum {
     LIST_BUCKETS = 256,
+    /* Rows of recent entries, 127 each, before all go where they belong: half a row to each list, and
+     * no more to look through than a list of four million events has. */
+    LIST_RECENT_ROWS_MAX = LIST_BUCKETS / 2,
     LIST_HASH_BYTES = 8,
     LIST_ENTRY_BYTES = LIST_HASH_BYTES + PLACE_BYTES,
 };
@@ -40,16 +43,23 @@ int event_lists_flush(struct store_txn *t, struct err *err);
 void event_lists_forget(struct store *s); /* none of it, by store_abort() */
 void event_lists_release(struct store *s);
 
-/* The places between low and high, both inclusive, that were added with this text (in any case),
- * ascending, in *places, which the caller frees. How many, or -1. */
-int event_list_find(struct store_txn *t, enum store_db db, uint32_t domain, struct slice text,
-                    const uint8_t low[PLACE_BYTES], const uint8_t high[PLACE_BYTES],
-                    uint8_t **places, struct err *err);
+/* A text whose events are looked for. */
+struct event_list_wanted {
+    struct slice text;
+    struct buf places;             /* found: PLACE_BYTES each, ascending; the caller ends it */
+    uint8_t hash[LIST_HASH_BYTES]; /* for use here */
+};
 
-/* The entry that stands for an event of this text; its bucket. */
+/* The places between low and high, both inclusive, that were added with each text (in any case). 0, or
+ * -1 and nothing found. Recent entries are passed over once, however many the texts. */
+int event_lists_find(struct store_txn *t, enum store_db db, uint32_t domain,
+                     struct event_list_wanted *wanted, size_t count, const uint8_t low[PLACE_BYTES],
+                     const uint8_t high[PLACE_BYTES], struct err *err);
+
+/* The entry that stands for an event of this text; the bucket of an entry, or of its hash. */
 void event_list_entry(uint8_t entry[LIST_ENTRY_BYTES], struct slice text,
                       const uint8_t place[PLACE_BYTES]);
-uint8_t event_list_bucket(const uint8_t entry[LIST_ENTRY_BYTES]);
+uint8_t event_list_bucket(const uint8_t hash[LIST_HASH_BYTES]);
 
 /* A row of the database, if it is one of a list or of recent entries: its domain, bucket and entries.
  * *whole: it can be read, and its times are those of its entries. */

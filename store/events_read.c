@@ -111,7 +111,7 @@ enum run_rows {
     ROWS_EVENTS, /* an event or a group */
     ROWS_INDEX,  /* names one */
     ROWS_BUCKET, /* names those of a group with a certain address hash */
-    ROWS_LIST,   /* no rows: places that event_list_find() has found */
+    ROWS_LIST,   /* no rows: places that event_lists_find() has found */
 };
 
 struct run {
@@ -459,21 +459,34 @@ static void place_write(uint8_t to[PLACE_BYTES], const struct place *p)
     id_write(to + sizeof us, p);
 }
 
-static int list_open(struct reading *r, const struct stream *s, enum store_db db, struct run *run,
-                     const struct place *target, struct err *err)
+/* All runs of a part that are lists. */
+static int lists_open(struct reading *r, const struct stream *s, struct part *p,
+                      const struct place *target, struct err *err)
 {
     const struct place least = {.us = r->scan.low_us},
                        most = {r->scan.high_us, UINT64_MAX, UINT64_MAX};
+    struct event_list_wanted *wanted = arena_array(&r->arena, p->count, sizeof *wanted);
     uint8_t low[PLACE_BYTES], high[PLACE_BYTES];
+    size_t count = 0;
 
+    for (size_t i = 0; i < p->count; i++)
+        if (p->runs[i].rows == ROWS_LIST)
+            wanted[count++].text = p->runs[i].text;
+    if (count == 0)
+        return 0;
     place_write(low, r->scan.up ? target : &least);
     place_write(high, r->scan.up ? &most : target);
-    int count = event_list_find(r->t, db, s->domain, run->text, low, high, &run->places, err);
-    if (count < 0)
+    if (event_lists_find(r->t, p->db, s->domain, wanted, count, low, high, err) != 0)
         return -1;
-    run->count = (uint32_t)count;
-    r->scan.moves++;
-    list_seek(run, target, r->scan.up);
+    for (size_t i = 0; i < p->count; i++) {
+        struct run *run = &p->runs[i];
+        if (run->rows != ROWS_LIST)
+            continue;
+        run->places = wanted->places.ptr;
+        run->count = (uint32_t)(wanted++->places.len / PLACE_BYTES);
+        r->scan.moves++;
+        list_seek(run, target, r->scan.up);
+    }
     return 0;
 }
 
@@ -483,13 +496,12 @@ static int part_open(struct reading *r, struct stream *s, const struct place *ta
 {
     struct part *p = &s->parts[s->active++];
 
+    if (lists_open(r, s, p, target, err) != 0)
+        return -1;
     for (size_t i = 0; i < p->count; i++) {
         struct run *run = &p->runs[i];
-        if (run->rows == ROWS_LIST) {
-            if (list_open(r, s, p->db, run, target, err) != 0)
-                return -1;
+        if (run->rows == ROWS_LIST)
             continue;
-        }
         int rc = mdb_cursor_open(r->t->mdb, r->t->store->dbi[p->db], &run->cursor);
         if (rc != MDB_SUCCESS)
             return store_fail(err, rc, "opening a cursor");

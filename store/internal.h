@@ -85,10 +85,11 @@ struct store {
     bool has_untold;   /* the open transaction has put changes that a poller is to tell */
     uint64_t node; /* this store's number among those that tell changes; 0 = they are not told */
     uint64_t reserve_bytes;
-    struct buf listed;            /* store/event_lists.h: waits for the commit */
-    struct counters *counters;    /* what the open transaction has counted; NULL = nothing yet */
-    struct total_changes *totals; /* the same of store/totals.h */
-    struct event_models *models;  /* store/event_models.h; NULL = none yet */
+    uint32_t list_recent_rows_max; /* LIST_RECENT_ROWS_MAX; tests need fewer */
+    struct buf listed;             /* store/event_lists.h: waits for the commit */
+    struct counters *counters;     /* what the open transaction has counted; NULL = nothing yet */
+    struct total_changes *totals;  /* the same of store/totals.h */
+    struct event_models *models;   /* store/event_models.h; NULL = none yet */
 };
 
 /* As store_open(), with the least size of the map said by the caller (tests start with a tiny one).

@@ -7,7 +7,7 @@
 static const struct {
     unsigned from; /* to the next one */
     const char *what;
-    int (*apply)(struct store_txn *t, struct err *err); /* NULL: new databases are all there is */
+    int (*apply)(struct store_txn *t, struct err *err); /* NULL: what is there reads as before */
 } steps[] = {
     {3, "totals of each domain, from the books of its batches", totals_begin},
     {4, "events that come say once what they have in common", NULL},

@@ -215,6 +215,7 @@ struct store *store_open_sized(const char *state_dir, enum store_mode mode, size
     struct store *s = mem_zero(1, sizeof *s);
     s->mode = mode;
     s->reserve_bytes = STORE_RESERVE_BYTES;
+    s->list_recent_rows_max = LIST_RECENT_ROWS_MAX;
     if (env_setup(s, dir, map_bytes, err) != 0 ||
         (s->schema < STORE_SCHEMA && store_migrate(s, err) != 0)) {
         store_close(s);

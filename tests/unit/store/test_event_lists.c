@@ -93,14 +93,16 @@ static int find(struct fixture *f, uint32_t domain, struct slice text, uint64_t 
                 uint64_t until_us, uint8_t **places)
 {
     uint8_t low[PLACE_BYTES], high[PLACE_BYTES];
+    struct event_list_wanted wanted = {.text = text};
     struct err err = {0};
     struct store_txn *t = store_begin_read(f->store, &err);
 
     place_at(low, from_us, 0);
     place_at(high, until_us, UINT32_MAX);
-    int count = event_list_find(t, DB_BY_RECIPIENT, domain, text, low, high, places, &err);
+    assert_int_equal(event_lists_find(t, DB_BY_RECIPIENT, domain, &wanted, 1, low, high, &err), 0);
     store_end_read(t);
-    return count;
+    *places = wanted.places.ptr;
+    return (int)(wanted.places.len / PLACE_BYTES);
 }
 
 static void each_text_finds_its_own_in_order_and_nothing_else(void **state)
@@ -257,17 +259,14 @@ static void a_commit_changes_few_pages(void **state)
     buf_fini(&was);
 }
 
-static void commit(struct fixture *f, uint32_t from, uint32_t until, bool aborted)
+static void commit(struct fixture *f, uint32_t from, uint32_t until)
 {
     struct err err = {0};
     struct store_txn *t = store_begin_write(f->store, &err);
 
     for (uint32_t i = from; i < until; i++)
         add(t, DOMAIN_1, i);
-    if (aborted)
-        store_abort(t);
-    else
-        assert_int_equal(store_commit(t, &err), 0);
+    assert_int_equal(store_commit(t, &err), 0);
 }
 
 static void all_are_found(struct fixture *f, uint32_t count)
@@ -305,25 +304,39 @@ static size_t recent(struct fixture *f)
     return count;
 }
 
+/* They have gone into their lists, and then the transaction comes to nothing. */
+static void move_in_vain(struct fixture *f, uint32_t next)
+{
+    struct err err = {0};
+    struct store_txn *t = store_begin_write(f->store, &err);
+    MDB_stat before, after;
+
+    assert_int_equal(mdb_stat(t->mdb, f->store->dbi[DB_BY_RECIPIENT], &before), 0);
+    add(t, DOMAIN_1, next);
+    assert_int_equal(event_lists_flush(t, &err), 0);
+    assert_int_equal(mdb_stat(t->mdb, f->store->dbi[DB_BY_RECIPIENT], &after), 0);
+    assert_int_not_equal(before.ms_entries, after.ms_entries);
+    store_abort(t);
+}
+
 static void none_is_lost_when_the_recent_ones_go_into_their_lists(void **state)
 {
     enum { FULL = 127 * 127 }; /* with so many rows one more entry is put behind */
     struct fixture *f = *state;
 
-    for (uint32_t i = 0; i < FULL; i += 127)
-        commit(f, i, i + 127, false);
+    commit(f, 0, FULL);
     assert_int_equal(recent(f), 127);
     all_are_found(f, FULL);
-    commit(f, FULL, FULL + 1, false);
+    commit(f, FULL, FULL + 1);
     assert_int_equal(recent(f), 128);
     all_are_found(f, FULL + 1);
-    commit(f, FULL + 1, FULL + 2, true);
+    move_in_vain(f, FULL + 1);
     assert_int_equal(recent(f), 128);
     all_are_found(f, FULL + 1);
-    commit(f, FULL + 1, FULL + 2, false);
+    commit(f, FULL + 1, FULL + 2);
     assert_int_equal(recent(f), 0);
     all_are_found(f, FULL + 2);
-    commit(f, FULL + 2, FULL + 3, false);
+    commit(f, FULL + 2, FULL + 3);
     assert_int_equal(recent(f), 1);
     all_are_found(f, FULL + 3);
 }
@@ -333,9 +346,97 @@ static void very_many_go_into_their_lists_at_once(void **state)
 {
     struct fixture *f = *state;
 
-    commit(f, 0, ENTRIES, false);
+    commit(f, 0, ENTRIES);
     assert_int_equal(recent(f), 0);
     all_are_found(f, ENTRIES);
+}
+
+/* A store that is full while they go there: the commit fails as a whole, and can be made again. */
+static void a_full_store_loses_none_of_them(void **state)
+{
+    enum { ALL = 127 * 127 };
+    struct fixture *f = *state;
+    struct err err = {0};
+    MDB_envinfo info;
+
+    commit(f, 0, ALL);
+    assert_int_equal(recent(f), 127);
+    (void)mdb_env_info(f->store->env, &info);
+    /* As much room as is in use: a store with less is given more when a transaction begins. */
+    assert_int_equal(mdb_env_set_mapsize(f->store->env, 2 * (info.me_last_pgno + 1) * 4096), 0);
+    struct store_txn *t = store_begin_write(f->store, &err);
+    for (uint32_t i = ALL; i < ALL + 127; i++)
+        add(t, DOMAIN_1, i);
+    assert_int_not_equal(store_commit(t, &err), 0);
+    assert_int_equal(err.code, ERR_FULL);
+    assert_int_equal(recent(f), 127);
+    all_are_found(f, ALL);
+    commit(f, ALL, ALL + 127);
+    assert_int_equal(recent(f), 0);
+    all_are_found(f, ALL + 127);
+}
+
+/* Damage from outside: what comes afterwards is put behind it and found, and it does not keep all that
+ * is newer from expiring. */
+static void damaged_rows_do_not_swallow_new_entries(void **state)
+{
+    static const size_t lengths[] = {7, 16 + 32 + 5};
+    struct fixture *f = *state;
+    struct err err = {0};
+    char room[64];
+    uint8_t *places;
+
+    for (size_t i = 0; i < 2; i++) {
+        struct store_txn *t = store_begin_write(f->store, &err);
+        struct key k = {.len = 0};
+        uint8_t value[64] = {0};
+        key_u32(&k, (uint32_t)(DOMAIN_1 | 1 << 30 | 1 << 29));
+        key_u8(&k, 0);
+        key_u64(&k, 2 * i);
+        assert_int_equal(
+            store_put(t, DB_BY_RECIPIENT, key_slice(&k), slice_of(value, lengths[i]), &err), 0);
+        add(t, DOMAIN_1, (uint32_t)i);
+        assert_int_equal(store_commit(t, &err), 0);
+        int count = find(f, DOMAIN_1, name_of(text_of((uint32_t)i), room), 0, UINT64_MAX, &places);
+        assert_int_equal(count, 1);
+        free(places);
+    }
+    assert_int_equal(rows(f), 4);
+    expire(f, UINT64_MAX);
+    assert_int_equal(rows(f), 0);
+}
+
+/* Of several texts each finds its own, those in its list and those that are recent. */
+static void several_texts_are_found_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct event_list_wanted wanted[TEXTS + 1];
+    uint8_t low[PLACE_BYTES], high[PLACE_BYTES];
+    char rooms[TEXTS + 1][64];
+    struct err err = {0};
+
+    f->store->list_recent_rows_max = 3;
+    fill(f, DOMAIN_1);
+    commit(f, ENTRIES, ENTRIES + 1);
+    assert_int_not_equal(recent(f), 0);
+    for (unsigned text = 0; text <= TEXTS; text++)
+        wanted[text] = (struct event_list_wanted){.text = name_of(text, rooms[text])};
+    place_at(low, 1005000, 0);
+    place_at(high, 1009000, UINT32_MAX);
+    struct store_txn *t = store_begin_read(f->store, &err);
+    assert_int_equal(
+        event_lists_find(t, DB_BY_RECIPIENT, DOMAIN_1, wanted, TEXTS + 1, low, high, &err), 0);
+    store_end_read(t);
+    for (unsigned text = 0; text <= TEXTS; text++) {
+        uint8_t *places;
+        int count = find(f, DOMAIN_1, wanted[text].text, 1005000, 1009000, &places);
+        assert_int_equal(count == 0, text == TEXTS);
+        assert_int_equal(wanted[text].places.len, (size_t)count * PLACE_BYTES);
+        if (count > 0)
+            assert_memory_equal(wanted[text].places.ptr, places, (size_t)count * PLACE_BYTES);
+        free(places);
+        buf_fini(&wanted[text].places);
+    }
 }
 
 /* Retention takes the oldest rows of the recent ones, too, and those that are left are still counted
@@ -349,14 +450,12 @@ static void recent_rows_expire_and_go_on(void **state)
     uint8_t *places;
 
     for (uint64_t begin_us = 1000000; begin_us <= 3000000; begin_us += 1000000) {
-        for (uint32_t row = 0; row < 100; row++) {
-            struct store_txn *t = store_begin_write(f->store, &err);
-            for (uint32_t i = row * 127; i < (row + 1) * 127; i++) {
-                place_at(place, begin_us + i, i);
-                event_list_add(t, DB_BY_RECIPIENT, DOMAIN_1, name_of(7, room), place);
-            }
-            assert_int_equal(store_commit(t, &err), 0);
+        struct store_txn *t = store_begin_write(f->store, &err);
+        for (uint32_t i = 0; i < 100 * 127; i++) {
+            place_at(place, begin_us + i, i);
+            event_list_add(t, DB_BY_RECIPIENT, DOMAIN_1, name_of(7, room), place);
         }
+        assert_int_equal(store_commit(t, &err), 0);
         assert_int_equal(recent(f), 100 + (begin_us > 1000000));
         expire(f, begin_us + 127 * 99);
         assert_int_equal(recent(f), 1);
@@ -379,6 +478,9 @@ int main(void)
         TEST(a_commit_changes_few_pages),
         TEST(none_is_lost_when_the_recent_ones_go_into_their_lists),
         TEST(very_many_go_into_their_lists_at_once),
+        TEST(a_full_store_loses_none_of_them),
+        TEST(damaged_rows_do_not_swallow_new_entries),
+        TEST(several_texts_are_found_at_once),
         TEST(recent_rows_expire_and_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -207,6 +207,7 @@ static void put_some(struct world *w, unsigned most)
     struct store_txn *t = store_begin_write(w->store, &err);
 
     assert_non_null(t);
+    w->store->list_recent_rows_max = pick(w, 5); /* they go into their lists now and then */
     for (unsigned i = pick(w, most) + 1; i > 0 && w->count + 250 < EVENTS_MAX; i--) {
         if (pick(w, 25) == 0)
             put_batch(w, t);
