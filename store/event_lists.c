@@ -277,7 +277,7 @@ static int compare_waiting(const void *a, const void *b)
     int order = memcmp(x, y, offsetof(struct waiting, entry));
 
     return order != 0 ? order
-                      : memcmp(x->entry + LIST_HASH_BYTES, y->entry + LIST_HASH_BYTES, PLACE_BYTES);
+                      : compare_places(x->entry + LIST_HASH_BYTES, y->entry + LIST_HASH_BYTES);
 }
 
 int event_lists_flush(struct store_txn *t, struct err *err)
