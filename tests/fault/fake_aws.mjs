@@ -38,6 +38,7 @@ export const noTrouble = () => ({
   reset: 0, // closed before anything is accepted
   cutBytes: Infinity, // a request with a longer body is closed when the first of it arrives
   slow: 0, // accepted at once, answered after slowMs
+  slowEach: Infinity, // the same for each so manieth call: by chance none of a few may be slow
   slowMs: 60000,
   entry: undefined, // (address, domain) => the status of that bulk entry; nothing = as usual
   quota: Infinity, // recipients that the day has left
@@ -378,7 +379,7 @@ export class FakeAws {
       this.calls.lost++;
       return this.answer(res, 200, { BulkEmailEntryResults: results.slice(1) });
     }
-    if (this.random() < t.slow) {
+    if (call % t.slowEach === 0 || this.random() < t.slow) {
       this.calls.slow++;
       return this.later(t.slowMs, () => this.answer(res, 200, bulk ? { BulkEmailEntryResults: results } : results[0]));
     }

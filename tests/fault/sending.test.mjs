@@ -504,7 +504,7 @@ describe('sending', { concurrency: 5 }, () => {
   });
 
   bothWays('answers slower than the patience of the client', async (strategy) => {
-    const aws = await startAws({ slow: strategy === 'auto' ? 0.3 : 0.05, slowMs: 45000, holdEvents: true });
+    const aws = await startAws({ slowEach: strategy === 'auto' ? 3 : 20, slowMs: 45000, holdEvents: true });
     const postern = await startPostern(aws, { sender: { strategy, doubt_window: '60s' } });
     const to = readers(400);
     const form = newsletterForm(to);
