@@ -5,8 +5,8 @@
  *
  * Lists (store/event_lists.h) cannot be looked up for each of ten million events. So for each list
  * two sums are made of the same things, one of the entries that stand in it (or among the recent
- * ones, to go there) and one of the entries that its events should have there. Where they differ, both are gathered and compared, a list or a
- * few at a time: memory stays at some MB.
+ * ones, to go there) and one of the entries that its events should have there. Where they differ,
+ * both are gathered and compared, a list or a few at a time: memory stays at some MB.
  *
  * What lists and ids name may have expired: before the time up to which events have been taken out
  * they are not compared.
@@ -176,9 +176,8 @@ static void want_listed(struct looking *l, uint32_t domain, size_t db, struct sl
 
 static void take_list_row(struct looking *l, size_t db, const struct event_list_row *row)
 {
-    char where[32];
-
     if (row->domain == 0 || row->domain > l->domain_count || (l->gathered == NULL && !row->whole)) {
+        char where[32];
         (void)snprintf(where, sizeof where, "bucket %u", row->bucket);
         check_found(l->c, "a row of the list by %s of domain %" PRIu32 ", %s, is damaged",
                     listed_dbs[db].name, row->domain, row->is_recent ? "of recent entries" : where);

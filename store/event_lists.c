@@ -23,7 +23,8 @@ struct series {
 
 /* Waits for the commit. Sorted by its bytes: what is of one database and domain stands together. */
 struct waiting {
-    uint8_t db, domain[4];
+    uint32_t domain;
+    uint8_t db;
     uint8_t entry[LIST_ENTRY_BYTES];
 };
 
@@ -106,12 +107,25 @@ void event_list_entry(uint8_t entry[LIST_ENTRY_BYTES], struct slice text,
 void event_list_add(struct store_txn *t, enum store_db db, uint32_t domain, struct slice text,
                     const uint8_t place[PLACE_BYTES])
 {
-    struct waiting w = {.db = (uint8_t)db};
+    struct waiting w = {.db = (uint8_t)db, .domain = domain};
 
-    for (size_t i = 0; i < 4; i++)
-        w.domain[i] = (uint8_t)(domain >> (24 - 8 * i));
     event_list_entry(w.entry, text, place);
     buf_add(&t->store->listed, &w, sizeof w);
+}
+
+/* Those of a row; of one that is damaged what stands there in one piece. */
+static struct slice entries_of(struct slice row)
+{
+    struct slice entries = slice_from(row, TIMES_BYTES);
+
+    entries.len -= entries.len % LIST_ENTRY_BYTES;
+    return entries;
+}
+
+/* Has it times and nothing else but entries? */
+static bool is_in_one_piece(struct slice row)
+{
+    return row.len >= TIMES_BYTES && entries_of(row).len == row.len - TIMES_BYTES;
 }
 
 static void put_time(uint8_t *at, uint64_t us)
@@ -151,7 +165,7 @@ static int put_behind(struct store_txn *t, MDB_cursor *cursor, const struct seri
     buf_reset(row);
     if (rc == MDB_SUCCESS) {
         /* Behind one that is damaged nothing could be read. */
-        bool whole = v.mv_size >= TIMES_BYTES && (v.mv_size - TIMES_BYTES) % LIST_ENTRY_BYTES == 0;
+        bool whole = is_in_one_piece(store_slice(v));
         serial = serial_of(key) + !whole;
         buf_add_slice(row, whole ? store_slice(v) : slice_none());
     }
@@ -197,9 +211,7 @@ static int take_recent(MDB_cursor *cursor, const struct series *recent, struct b
     int rc;
 
     while ((rc = series_oldest(cursor, recent, &k, &v)) == MDB_SUCCESS) {
-        struct slice row = slice_from(store_slice(v), TIMES_BYTES);
-        row.len -= row.len % LIST_ENTRY_BYTES;
-        buf_add_slice(entries, row);
+        buf_add_slice(entries, entries_of(store_slice(v)));
         rc = mdb_cursor_del(cursor, 0);
         if (rc != MDB_SUCCESS)
             break;
@@ -243,8 +255,7 @@ static int put_in_lists(struct store_txn *t, MDB_cursor *cursor, enum store_db d
 static int flush_domain(struct store_txn *t, const struct waiting *w, size_t count, struct err *err)
 {
     enum store_db db = (enum store_db)w->db;
-    uint32_t domain = (uint32_t)read_be(w->domain, 4);
-    struct series recent = recent_of(db, domain);
+    struct series recent = recent_of(db, w->domain);
     struct buf entries = {0}, row = {0};
     uint64_t there;
     MDB_cursor *cursor;
@@ -262,7 +273,7 @@ static int flush_domain(struct store_txn *t, const struct waiting *w, size_t cou
     } else {
         rc = take_recent(cursor, &recent, &entries, err);
         if (rc == 0)
-            rc = put_in_lists(t, cursor, db, domain, &entries, &row, err);
+            rc = put_in_lists(t, cursor, db, w->domain, &entries, &row, err);
     }
     mdb_cursor_close(cursor);
     buf_fini(&entries);
@@ -382,16 +393,15 @@ bool event_list_row_read(struct slice key, struct slice value, struct event_list
     row->is_recent = (row->domain & RECENT_DOMAIN_BIT) != 0;
     row->domain &= ~(uint32_t)(LIST_DOMAIN_BIT | RECENT_DOMAIN_BIT);
     row->bucket = key.ptr[SERIAL_AT - 1];
-    row->entries = slice_from(value, TIMES_BYTES);
-    row->entries.len -= row->entries.len % LIST_ENTRY_BYTES;
+    row->entries = entries_of(value);
     for (size_t at = LIST_HASH_BYTES; at < row->entries.len; at += LIST_ENTRY_BYTES) {
         uint64_t us = read_be(row->entries.ptr + at, 8);
         least = us < least ? us : least;
         most = us > most ? us : most;
     }
     row->whole = (key.ptr[0] & 0xc0) == 0x40 && (!row->is_recent || row->bucket == 0) &&
-                 value.len > TIMES_BYTES && row->entries.len == value.len - TIMES_BYTES &&
-                 read_be(value.ptr, 8) == least && read_be(value.ptr + 8, 8) == most;
+                 is_in_one_piece(value) && row->entries.len > 0 && read_be(value.ptr, 8) == least &&
+                 read_be(value.ptr + 8, 8) == most;
     return true;
 }
 
