@@ -13,6 +13,15 @@
 
 enum { CHUNK_BYTES = 64 * 1024, PRIORITY_BYTES = 3 };
 
+/* As far as can be seen: not in a pipe or a terminal. */
+static bool ends_within_a_line(int fd)
+{
+    char last;
+    off_t len = lseek(fd, 0, SEEK_END);
+
+    return len > 0 && pread(fd, &last, 1, len - 1) == 1 && last != '\n';
+}
+
 int pump_open(struct pump *p, const struct log_outlet *outlet, struct err *err)
 {
     int ends[2];
@@ -24,6 +33,8 @@ int pump_open(struct pump *p, const struct log_outlet *outlet, struct err *err)
     p->peek_write_fd = ends[1];
     if (outlet->kind == LOG_TO_SYSLOG)
         openlog("postern", LOG_NDELAY, LOG_MAIL);
+    if (outlet->kind == LOG_TO_FILE)
+        p->after_cut_line = ends_within_a_line(outlet->file_fd);
     return 0;
 }
 
@@ -38,16 +49,17 @@ void pump_close(struct pump *p)
     *p = (struct pump){.peek_read_fd = -1, .peek_write_fd = -1};
 }
 
-/* A file's last write may have been cut by a full disk: what is missing follows. */
-static int append(int fd, struct slice text, struct err *err)
+/* A write may be cut, as by a full disk: what is missing follows. *done_bytes: so much of the text
+ * is in the file, before and after. */
+static int append(int fd, struct slice text, size_t *done_bytes, struct err *err)
 {
-    while (text.len > 0) {
-        ssize_t written = write(fd, text.ptr, text.len);
+    while (*done_bytes < text.len) {
+        ssize_t written = write(fd, text.ptr + *done_bytes, text.len - *done_bytes);
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
             return err_sys(err, "the log's file cannot be written");
-        text = slice_from(text, (size_t)written);
+        *done_bytes += (size_t)written;
     }
     return 0;
 }
@@ -84,17 +96,22 @@ static void put_line(enum log_kind kind, struct slice line)
         put_journal(priority, line);
 }
 
-static int put_all(const struct log_outlet *o, struct slice text, struct err *err)
+static void put_lines(enum log_kind kind, struct slice text)
 {
     struct slice line;
 
-    if (o->kind == LOG_TO_FILE)
-        return append(o->file_fd, text, err);
     while (text.len > 0) {
         (void)slice_cut(text, '\n', &line, &text);
-        put_line(o->kind, line);
+        put_line(kind, line);
     }
-    return 0;
+}
+
+/* Up to and with the last line's end; 0 when none ends here. */
+static size_t whole_lines(struct slice text)
+{
+    size_t end = slice_rfind_byte(text, '\n');
+
+    return end == SIZE_MAX ? 0 : end + 1;
 }
 
 /* So many bytes from fd, which are there. */
@@ -111,6 +128,24 @@ static size_t take(int fd, char *to, size_t bytes)
         got += (size_t)n;
     }
     return got;
+}
+
+/* *text: what is first in the pipe; of it, the lines that are out now. */
+static int put_in_file(struct pump *p, struct slice *text, struct err *err)
+{
+    size_t end_bytes = 0, out_bytes = p->begun_bytes;
+    int rc = 0;
+
+    if (p->after_cut_line)
+        rc = append(p->outlet->file_fd, SLICE("\n"), &end_bytes, err);
+    if (rc == 0) {
+        p->after_cut_line = false;
+        rc = append(p->outlet->file_fd, *text, &out_bytes, err);
+    }
+    if (rc != 0)
+        text->len = whole_lines(slice_of(text->ptr, out_bytes));
+    p->begun_bytes = rc != 0 ? out_bytes - text->len : 0;
+    return rc;
 }
 
 enum pump_result pump_some(struct pump *p, struct err *err)
@@ -131,9 +166,13 @@ enum pump_result pump_some(struct pump *p, struct err *err)
     }
     size_t len = take(p->peek_read_fd, chunk, (size_t)seen);
     /* Lines come whole; a chunk's last may be cut, and is seen again with its rest. */
-    size_t end = slice_rfind_byte(slice_of(chunk, len), '\n');
-    len = end == SIZE_MAX ? len : end + 1;
-    if (put_all(p->outlet, slice_of(chunk, len), err) != 0)
-        return PUMP_STUCK;
-    return take(p->outlet->read_fd, chunk, len) == len ? PUMP_MORE : PUMP_EMPTY;
+    size_t whole = whole_lines(slice_of(chunk, len));
+    struct slice text = slice_of(chunk, whole != 0 ? whole : len);
+    bool stuck = false;
+    if (p->outlet->kind == LOG_TO_FILE)
+        stuck = put_in_file(p, &text, err) != 0;
+    else
+        put_lines(p->outlet->kind, text);
+    bool taken = take(p->outlet->read_fd, chunk, text.len) == text.len;
+    return stuck ? PUMP_STUCK : taken ? PUMP_MORE : PUMP_EMPTY;
 }

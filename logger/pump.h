@@ -4,13 +4,19 @@
  * SHAPE   A pipe of lines (base/log.h), led by "<3>" to "<7>" unless they go to a file. What is
  *         taken out of the pipe has been written: it is looked at with tee(2) first.
  * ENDS    The logger; the master once the logger is gone for good.
- * ERRORS  A file that cannot be written (disk full) keeps the lines in the pipe; they are tried
- *         again at the next call. syslog and the journal take a line or do not, and say nothing.
+ * ERRORS  A file that cannot be written (disk full) keeps the lines in the pipe; the next call goes
+ *         on where the file stopped, in the middle of a line too. syslog and the journal take a
+ *         line or do not, and say nothing.
  * CRASH   A logger killed between writing and taking out leaves the lines in the pipe: its successor
- *         writes these few again. None is lost.
+ *         writes these few again. None is lost. One killed while it wrote may leave the beginning
+ *         of a line in the file (Linux ends a write at a page then): it stays a line of its own,
+ *         and the whole one follows.
  */
 #ifndef LOGGER_PUMP_H
 #define LOGGER_PUMP_H
+
+#include <stdbool.h>
+#include <stddef.h>
 
 #include "base/err.h"
 
@@ -20,7 +26,7 @@ enum log_kind { LOG_TO_STDERR, LOG_TO_FILE, LOG_TO_SYSLOG, LOG_TO_JOURNAL };
  * writes there itself. Descriptors are -1 when there is none. */
 struct log_outlet {
     enum log_kind kind;
-    int file_fd;           /* LOG_TO_FILE: open for appending */
+    int file_fd;           /* LOG_TO_FILE: open for appending, and for reading where it can be */
     int read_fd, write_fd; /* of the pipe; both do not block */
 };
 
@@ -34,6 +40,8 @@ enum pump_result {
 struct pump {
     const struct log_outlet *outlet;
     int peek_read_fd, peek_write_fd;
+    size_t begun_bytes;  /* of the pipe's first line, in the file already */
+    bool after_cut_line; /* the file ends in the middle of one, of which nothing more comes */
 };
 
 int pump_open(struct pump *p, const struct log_outlet *outlet, struct err *err);

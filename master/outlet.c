@@ -1,5 +1,6 @@
 #include "master/outlet.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,10 +28,17 @@ static int standard_error(void)
     return again < 0 ? STDERR_FILENO : again;
 }
 
+/* A regular file can be read too, so that its end is seen (logger/pump.h); of a named pipe we are
+ * no reader, and some files may only be written. */
 static int open_file(const char *path, struct err *err)
 {
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, FILE_MODE);
+    enum { HOW = O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY };
+    struct stat st;
+    bool is_regular = stat(path, &st) != 0 || S_ISREG(st.st_mode);
+    int fd = open(path, HOW | (is_regular ? O_RDWR : O_WRONLY), FILE_MODE);
 
+    if (fd < 0 && is_regular && errno == EACCES)
+        fd = open(path, HOW | O_WRONLY, FILE_MODE);
     return fd < 0 ? err_sys(err, "log.destination: %s", path) : fd;
 }
 

@@ -11,6 +11,8 @@ after(stopAll);
 const quiet = { bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, delivery_delay_ms_max: 100 };
 const read = (file) => fs.readFileSync(file, 'utf8');
 const parsed = (text) => text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
+// Of a file that is being written: Linux shows a write page by page.
+const ended = (text) => text.slice(0, text.lastIndexOf('\n') + 1);
 const tempDir = () => fs.mkdtempSync(path.join(os.tmpdir(), 'postern-log-'));
 
 describe('a log file', () => {
@@ -35,13 +37,17 @@ describe('a log file', () => {
       fs.renameSync(file, `${file}.${i}`);
       postern.child.kill('SIGUSR1');
       await waitFor('the new file', () => fs.existsSync(file) && /"process":"httpd/.test(read(file)));
-      const logger = parsed(read(file)).findLast((line) => /^logger 0 is pid/.test(line.message));
+      const logger = parsed(ended(read(file))).findLast((line) => /^logger 0 is pid/.test(line.message));
       if (i % 2 === 0) process.kill(Number(/pid (\d+)/.exec(logger.message)[1]), 'SIGKILL');
     }
     stop = true;
     await asking;
     assert.deepEqual(await postern.stop(), { code: 0, signal: null });
-    const lines = [1, 2, 3, 4, 5].map((i) => `${file}.${i}`).concat(file).flatMap((name) => parsed(read(name)));
+    const texts = [1, 2, 3, 4, 5].map((i) => `${file}.${i}`).concat(file).flatMap((name) => read(name).split('\n').filter(Boolean));
+    // What a kill cut in the middle of a write stands there whole after it.
+    const [whole, cut] = [texts.filter((text) => text.endsWith('}')), texts.filter((text) => !text.endsWith('}'))];
+    assert.deepEqual(cut.filter((text) => !whole.some((other) => other.startsWith(text))), []);
+    const lines = whole.map((text) => JSON.parse(text));
     const told = new Set(lines.filter((line) => line.process.startsWith('httpd') && /^GET events/.test(line.message)).map((line) => line.request));
     assert.ok(ids.length > 1000 && ids.every((id) => /^[0-9a-f]{16}$/.test(id)));
     assert.deepEqual(ids.filter((id) => !told.has(id)), []);

@@ -6,9 +6,11 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "logger/pump.h"
@@ -93,6 +95,58 @@ static void a_full_disk_keeps_the_lines_for_later(void **unused)
     assert_int_equal(pump_some(&pump, &err), PUMP_EMPTY);
 }
 
+/* The disk is full in the middle of a line: RLIMIT_FSIZE ends a write just so. */
+static void what_is_out_is_not_written_again(void **unused)
+{
+    struct rlimit before, limit;
+
+    (void)unused;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    for (size_t cut = 1; cut < 14; cut++) {
+        assert_int_equal(ftruncate(outlet.file_fd, 0), 0);
+        assert_int_equal(lseek(outlet.file_fd, 0, SEEK_SET), 0);
+        limit.rlim_cur = cut;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        say("one\ntwo\nthree\n");
+        enum pump_result first = pump_some(&pump, &err), again = pump_some(&pump, &err);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(first, PUMP_STUCK);
+        assert_int_equal(again, PUMP_STUCK);
+        say("four\n");
+        assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+        file_is("one\ntwo\nthree\nfour\n");
+        assert_int_equal(pump_some(&pump, &err), PUMP_EMPTY);
+    }
+    (void)signal(SIGXFSZ, SIG_DFL);
+}
+
+/* A kill in the middle of a write: the next pump knows nothing of it but the file. */
+static void a_cut_line_stays_a_line_of_its_own(void **unused)
+{
+    int file = outlet.file_fd;
+
+    (void)unused;
+    assert_int_equal(write(outlet.file_fd, "one\ntw", 6), 6);
+    pump_close(&pump);
+    assert_int_equal(pump_open(&pump, &outlet, &err), 0);
+    say("two\n");
+    outlet.file_fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pump_some(&pump, &err), PUMP_STUCK);
+    (void)close(outlet.file_fd);
+    outlet.file_fd = file;
+    assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+    say("three\n");
+    assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+    file_is("one\ntw\ntwo\nthree\n");
+    pump_close(&pump);
+    assert_int_equal(pump_open(&pump, &outlet, &err), 0);
+    say("four\n");
+    assert_int_equal(pump_some(&pump, &err), PUMP_MORE);
+    file_is("one\ntw\ntwo\nthree\nfour\n");
+}
+
 /* As after a kill: what the one before has looked at and not taken out, the next one writes. */
 static void a_successor_finds_what_was_not_taken_out(void **unused)
 {
@@ -132,6 +186,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines_go_out_in_order_and_the_end_is_seen, begin, finish),
         cmocka_unit_test_setup_teardown(a_full_disk_keeps_the_lines_for_later, begin, finish),
+        cmocka_unit_test_setup_teardown(what_is_out_is_not_written_again, begin, finish),
+        cmocka_unit_test_setup_teardown(a_cut_line_stays_a_line_of_its_own, begin, finish),
         cmocka_unit_test_setup_teardown(a_successor_finds_what_was_not_taken_out, begin, finish),
         cmocka_unit_test_setup_teardown(more_than_a_chunk_is_cut_between_lines, begin, finish),
     };
