@@ -6,6 +6,7 @@
  */
 #include "store/event_models.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
@@ -16,8 +17,8 @@ enum {
     LIKE_MARK = 0xc0, /* no packed event begins with it, nor a group */
     NAME_BYTES = 8,
     LIKE_HEAD_BYTES = 1 + NAME_BYTES,
-    KEPT_SLOTS = 1024, /* copies: a power of two, as the next one */
-    KEPT_BYTES_MOST = 2 << 20,
+    KEPT_SLOTS = 16384, /* copies: a power of two, as the next one */
+    KEPT_BYTES_MOST = 6 << 20,
     SEEN_SLOTS = 4096, /* sorts of events met of late */
     SORTS = 2,
 };
@@ -34,9 +35,12 @@ struct event_model {
     struct event event;
 };
 
+/* Nothing else keeps the slots from being all taken. */
+static_assert(KEPT_BYTES_MOST / sizeof(struct event_model) < KEPT_SLOTS / 10 * 9, "too few slots");
+
 struct event_models {
     struct arena arena;
-    const struct event_model *kept[KEPT_SLOTS];
+    const struct event_model *kept[KEPT_SLOTS]; /* each in the first free slot from its own on */
     bool of_read; /* the copies were made in a read transaction */
     struct {
         uint32_t sort, count;
@@ -46,6 +50,11 @@ struct event_models {
 static uint32_t day_of(uint64_t timestamp_us)
 {
     return (uint32_t)(timestamp_us / day_us);
+}
+
+static uint32_t sort_hash(uint32_t domain, uint32_t day, uint32_t sort)
+{
+    return (uint32_t)hash_mix(((uint64_t)domain << 32 | day) ^ hash_mix(sort));
 }
 
 static struct key model_key(uint32_t domain, uint32_t day, uint32_t sort)
@@ -110,21 +119,39 @@ static const struct event_model *model_load(struct store_txn *t, uint32_t domain
     return event_unpack(arena_dup(a, packed), a, &model->event) ? model : NULL;
 }
 
+static bool is_model_of(const struct event_model *model, uint32_t domain, uint32_t day,
+                        uint32_t sort)
+{
+    return model->name.sort == sort && model->day == day && model->domain == domain;
+}
+
+/* Where the store's copy is, or would be. */
+static const struct event_model **kept_find(struct event_models *m, uint32_t domain, uint32_t day,
+                                            uint32_t sort)
+{
+    size_t at = sort_hash(domain, day, sort) % KEPT_SLOTS;
+
+    while (m->kept[at] != NULL && !is_model_of(m->kept[at], domain, day, sort))
+        at = (at + 1) % KEPT_SLOTS;
+    return &m->kept[at];
+}
+
 /* The store's copy, made where there is none, or none that says what it should (check; NULL: whatever
  * it says): it may be of one that was there before. */
 static const struct event_model *model_get(struct store_txn *t, uint32_t domain, uint32_t day,
                                            uint32_t sort, const uint32_t *check)
 {
     struct event_models *m = models_of(t->store);
-    const struct event_model **slot = &m->kept[sort % KEPT_SLOTS], *kept;
+    const struct event_model **slot, *kept;
 
     models_agree(m, t);
-    kept = *slot;
-    if (kept != NULL && kept->name.sort == sort && kept->day == day && kept->domain == domain &&
-        (check == NULL || kept->name.check == *check))
-        return kept;
-    if (m->arena.used_bytes > KEPT_BYTES_MOST)
+    slot = kept_find(m, domain, day, sort);
+    if (*slot != NULL && (check == NULL || (*slot)->name.check == *check))
+        return *slot;
+    if (m->arena.used_bytes > KEPT_BYTES_MOST) {
         event_models_forget(t->store);
+        slot = kept_find(m, domain, day, sort);
+    }
     kept = model_load(t, domain, day, sort, &m->arena);
     if (kept != NULL)
         *slot = kept;
@@ -174,7 +201,7 @@ static void sorts_of(const struct event *e, uint32_t sorts[SORTS])
 /* One more of this sort: how many of late. */
 static uint32_t sort_count(struct event_models *m, uint32_t domain, uint32_t day, uint32_t sort)
 {
-    uint32_t own = (uint32_t)hash_mix(((uint64_t)domain << 32 | day) ^ hash_mix(sort));
+    uint32_t own = sort_hash(domain, day, sort);
     size_t at = own % SEEN_SLOTS;
 
     if (m->seen[at].sort != own) {

@@ -14,8 +14,8 @@
  *         all events of their domain of their day and before have gone (event_expire()). One may
  *         come back with a late event and say something else: a row also knows a check of what its
  *         model says, and is read by no other.
- * MEMORY  Beside its store each process keeps copies of what it has read, about 2 MB at most: a page
- *         of events names a hundred.
+ * MEMORY  Beside its store each process keeps copies of what it has read, about 6 MB at most: a page
+ *         of events names a hundred, and opens are about the batches of many days.
  */
 #ifndef STORE_EVENT_MODELS_H
 #define STORE_EVENT_MODELS_H

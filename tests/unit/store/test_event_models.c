@@ -498,7 +498,7 @@ static void what_a_damaged_model_said_is_not_guessed(void **state)
 /* More than is kept at a time, one after the other, of two domains at once. */
 static void many_long_models_are_read_in_turn(void **state)
 {
-    enum { BATCHES = 120, LONG = 20000 };
+    enum { BATCHES = 120, LONG = 50000 };
     struct fixture *f = *state;
     struct buf text = {0};
 
