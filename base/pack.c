@@ -248,35 +248,49 @@ bool unpack_nil(struct unpack *u)
     return true;
 }
 
-static void skip(struct unpack *u, int depth)
+static void skip(struct unpack *u, uint64_t values, int depth);
+
+/* One that is neither a small integer nor a short array or text. */
+static void skip_other(struct unpack *u, uint8_t type, int depth)
 {
-    if (u->bad || u->at == u->end || depth == 0) {
-        fail(u);
-        return;
-    }
-
-    uint8_t type = *u->at;
     bool negative;
-    uint32_t count;
 
-    if (type == 0xc0 || type == 0xc2 || type == 0xc3) {
+    if (type == 0xc0 || type == 0xc2 || type == 0xc3)
         u->at++;
-    } else if (type <= 0x7f || type >= 0xe0 || (type >= 0xcc && type <= 0xd3)) {
+    else if (type >= 0xcc && type <= 0xd3)
         (void)take_int(u, &negative);
-    } else if ((type & 0xf0) == 0x90 || type == 0xdc || type == 0xdd) {
-        for (count = unpack_array(u); count > 0 && !u->bad; count--)
-            skip(u, depth - 1);
-    } else if ((type & 0xf0) == 0x80 || type == 0xde || type == 0xdf) {
-        for (count = unpack_map(u); count > 0 && !u->bad; count--) {
-            skip(u, depth - 1);
-            skip(u, depth - 1);
-        }
-    } else {
+    else if (type == 0xdc || type == 0xdd)
+        skip(u, unpack_array(u), depth - 1);
+    else if ((type & 0xf0) == 0x80 || type == 0xde || type == 0xdf)
+        skip(u, 2 * (uint64_t)unpack_map(u), depth - 1);
+    else
         (void)unpack_str(u);
+}
+
+static void skip(struct unpack *u, uint64_t values, int depth)
+{
+    if (values > 0 && depth == 0)
+        fail(u);
+    for (; values > 0 && !u->bad; values--) {
+        if (u->at == u->end) {
+            fail(u);
+            return;
+        }
+        uint8_t type = *u->at;
+        if (type <= 0x7f || type >= 0xe0) {
+            u->at++;
+        } else if ((type & 0xf0) == 0x90) {
+            u->at++;
+            skip(u, type & 0x0f, depth - 1);
+        } else if ((type & 0xe0) == 0xa0 && (size_t)(type & 0x1f) < left(u)) {
+            u->at += 1 + (type & 0x1f);
+        } else {
+            skip_other(u, type, depth);
+        }
     }
 }
 
-void unpack_skip(struct unpack *u)
+void unpack_skip(struct unpack *u, uint64_t values)
 {
-    skip(u, SKIP_DEPTH);
+    skip(u, values, SKIP_DEPTH);
 }

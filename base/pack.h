@@ -42,8 +42,9 @@ bool unpack_bool(struct unpack *u);
 struct slice unpack_str(struct unpack *u); /* str or bin */
 uint32_t unpack_array(struct unpack *u);
 uint32_t unpack_map(struct unpack *u);
-bool unpack_nil(struct unpack *u);  /* true and past it if a nil is next; else nothing happens */
-void unpack_skip(struct unpack *u); /* one whole value, at most 32 levels deep */
+bool unpack_nil(struct unpack *u); /* true and past it if a nil is next; else nothing happens */
+/* So many whole values, each at most 32 levels deep; fast enough to find one of a long list. */
+void unpack_skip(struct unpack *u, uint64_t values);
 
 static inline bool unpack_ok(const struct unpack *u)
 {

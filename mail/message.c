@@ -226,17 +226,6 @@ bool recipients_unpack(struct slice from, struct arena *a, struct recipient **li
     return unpack_done(&u);
 }
 
-static void pass_recipient(struct unpack *u)
-{
-    if (unpack_array(u) != RECIPIENT_FIELDS)
-        u->bad = true;
-    (void)unpack_u64(u);
-    (void)unpack_str(u);
-    (void)unpack_str(u);
-    for (uint32_t texts = unpack_array(u); texts > 0 && unpack_ok(u); texts--)
-        (void)unpack_str(u);
-}
-
 bool recipients_unpack_one(struct slice from, size_t at, struct arena *a, struct recipient *one)
 {
     struct unpack u = unpack_over(from);
@@ -245,8 +234,7 @@ bool recipients_unpack_one(struct slice from, size_t at, struct arena *a, struct
     *one = (struct recipient){0};
     if (at >= count)
         return false;
-    for (size_t i = 0; i < at; i++)
-        pass_recipient(&u);
+    unpack_skip(&u, at);
     get_recipient(&u, a, one);
     return unpack_ok(&u);
 }

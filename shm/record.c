@@ -111,7 +111,7 @@ enum record_kind record_kind_of(struct slice from)
             switch (unpack_u64(&u)) {                                                              \
                 TABLE(GET)                                                                         \
             default:                                                                               \
-                unpack_skip(&u);                                                                   \
+                unpack_skip(&u, 1);                                                                \
                 break;                                                                             \
             }                                                                                      \
         }                                                                                          \

@@ -186,18 +186,18 @@ static void what_we_pack_the_library_reads_and_so_do_we(void **unused)
                          MSGPACK_UNPACK_SUCCESS);
         assert_int_equal(one.data.via.u64, numbers[i]);
         assert_int_equal(unpack_u64(&u), numbers[i]);
-        unpack_skip(&skipping);
+        unpack_skip(&skipping, 1);
     }
     for (size_t i = 0; i < sizeof negatives / sizeof negatives[0]; i++) {
         assert_int_equal(msgpack_unpack_next(&one, (const char *)b.ptr, b.len, &at),
                          MSGPACK_UNPACK_SUCCESS);
         assert_int_equal(one.data.via.i64, negatives[i]);
         assert_int_equal(unpack_i64(&u), negatives[i]);
-        unpack_skip(&skipping);
+        unpack_skip(&skipping, 1);
     }
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         assert_int_equal(unpack_str(&u).len, lengths[i]);
-        unpack_skip(&skipping);
+        unpack_skip(&skipping, 1);
     }
     assert_true(unpack_done(&u));
     assert_true(unpack_done(&skipping));
@@ -224,9 +224,60 @@ static void a_bad_cursor_stays_bad_and_counts_are_bounded(void **unused)
     assert_false(unpack_ok(&u));
     uint8_t deep[100];
     memset(deep, 0x91, sizeof deep);
-    u = unpack_over(slice_of(deep, sizeof deep));
-    unpack_skip(&u);
+    deep[31] = 0x90; /* the 32nd level */
+    u = unpack_over(slice_of(deep, 32));
+    unpack_skip(&u, 1);
+    assert_true(unpack_done(&u));
+    deep[31] = 0x91;
+    deep[32] = 0x90;
+    u = unpack_over(slice_of(deep, 33));
+    unpack_skip(&u, 1);
     assert_false(unpack_ok(&u));
+}
+
+static void many_values_are_passed_as_one_by_one(void **unused)
+{
+    struct buf b = {0};
+
+    (void)unused;
+    for (unsigned i = 0; i < 100; i++) {
+        pack_array(&b, 4);
+        pack_u64(&b, i * 3);
+        pack_str(&b, slice_head(SLICE("0123456789012345678901234567890123456789"), i % 40));
+        pack_map(&b, i % 3);
+        for (unsigned pair = 0; pair < i % 3; pair++) {
+            pack_nil(&b);
+            pack_i64(&b, -(int64_t)i * 1000);
+        }
+        pack_array(&b, i % 2);
+        if (i % 2 != 0)
+            pack_bool(&b, i % 4 == 1);
+    }
+    struct unpack all = unpack_over(buf_slice(&b));
+    for (unsigned i = 0; i <= 100; i++) {
+        struct unpack u = unpack_over(buf_slice(&b));
+        unpack_skip(&u, i);
+        assert_true(unpack_ok(&u));
+        assert_ptr_equal(u.at, all.at);
+        if (i == 100)
+            break;
+        assert_int_equal(unpack_array(&all), 4);
+        assert_int_equal(unpack_u64(&all), i * 3);
+        assert_int_equal(unpack_str(&all).len, i % 40);
+        for (uint32_t pairs = unpack_map(&all); pairs > 0; pairs--) {
+            assert_true(unpack_nil(&all));
+            assert_int_equal(unpack_i64(&all), -(int64_t)i * 1000);
+        }
+        if (unpack_array(&all) != 0)
+            assert_int_equal(unpack_bool(&all), i % 4 == 1);
+    }
+    assert_true(unpack_done(&all));
+    for (size_t len = 0; len < b.len; len++) { /* cut anywhere, it is not all there */
+        struct unpack u = unpack_over(slice_of(b.ptr, len));
+        unpack_skip(&u, 100);
+        assert_false(unpack_ok(&u));
+    }
+    buf_fini(&b);
 }
 
 static void an_arena_keeps_what_it_gave(void **unused)
@@ -306,6 +357,7 @@ int main(void)
         cmocka_unit_test(the_length_of_escaped_text_is_known_before),
         cmocka_unit_test(what_we_pack_the_library_reads_and_so_do_we),
         cmocka_unit_test(a_bad_cursor_stays_bad_and_counts_are_bounded),
+        cmocka_unit_test(many_values_are_passed_as_one_by_one),
         cmocka_unit_test(an_arena_keeps_what_it_gave),
         cmocka_unit_test(an_arena_that_is_reset_keeps_room_in_one_piece),
     };
