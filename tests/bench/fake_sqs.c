@@ -3,8 +3,8 @@
  * that a benchmark on two cores measures the intake and not its counterpart.
  *
  * fake_sqs PORT   (loopback only). One thread, epoll. It believes everything: no signature is read.
- * The answers to ReceiveMessage are made beforehand and sent as they lie in memory; each message is
- * given out once. A receipt handle ends in the number of its message, which a deletion marks.
+ * The answers to ReceiveMessage are made beforehand and sent as they lie in memory, in huge pages: the
+ * first touch of each small one costs more than its bytes do. Each message is given out once. A receipt handle ends in the number of its message, which a deletion marks.
  *
  *   POST /_fill    a line for each recipient: batch id in hex, index, email-id, address. Then
  *                  X-Events messages wait in the queue: first a Delivery for each recipient (a
@@ -27,6 +27,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -40,11 +41,20 @@ enum {
     TICK_MS = 100,
     BATCH = 10,
     HANDLE_NUMBER_CHARS = 8,
+    HUGE_PAGE_BYTES = 2 << 20,
+    BLOCK_BYTES = 32 << 20,
+    LINE_MAX_BYTES = 256,
 };
 
 struct text {
     char *at;
     size_t len, cap;
+};
+
+struct block {
+    struct block *next;
+    size_t used;
+    char bytes[];
 };
 
 struct connection {
@@ -60,6 +70,7 @@ struct recipient {
 
 static struct connection *connections[CONNECTIONS_MAX]; /* by descriptor */
 static struct text *answers;                            /* of ReceiveMessage, whole */
+static struct block *blocks;                            /* what they lie in */
 static size_t answer_count, answer_next, message_count, body_bytes;
 static unsigned char *deleted_marks;
 static struct {
@@ -110,6 +121,34 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char
     va_end(args);
     assert(len >= 0 && len < 4096);
     t->len += (size_t)len;
+}
+
+/* ---- what the answers lie in ---- */
+
+static char *keep(const struct text *t)
+{
+    if (blocks == NULL || BLOCK_BYTES - sizeof *blocks - blocks->used < t->len) {
+        struct block *b = aligned_alloc(HUGE_PAGE_BYTES, BLOCK_BYTES);
+        if (b == NULL)
+            fail("aligned_alloc");
+        (void)madvise(b, BLOCK_BYTES, MADV_HUGEPAGE); /* small ones where there are none */
+        b->next = blocks;
+        b->used = 0;
+        blocks = b;
+    }
+    char *at = blocks->bytes + blocks->used;
+    memcpy(at, t->at, t->len);
+    blocks->used += t->len;
+    return at;
+}
+
+static void drop_blocks(void)
+{
+    while (blocks != NULL) {
+        struct block *gone = blocks;
+        blocks = gone->next;
+        free(gone);
+    }
 }
 
 /* As JSON's writers do it; the texts here hold no control bytes. */
@@ -287,14 +326,27 @@ static void put_head(struct text *t, size_t len)
         len);
 }
 
+/* The line at *at, which then stands behind it; sscanf() would measure all that follows, each time. */
+static bool read_line(const char **at, char line[LINE_MAX_BYTES])
+{
+    size_t len = strcspn(*at, "\n");
+
+    if (len == 0 || len >= LINE_MAX_BYTES)
+        return false;
+    memcpy(line, *at, len);
+    line[len] = '\0';
+    *at += len + ((*at)[len] == '\n');
+    return true;
+}
+
 static size_t read_recipients(const char *at, struct recipient **list)
 {
+    char line[LINE_MAX_BYTES];
     size_t count = 0, cap = 0;
     struct recipient r;
-    int used;
 
-    while (sscanf(at, "%16s %u %32s %128s%n", r.batch, &r.index, r.email_id, r.address, &used) ==
-           4) {
+    while (read_line(&at, line) &&
+           sscanf(line, "%16s %u %32s %128s", r.batch, &r.index, r.email_id, r.address) == 4) {
         if (count == cap) {
             cap = cap == 0 ? 1024 : cap * 2;
             *list = realloc(*list, cap * sizeof **list);
@@ -302,7 +354,6 @@ static size_t read_recipients(const char *at, struct recipient **list)
                 fail("realloc");
         }
         (*list)[count++] = r;
-        at += used;
     }
     return count;
 }
@@ -324,14 +375,13 @@ static void fill(const char *lines, size_t events)
 {
     struct recipient *list = NULL;
     size_t count = read_recipients(lines, &list);
-    struct text event = {0}, body = {0}, messages = {0};
+    struct text event = {0}, body = {0}, messages = {0}, whole = {0};
     uint64_t end_ms = now_ms(CLOCK_REALTIME) - 2000;
 
     if (count == 0 || events == 0)
         return;
     stir(list, count);
-    for (size_t i = 0; i < answer_count; i++)
-        free(answers[i].at);
+    drop_blocks();
     free(answers);
     free(deleted_marks);
     memset(&counts, 0, sizeof counts);
@@ -356,16 +406,15 @@ static void fill(const char *lines, size_t events)
             put_message(&messages, &body, n, at_ms);
         }
         put(&messages, "]}");
-        struct text whole = {0};
+        whole.len = 0;
         put_head(&whole, messages.len);
         add(&whole, messages.at, messages.len);
-        whole.at = realloc(whole.at, whole.len);
-        whole.cap = whole.len;
-        answers[i] = whole;
+        answers[i] = (struct text){.at = keep(&whole), .len = whole.len};
     }
     free(event.at);
     free(body.at);
     free(messages.at);
+    free(whole.at);
     free(list);
 }
 
