@@ -21,7 +21,7 @@ const intake = Number(process.env.INTAKE ?? 0);
 const filter = process.env.FILTER ? `&${process.env.FILTER}` : '';
 const names = Array.from({ length: Number(process.env.DOMAINS ?? 2) }, (_, i) => (i === 0 ? domain : `mg${i}.example.com`));
 const readers = Number(process.env.READERS ?? names.length); // who walk everything
-const pages = 300; // at each end
+const pages = 3000; // at each end: thirty of them are the slowest hundredth
 let reader = []; // before its command
 const tool = (name) => path.join(root, 'build/release/tests/bench', name);
 
