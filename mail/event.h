@@ -48,6 +48,15 @@ struct delivery_status {
     uint32_t retry_s; /* temporary failures; 0 = left out */
 };
 
+/* What the JSON of all events of a model has in common, made when it is first asked for. It lies in
+ * the arena, as the model does. */
+enum event_part { EVENT_PART_ABOUT, EVENT_PART_HEADERS, EVENT_PART_KEY, EVENT_PARTS };
+
+struct event_shared {
+    struct arena *arena;
+    struct slice parts[EVENT_PARTS]; /* empty: not made yet */
+};
+
 struct event {
     uint8_t id[EVENT_ID_BYTES];
     uint64_t timestamp_us; /* the API's; given by the writer when it stores the event */
@@ -57,6 +66,9 @@ struct event {
     uint32_t batch_recipient; /* index within the batch */
     bool has_lane;
     uint32_t lane; /* enum lane, where has_lane */
+    /* Of the model that it was unpacked like, while nothing that these parts are made from differs.
+     * Who changes an event that he has unpacked so, sets this to NULL. */
+    struct event_shared *shared;
     /* packed, in this order: */
     enum event_type type;
     enum event_severity severity;

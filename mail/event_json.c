@@ -191,10 +191,17 @@ static void put_client(struct buf *to, const struct event *e)
     buf_add_byte(to, '}');
 }
 
-static void put_message(struct buf *to, const struct event *e)
+/* -------- parts that events of a model share: made from members with in_parts alone -------- */
+
+static void put_about(struct buf *to, const struct event *e)
 {
-    PUT(to, ",\"message\":{\"headers\":{\"to\":");
-    json_put_text(to, e->to);
+    put_tags(to, e);
+    put_vars(to, e, false);
+    put_flags(to, e, false);
+}
+
+static void put_headers(struct buf *to, const struct event *e)
+{
     PUT(to, ",\"message-id\":");
     json_put_text(to, e->message_id);
     PUT(to, ",\"from\":");
@@ -203,6 +210,39 @@ static void put_message(struct buf *to, const struct event *e)
     json_put_text(to, e->subject);
     PUT(to, "},\"attachments\":[],\"size\":");
     buf_add_u64(to, e->size_bytes);
+}
+
+static void put_key(struct buf *to, const struct event *e)
+{
+    text_base64url(to, e->message_id);
+}
+
+static void put_part(struct buf *to, const struct event *e, enum event_part part)
+{
+    static void (*const put[EVENT_PARTS])(struct buf * to, const struct event *e) = {
+        [EVENT_PART_ABOUT] = put_about,
+        [EVENT_PART_HEADERS] = put_headers,
+        [EVENT_PART_KEY] = put_key,
+    };
+    struct slice *made = e->shared == NULL ? NULL : &e->shared->parts[part];
+
+    if (made != NULL && made->len != 0) {
+        buf_add_slice(to, *made);
+        return;
+    }
+    size_t from = to->len;
+    put[part](to, e);
+    if (made != NULL)
+        *made = arena_dup(e->shared->arena, slice_from(buf_slice(to), from));
+}
+
+/* -------- the whole -------- */
+
+static void put_message(struct buf *to, const struct event *e)
+{
+    PUT(to, ",\"message\":{\"headers\":{\"to\":");
+    json_put_text(to, e->to);
+    put_part(to, e, EVENT_PART_HEADERS);
     if (e->type == EVENT_ACCEPTED || e->type == EVENT_STORED) {
         PUT(to, ",\"recipients\":[");
         json_put_text(to, e->recipient);
@@ -219,12 +259,12 @@ void event_storage_base(struct buf *to, struct slice origin, struct slice domain
     buf_printf(to, "/v3/domains/%.*s/messages/", SLICE_ARGS(domain));
 }
 
-static void put_storage(struct buf *to, struct slice message_id, struct slice base, bool as_log)
+static void put_storage(struct buf *to, const struct event *e, struct slice base, bool as_log)
 {
     buf_add_str(to, as_log ? ",\"storage\":{\"url\":[\"" : ",\"storage\":{\"url\":\"");
     json_put_escaped(to, base);
     size_t at = to->len;
-    text_base64url(to, message_id);
+    put_part(to, e, EVENT_PART_KEY);
     size_t len = to->len - at;
     buf_add_str(to, as_log ? "\"],\"key\":\"" : "\",\"key\":\"");
     (void)buf_reserve(to, len); /* what is copied must not move */
@@ -259,9 +299,13 @@ static void put_event(struct buf *to, const struct event *e, struct slice storag
     }
     PUT_UNLESS_EMPTY(to, ",\"method\":", e->method);
     put_recipient(to, e->recipient);
-    put_tags(to, e);
-    put_vars(to, e, as_log);
-    put_flags(to, e, as_log);
+    if (as_log) {
+        put_tags(to, e);
+        put_vars(to, e, true);
+        put_flags(to, e, true);
+    } else {
+        put_part(to, e, EVENT_PART_ABOUT);
+    }
     if (!is_engagement(e->type) && e->type != EVENT_COMPLAINED)
         put_envelope(to, e);
     if (e->status.present && e->type != EVENT_REJECTED)
@@ -281,7 +325,7 @@ static void put_event(struct buf *to, const struct event *e, struct slice storag
     }
     put_message(to, e);
     if (storage_base.len != 0 && e->message_id.len != 0)
-        put_storage(to, e->message_id, storage_base, as_log);
+        put_storage(to, e, storage_base, as_log);
     PUT_UNLESS_EMPTY(to, ",\"ses-id\":", e->ses_id);
     if (e->ses_us != e->timestamp_us) {
         PUT(to, ",\"ses-timestamp\":");

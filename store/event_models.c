@@ -33,6 +33,7 @@ struct event_model {
     uint32_t domain, day;
     struct model_name name;
     struct event event;
+    struct event_shared shared;
 };
 
 /* Nothing else keeps the slots from being all taken. */
@@ -41,7 +42,7 @@ static_assert(KEPT_BYTES_MOST / sizeof(struct event_model) < KEPT_SLOTS / 10 * 9
 struct event_models {
     struct arena arena;
     const struct event_model *kept[KEPT_SLOTS]; /* each in the first free slot from its own on */
-    bool of_read; /* the copies were made in a read transaction */
+    bool of_read;                               /* the copies were made in a read transaction */
     struct {
         uint32_t sort, count;
     } seen[SEEN_SLOTS]; /* events of an aborted transaction count, too: it does no harm */
@@ -105,8 +106,8 @@ static void models_agree(struct event_models *m, const struct store_txn *t)
 }
 
 /* NULL: it is not there, or damaged. */
-static const struct event_model *model_load(struct store_txn *t, uint32_t domain, uint32_t day,
-                                            uint32_t sort, struct arena *a)
+static struct event_model *model_load(struct store_txn *t, uint32_t domain, uint32_t day,
+                                      uint32_t sort, struct arena *a)
 {
     struct key k = model_key(domain, day, sort);
     struct slice packed;
@@ -142,7 +143,8 @@ static const struct event_model *model_get(struct store_txn *t, uint32_t domain,
                                            uint32_t sort, const uint32_t *check)
 {
     struct event_models *m = models_of(t->store);
-    const struct event_model **slot, *kept;
+    const struct event_model **slot;
+    struct event_model *kept;
 
     models_agree(m, t);
     slot = kept_find(m, domain, day, sort);
@@ -153,8 +155,11 @@ static const struct event_model *model_get(struct store_txn *t, uint32_t domain,
         slot = kept_find(m, domain, day, sort);
     }
     kept = model_load(t, domain, day, sort, &m->arena);
-    if (kept != NULL)
+    if (kept != NULL) {
+        kept->shared.arena = &m->arena;
+        kept->event.shared = &kept->shared;
         *slot = kept;
+    }
     return kept;
 }
 

@@ -15,7 +15,8 @@
  *         come back with a late event and say something else: a row also knows a check of what its
  *         model says, and is read by no other.
  * MEMORY  Beside its store each process keeps copies of what it has read, about 6 MB at most: a page
- *         of events names a hundred, and opens are about the batches of many days.
+ *         of events names a hundred, and opens are about the batches of many days. With a copy goes
+ *         what the JSON of its events has in common (mail/event.h).
  */
 #ifndef STORE_EVENT_MODELS_H
 #define STORE_EVENT_MODELS_H

@@ -1,5 +1,5 @@
 /* What unpacks as an event must pack to something that unpacks to the same, and give JSON; so must
- * what unpacks as one like another. */
+ * what unpacks as one like another, and with what the events of a model share it gives the same. */
 #include <assert.h>
 #include <stdint.h>
 
@@ -10,20 +10,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void expect_json(const struct event *e)
 {
-    struct buf json = {0};
+    struct event alone = *e;
+    struct buf json = {0}, again = {0};
 
     event_to_json(&json, e, SLICE("https://h.example/"));
     cJSON *tree = json_parse(buf_slice(&json));
     assert(tree != NULL);
     json_free(tree);
+    alone.shared = NULL;
+    event_to_json(&again, &alone, SLICE("https://h.example/"));
+    assert(slice_eq(buf_slice(&json), buf_slice(&again)));
     buf_fini(&json);
+    buf_fini(&again);
 }
 
 static void try_like(struct slice data, struct arena *a)
 {
     struct slice tags[] = {SLICE("bulk-email"), SLICE("ghost-email")};
     struct name_value vars[] = {{SLICE("email-id"), SLICE("65f0c1")}};
+    struct event_shared shared[] = {{.arena = a}, {.arena = a}};
     const struct event model = {
+        .shared = &shared[0],
         .type = EVENT_DELIVERED,
         .domain = SLICE("mg.example.com"),
         .recipient = SLICE("ann@example.net"),
@@ -34,9 +41,12 @@ static void try_like(struct slice data, struct arena *a)
         .var_count = 1,
         .status = {.present = true, .code = 250, .message = SLICE("OK"), .attempt_no = 1},
     };
-    const struct event bare = {.type = EVENT_OPENED}, *const models[] = {&model, &bare};
+    const struct event bare = {.type = EVENT_OPENED, .shared = &shared[1]};
+    const struct event *const models[] = {&model, &bare};
     struct buf like = {0}, packed = {0}, again = {0};
 
+    expect_json(&model);
+    expect_json(&bare);
     for (size_t i = 0; i < 2; i++) {
         struct event e = {.ses_us = 5}, back = e;
         if (!event_unpack_like(data, models[i], a, &e))

@@ -295,6 +295,38 @@ static void events_are_packed_as_they_ever_were(void **state)
     arena_fini(&a);
 }
 
+/* As an event and as a log, once each. */
+static void put_both(struct buf *to, const struct event *e)
+{
+    buf_reset(to);
+    event_to_json(to, e, SLICE("https://mail.example.com/v3/domains/mg.example.com/messages/"));
+    event_to_log(to, e, SLICE("https://mail.example.com"));
+}
+
+/* With what the events of a model have in common its JSON is the same, whichever was said first. */
+static void said_with(const struct event *e, const struct event *model, bool model_first)
+{
+    struct arena a = {0};
+    struct event_shared shared = {.arena = &a};
+    struct event kept = *model, back = {.timestamp_us = e->timestamp_us, .ses_us = e->ses_us};
+    struct buf like = {0}, plain = {0}, said = {0};
+
+    kept.shared = &shared;
+    memcpy(back.id, e->id, sizeof back.id);
+    event_pack_like(&like, e, model);
+    assert_true(event_unpack_like(buf_slice(&like), &kept, &a, &back));
+    for (int i = 0; i < 2; i++) {
+        bool is_model = model_first == (i == 0);
+        put_both(&plain, is_model ? model : e);
+        put_both(&said, is_model ? &kept : &back);
+        assert_true(slice_eq(buf_slice(&said), buf_slice(&plain)));
+    }
+    buf_fini(&like);
+    buf_fini(&plain);
+    buf_fini(&said);
+    arena_fini(&a);
+}
+
 /* Packed like the model and read again it is the same event, and every cut of that is refused.
  * Returns how long it was. */
 static size_t told_by(const struct event *e, const struct event *model)
@@ -309,6 +341,8 @@ static size_t told_by(const struct event *e, const struct event *model)
     event_pack(&whole, e);
     event_pack(&again, &back);
     assert_true(slice_eq(buf_slice(&whole), buf_slice(&again)));
+    said_with(e, model, true);
+    said_with(e, model, false);
     for (size_t len = 0; len < like.len; len++)
         assert_false(event_unpack_like(slice_head(buf_slice(&like), len), model, &a, &back));
     size_t len = like.len;
@@ -391,6 +425,48 @@ static void an_event_is_told_by_what_differs_from_another(void **state)
     arena_fini(&a);
 }
 
+/* The parts are really what is said, of events that differ in nothing of them alone. */
+static void what_events_of_a_model_share_is_made_once(void **state)
+{
+    struct arena a = {0};
+    struct event model = sample(&a, EVENT_DELIVERED), e = model, back = {0};
+    struct event_shared shared = {.arena = &a};
+    struct buf like = {0}, json = {0};
+
+    (void)state;
+    model.shared = &shared;
+    e.recipient = e.to = SLICE("bob@example.net");
+    e.status.message = SLICE("250 fine");
+    event_pack_like(&like, &e, &model);
+    assert_true(event_unpack_like(buf_slice(&like), &model, &a, &back));
+    assert_ptr_equal(back.shared, &shared);
+    put_both(&json, &back);
+    for (size_t i = 0; i < EVENT_PARTS; i++) {
+        assert_true(shared.parts[i].len > 0);
+        assert_true(slice_find(buf_slice(&json), shared.parts[i]) != SIZE_MAX);
+        shared.parts[i] = SLICE("what was made");
+    }
+    put_both(&json, &back);
+    size_t times = 0, at;
+    for (; (at = slice_find(buf_slice(&json), SLICE("what was made"))) != SIZE_MAX; times++)
+        json.ptr[at] = 'W';
+    assert_int_equal(times,
+                     7); /* headers once and the key twice in both; the rest differs in a log */
+    buf_reset(&like);
+    e.subject = SLICE("other");
+    event_pack_like(&like, &e, &model);
+    assert_true(event_unpack_like(buf_slice(&like), &model, &a, &back));
+    assert_null(back.shared);
+    back.shared = &shared;
+    buf_reset(&like);
+    event_pack(&like, &e);
+    assert_true(event_unpack(buf_slice(&like), &a, &back));
+    assert_null(back.shared);
+    buf_fini(&like);
+    buf_fini(&json);
+    arena_fini(&a);
+}
+
 static void what_no_event_can_differ_in_is_refused(void **state)
 {
     struct arena a = {0};
@@ -456,6 +532,7 @@ int main(void)
         cmocka_unit_test(a_packed_event_reads_back_and_every_cut_is_refused),
         cmocka_unit_test(events_are_packed_as_they_ever_were),
         cmocka_unit_test(an_event_is_told_by_what_differs_from_another),
+        cmocka_unit_test(what_events_of_a_model_share_is_made_once),
         cmocka_unit_test(what_no_event_can_differ_in_is_refused),
         cmocka_unit_test(an_id_follows_from_what_happened),
         cmocka_unit_test(types_have_names),
