@@ -250,7 +250,7 @@ bool unpack_nil(struct unpack *u)
 
 static void skip(struct unpack *u, uint64_t values, int depth);
 
-/* One that is neither a small integer nor a short array or text. */
+/* One that is no small integer and no short array, and no short text that is all there. */
 static void skip_other(struct unpack *u, uint8_t type, int depth)
 {
     bool negative;

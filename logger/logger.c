@@ -17,10 +17,21 @@ enum {
 struct logger {
     const struct child *me;
     struct pump pump;
-    int signal_fd;
+    int signal_fd, sink_fd;
     bool leaving;
     uint64_t orphaned_mono_ms, complained_mono_ms;
 };
+
+/* Our own words go to the file, too, but not into the middle of a line or where none goes in. */
+static void choose_sink(struct logger *l)
+{
+    const struct log_outlet *o = l->me->outlet;
+    int fd = o->kind == LOG_TO_FILE && l->pump.is_sure ? o->file_fd : STDERR_FILENO;
+
+    if (fd != l->sink_fd)
+        log_sink(fd, false);
+    l->sink_fd = fd;
+}
 
 static void wait_for_lines(struct logger *l, bool stuck)
 {
@@ -75,12 +86,15 @@ static int logger_open(struct logger *l, struct err *err)
     l->signal_fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
     if (l->signal_fd < 0)
         return err_sys(err, "signalfd");
-    return pump_open(&l->pump, l->me->outlet, err);
+    if (pump_open(&l->pump, l->me->outlet, err) != 0)
+        return -1;
+    choose_sink(l);
+    return 0;
 }
 
 enum child_exit logger_main(const struct child *me)
 {
-    struct logger l = {.me = me, .signal_fd = -1};
+    struct logger l = {.me = me, .signal_fd = -1, .sink_fd = -1};
     enum pump_result result = PUMP_MORE;
     struct err err;
 
@@ -92,6 +106,7 @@ enum child_exit logger_main(const struct child *me)
     while (!is_over(&l, result)) {
         child_beat(me);
         result = pump_some(&l.pump, &err);
+        choose_sink(&l);
         if (result == PUMP_STUCK)
             complain(&l, &err);
         if (result != PUMP_MORE)

@@ -13,13 +13,42 @@
 
 enum { CHUNK_BYTES = 64 * 1024, PRIORITY_BYTES = 3 };
 
-/* As far as can be seen: not in a pipe or a terminal. */
-static bool ends_within_a_line(int fd)
+/* A write may be cut, as by a full disk: what is missing follows. *done_bytes: so much of the text
+ * is in the file, before and after. */
+static int append(int fd, struct slice text, size_t *done_bytes, struct err *err)
 {
-    char last;
-    off_t len = lseek(fd, 0, SEEK_END);
+    while (*done_bytes < text.len) {
+        ssize_t written = write(fd, text.ptr + *done_bytes, text.len - *done_bytes);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return err_sys(err, "the log's file cannot be written");
+        *done_bytes += (size_t)written;
+    }
+    return 0;
+}
 
-    return len > 0 && pread(fd, &last, 1, len - 1) == 1 && last != '\n';
+/* Of the file that ends there; -1 where there is none, or none is to be seen, as in a pipe. */
+static int last_byte(int fd, off_t end)
+{
+    uint8_t last;
+
+    return end > 0 && pread(fd, &last, 1, end - 1) == 1 ? last : -1;
+}
+
+/* After a start, or a write that did not go out whole: on from there, unless somebody has written to
+ * the file or shortened it meanwhile. Else a beginning that stands there stays a line of its own. */
+static int make_sure(struct pump *p, struct err *err)
+{
+    int fd = p->outlet->file_fd;
+    off_t end = lseek(fd, 0, SEEK_END);
+    int last = last_byte(fd, end);
+    size_t done_bytes = 0;
+
+    if (p->begun_bytes > 0 && end == p->begun_end && last != '\n')
+        return 0;
+    p->begun_bytes = 0;
+    return last == -1 || last == '\n' ? 0 : append(fd, SLICE("\n"), &done_bytes, err);
 }
 
 int pump_open(struct pump *p, const struct log_outlet *outlet, struct err *err)
@@ -34,7 +63,7 @@ int pump_open(struct pump *p, const struct log_outlet *outlet, struct err *err)
     if (outlet->kind == LOG_TO_SYSLOG)
         openlog("postern", LOG_NDELAY, LOG_MAIL);
     if (outlet->kind == LOG_TO_FILE)
-        p->after_cut_line = ends_within_a_line(outlet->file_fd);
+        p->is_sure = make_sure(p, err) == 0; /* else it is tried with the first line again */
     return 0;
 }
 
@@ -47,21 +76,6 @@ void pump_close(struct pump *p)
     if (p->outlet != NULL && p->outlet->kind == LOG_TO_SYSLOG)
         closelog();
     *p = (struct pump){.peek_read_fd = -1, .peek_write_fd = -1};
-}
-
-/* A write may be cut, as by a full disk: what is missing follows. *done_bytes: so much of the text
- * is in the file, before and after. */
-static int append(int fd, struct slice text, size_t *done_bytes, struct err *err)
-{
-    while (*done_bytes < text.len) {
-        ssize_t written = write(fd, text.ptr + *done_bytes, text.len - *done_bytes);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return err_sys(err, "the log's file cannot be written");
-        *done_bytes += (size_t)written;
-    }
-    return 0;
 }
 
 static void put_journal(int priority, struct slice words)
@@ -133,18 +147,16 @@ static size_t take(int fd, char *to, size_t bytes)
 /* *text: what is first in the pipe; of it, the lines that are out now. */
 static int put_in_file(struct pump *p, struct slice *text, struct err *err)
 {
-    size_t end_bytes = 0, out_bytes = p->begun_bytes;
-    int rc = 0;
+    int fd = p->outlet->file_fd, rc = p->is_sure ? 0 : make_sure(p, err);
+    size_t out_bytes = p->begun_bytes;
 
-    if (p->after_cut_line)
-        rc = append(p->outlet->file_fd, SLICE("\n"), &end_bytes, err);
-    if (rc == 0) {
-        p->after_cut_line = false;
-        rc = append(p->outlet->file_fd, *text, &out_bytes, err);
-    }
+    if (rc == 0)
+        rc = append(fd, *text, &out_bytes, err);
     if (rc != 0)
         text->len = whole_lines(slice_of(text->ptr, out_bytes));
-    p->begun_bytes = rc != 0 ? out_bytes - text->len : 0;
+    p->is_sure = rc == 0;
+    p->begun_bytes = rc == 0 ? 0 : out_bytes - text->len;
+    p->begun_end = rc == 0 ? 0 : lseek(fd, 0, SEEK_END);
     return rc;
 }
 

@@ -8,15 +8,16 @@
  *         on where the file stopped, in the middle of a line too. syslog and the journal take a
  *         line or do not, and say nothing.
  * CRASH   A logger killed between writing and taking out leaves the lines in the pipe: its successor
- *         writes these few again. None is lost. One killed while it wrote may leave the beginning
- *         of a line in the file (Linux ends a write at a page then): it stays a line of its own,
- *         and the whole one follows.
+ *         writes these few again. None is lost. One that ends in the middle of a line (Linux ends a
+ *         killed process's write at a page; the disk was full) leaves the beginning in the file: it
+ *         stays a line of its own, where the file can be read, and the whole one follows.
  */
 #ifndef LOGGER_PUMP_H
 #define LOGGER_PUMP_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -40,8 +41,9 @@ enum pump_result {
 struct pump {
     const struct log_outlet *outlet;
     int peek_read_fd, peek_write_fd;
-    size_t begun_bytes;  /* of the pipe's first line, in the file already */
-    bool after_cut_line; /* the file ends in the middle of one, of which nothing more comes */
+    bool is_sure;       /* the file ends where a line does: what we wrote last has gone out whole */
+    size_t begun_bytes; /* of the pipe's first line, in the file already... */
+    off_t begun_end;    /* ...as long as that ends here */
 };
 
 int pump_open(struct pump *p, const struct log_outlet *outlet, struct err *err);

@@ -48,8 +48,9 @@ struct delivery_status {
     uint32_t retry_s; /* temporary failures; 0 = left out */
 };
 
-/* What the JSON of all events of a model has in common, made when it is first asked for. It lies in
- * the arena, as the model does. */
+/* What the JSON of all events of a model has in common. event_to_json() and event_to_log() make a
+ * part when an event is the first that asks for it, and put it into the arena: both live as long as
+ * the model. */
 enum event_part { EVENT_PART_ABOUT, EVENT_PART_HEADERS, EVENT_PART_KEY, EVENT_PARTS };
 
 struct event_shared {
@@ -66,8 +67,8 @@ struct event {
     uint32_t batch_recipient; /* index within the batch */
     bool has_lane;
     uint32_t lane; /* enum lane, where has_lane */
-    /* Of the model that it was unpacked like, while nothing that these parts are made from differs.
-     * Who changes an event that he has unpacked so, sets this to NULL. */
+    /* The model's, if that has one and nothing that its parts are made from differs (event_pack.c);
+     * else NULL. Who then changes such a member of *e sets it to NULL. */
     struct event_shared *shared;
     /* packed, in this order: */
     enum event_type type;
@@ -115,7 +116,7 @@ void event_pack(struct buf *to, const struct event *e);
 /* id, timestamp_us and ses_us of *e are left as they are; batch_id becomes 0. */
 bool event_unpack(struct slice from, struct arena *a, struct event *e);
 /* The same for what tells it from a model: any other event, which must be the same when it is read.
- * Texts of *e then borrow from the model's, too, and its lists may be the model's. */
+ * Texts of *e then borrow from the model's, too; its lists, and `shared`, may be the model's. */
 void event_pack_like(struct buf *to, const struct event *e, const struct event *model);
 bool event_unpack_like(struct slice from, const struct event *model, struct arena *a,
                        struct event *e);

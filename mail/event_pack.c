@@ -26,8 +26,8 @@ enum member_kind {
 struct member {
     enum member_kind kind;
     uint16_t at;
-    bool in_parts; /* what struct event_shared holds is made from it */
     uint64_t most; /* U32 */
+    bool in_parts; /* what struct event_shared holds is made from it */
 };
 
 static_assert(sizeof(enum event_type) == 4 && sizeof(enum event_severity) == 4, "read as U32");
@@ -37,44 +37,44 @@ static_assert(sizeof(enum event_type) == 4 && sizeof(enum event_severity) == 4, 
 
 /* In the order in which they are packed. */
 static const struct member members[] = {
-    {MEMBER_U32, OF_EVENT(type), false, EVENT_TYPE_END - 1},
-    {MEMBER_U32, OF_EVENT(severity), false, SEVERITY_PERMANENT},
-    {MEMBER_STR, OF_EVENT(domain), false, 0},
-    {MEMBER_STR, OF_EVENT(recipient), false, 0},
-    {MEMBER_STR, OF_EVENT(message_id), true, 0},
-    {MEMBER_STR, OF_EVENT(reason), false, 0},
-    {MEMBER_STR, OF_EVENT(to), false, 0},
-    {MEMBER_STR, OF_EVENT(from), true, 0},
-    {MEMBER_STR, OF_EVENT(subject), true, 0},
-    {MEMBER_TAGS, OF_EVENT(tags), true, 0},
-    {MEMBER_VARS, OF_EVENT(vars), true, 0},
-    {MEMBER_U64, OF_EVENT(size_bytes), true, 0},
-    {MEMBER_BOOL, OF_EVENT(test_mode), true, 0},
-    {MEMBER_BOOL, OF_EVENT(delayed_bounce), true, 0},
-    {MEMBER_STR, OF_EVENT(envelope_sender), false, 0},
-    {MEMBER_STR, OF_EVENT(sending_ip), false, 0},
-    {MEMBER_STATUS, OF_EVENT(status), false, 0},
-    {MEMBER_STR, OF_EVENT(ip), false, 0},
-    {MEMBER_STR, OF_EVENT(user_agent), false, 0},
-    {MEMBER_STR, OF_EVENT(url), false, 0},
-    {MEMBER_STR, OF_EVENT(client_name), false, 0},
-    {MEMBER_STR, OF_EVENT(client_os), false, 0},
-    {MEMBER_STR, OF_EVENT(client_type), false, 0},
-    {MEMBER_STR, OF_EVENT(device_type), false, 0},
-    {MEMBER_STR, OF_EVENT(bot), false, 0},
-    {MEMBER_STR, OF_EVENT(ses_id), false, 0},
-    {MEMBER_STR, OF_EVENT(method), false, 0},
+    {MEMBER_U32, OF_EVENT(type), EVENT_TYPE_END - 1, false},
+    {MEMBER_U32, OF_EVENT(severity), SEVERITY_PERMANENT, false},
+    {MEMBER_STR, OF_EVENT(domain), 0, false},
+    {MEMBER_STR, OF_EVENT(recipient), 0, false},
+    {MEMBER_STR, OF_EVENT(message_id), 0, true},
+    {MEMBER_STR, OF_EVENT(reason), 0, false},
+    {MEMBER_STR, OF_EVENT(to), 0, false},
+    {MEMBER_STR, OF_EVENT(from), 0, true},
+    {MEMBER_STR, OF_EVENT(subject), 0, true},
+    {MEMBER_TAGS, OF_EVENT(tags), 0, true},
+    {MEMBER_VARS, OF_EVENT(vars), 0, true},
+    {MEMBER_U64, OF_EVENT(size_bytes), 0, true},
+    {MEMBER_BOOL, OF_EVENT(test_mode), 0, true},
+    {MEMBER_BOOL, OF_EVENT(delayed_bounce), 0, true},
+    {MEMBER_STR, OF_EVENT(envelope_sender), 0, false},
+    {MEMBER_STR, OF_EVENT(sending_ip), 0, false},
+    {MEMBER_STATUS, OF_EVENT(status), 0, false},
+    {MEMBER_STR, OF_EVENT(ip), 0, false},
+    {MEMBER_STR, OF_EVENT(user_agent), 0, false},
+    {MEMBER_STR, OF_EVENT(url), 0, false},
+    {MEMBER_STR, OF_EVENT(client_name), 0, false},
+    {MEMBER_STR, OF_EVENT(client_os), 0, false},
+    {MEMBER_STR, OF_EVENT(client_type), 0, false},
+    {MEMBER_STR, OF_EVENT(device_type), 0, false},
+    {MEMBER_STR, OF_EVENT(bot), 0, false},
+    {MEMBER_STR, OF_EVENT(ses_id), 0, false},
+    {MEMBER_STR, OF_EVENT(method), 0, false},
 };
 
 static const struct member status_members[] = {
-    {MEMBER_I32, OF_STATUS(code), false, 0},
-    {MEMBER_STR, OF_STATUS(message), false, 0},
-    {MEMBER_STR, OF_STATUS(description), false, 0},
-    {MEMBER_STR, OF_STATUS(enhanced_code), false, 0},
-    {MEMBER_STR, OF_STATUS(mx_host), false, 0},
-    {MEMBER_U32, OF_STATUS(attempt_no), false, UINT32_MAX},
-    {MEMBER_U32, OF_STATUS(session_ms), false, UINT32_MAX},
-    {MEMBER_U32, OF_STATUS(retry_s), false, UINT32_MAX},
+    {MEMBER_I32, OF_STATUS(code), 0, false},
+    {MEMBER_STR, OF_STATUS(message), 0, false},
+    {MEMBER_STR, OF_STATUS(description), 0, false},
+    {MEMBER_STR, OF_STATUS(enhanced_code), 0, false},
+    {MEMBER_STR, OF_STATUS(mx_host), 0, false},
+    {MEMBER_U32, OF_STATUS(attempt_no), UINT32_MAX, false},
+    {MEMBER_U32, OF_STATUS(session_ms), UINT32_MAX, false},
+    {MEMBER_U32, OF_STATUS(retry_s), UINT32_MAX, false},
 };
 
 enum {

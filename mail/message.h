@@ -92,7 +92,8 @@ bool message_content_unpack(struct slice from, struct arena *a, struct message_c
 /* One slice: 1..50 recipients. */
 void recipients_pack(struct buf *to, const struct recipient *list, size_t count);
 bool recipients_unpack(struct slice from, struct arena *a, struct recipient **list, size_t *count);
-/* Only the recipient at place `at` of a packed slice; false when there is none. */
+/* Only the recipient at place `at` of a packed slice; false when there is none. Those before it are
+ * passed over, whatever they hold. */
 bool recipients_unpack_one(struct slice from, size_t at, struct arena *a, struct recipient *one);
 
 #endif

@@ -34,10 +34,10 @@ static int open_file(const char *path, struct err *err)
 {
     enum { HOW = O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY };
     struct stat st;
-    bool is_regular = stat(path, &st) != 0 || S_ISREG(st.st_mode);
-    int fd = open(path, HOW | (is_regular ? O_RDWR : O_WRONLY), FILE_MODE);
+    bool may_be_regular = stat(path, &st) != 0 || S_ISREG(st.st_mode);
+    int fd = open(path, HOW | (may_be_regular ? O_RDWR : O_WRONLY), FILE_MODE);
 
-    if (fd < 0 && is_regular && errno == EACCES)
+    if (fd < 0 && may_be_regular && errno == EACCES)
         fd = open(path, HOW | O_WRONLY, FILE_MODE);
     return fd < 0 ? err_sys(err, "log.destination: %s", path) : fd;
 }
@@ -116,7 +116,7 @@ void outlet_keep(struct log_outlet *o, bool is_logger)
         return;
     if (is_logger) {
         /* Its own words do not go through the pipe: it would wait for its own end. */
-        log_sink(o->kind == LOG_TO_FILE ? o->file_fd : STDERR_FILENO, false);
+        log_sink(STDERR_FILENO, false); /* until it sees where else */
         drop(&o->write_fd);
     } else {
         drop(&o->read_fd);

@@ -437,6 +437,7 @@ static void drop_repeated_tags(struct event *e, struct arena *a)
     }
     e->tags = tags;
     e->tag_count = kept;
+    e->shared = NULL;
 }
 
 static void look_for_id(struct looking *l, uint32_t domain, const struct event *e,

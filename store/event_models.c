@@ -221,14 +221,14 @@ static int model_put(struct store_txn *t, uint32_t domain, uint32_t day, uint32_
                      const struct event *e, struct err *err)
 {
     struct key k = model_key(domain, day, sort);
-    struct event shared = *e;
+    struct event common = *e;
     struct buf packed = {0};
     struct slice there;
 
     if (store_get(t, DB_EVENT_MODELS, key_slice(&k), &there))
         return 0;
-    shared.recipient = shared.to = shared.ses_id = slice_none(); /* always an event's own */
-    event_pack(&packed, &shared);
+    common.recipient = common.to = common.ses_id = slice_none(); /* always an event's own */
+    event_pack(&packed, &common);
     int rc = store_put(t, DB_EVENT_MODELS, key_slice(&k), buf_slice(&packed), err);
     buf_fini(&packed);
     return rc;

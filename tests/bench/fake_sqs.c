@@ -3,8 +3,9 @@
  * that a benchmark on two cores measures the intake and not its counterpart.
  *
  * fake_sqs PORT   (loopback only). One thread, epoll. It believes everything: no signature is read.
- * The answers to ReceiveMessage are made beforehand and sent as they lie in memory, in huge pages: the
- * first touch of each small one costs more than its bytes do. Each message is given out once. A receipt handle ends in the number of its message, which a deletion marks.
+ * The answers to ReceiveMessage are made beforehand and sent as they lie in memory, in huge pages:
+ * the first touch of each small one costs more than its bytes do. Each message is given out once. A
+ * receipt handle ends in the number of its message, which a deletion marks.
  *
  *   POST /_fill    a line for each recipient: batch id in hex, index, email-id, address. Then
  *                  X-Events messages wait in the queue: first a Delivery for each recipient (a
@@ -127,6 +128,7 @@ __attribute__((format(printf, 2, 3))) static void put(struct text *t, const char
 
 static char *keep(const struct text *t)
 {
+    assert(t->len <= BLOCK_BYTES - sizeof *blocks);
     if (blocks == NULL || BLOCK_BYTES - sizeof *blocks - blocks->used < t->len) {
         struct block *b = aligned_alloc(HUGE_PAGE_BYTES, BLOCK_BYTES);
         if (b == NULL)
@@ -326,7 +328,8 @@ static void put_head(struct text *t, size_t len)
         len);
 }
 
-/* The line at *at, which then stands behind it; sscanf() would measure all that follows, each time. */
+/* The line at *at, which then stands behind it: sscanf() alone would measure all that follows, each
+ * time. */
 static bool read_line(const char **at, char line[LINE_MAX_BYTES])
 {
     size_t len = strcspn(*at, "\n");

@@ -36,8 +36,8 @@ describe('a log file', () => {
       await waitFor('requests', () => ids.length > before + 200);
       fs.renameSync(file, `${file}.${i}`);
       postern.child.kill('SIGUSR1');
-      await waitFor('the new file', () => fs.existsSync(file) && /"process":"httpd/.test(read(file)));
-      const logger = parsed(ended(read(file))).findLast((line) => /^logger 0 is pid/.test(line.message));
+      await waitFor('requests in the new file', () => fs.existsSync(file) && /"process":"httpd/.test(read(file)));
+      const logger = await waitFor('its logger', () => parsed(ended(read(file))).findLast((line) => /^logger 0 is pid/.test(line.message)));
       if (i % 2 === 0) process.kill(Number(/pid (\d+)/.exec(logger.message)[1]), 'SIGKILL');
     }
     stop = true;
@@ -71,6 +71,13 @@ describe('a log file', () => {
     await waitFor('the new file', () => fs.existsSync(file));
     await postern.stop();
     assert.match(read(file), /stopped\n$/);
+  });
+
+  it('that is on a full disk is complained of on standard error', async () => {
+    const postern = await Postern.start({ sections: { log: 'destination = "/dev/full"' } });
+    await waitFor('the complaint', () => /lines wait, and are lost once there are too many: the log's file cannot be written: No space left on device/.test(postern.log()));
+    await postern.stop();
+    assert.match(postern.log(), /the last lines of the log are lost: the log's file cannot be written/);
   });
 
   it('that cannot be had at the start is said on standard error, and nothing starts', async () => {

@@ -150,6 +150,9 @@ class Queue {
   }
 }
 
+let turnedMs = performance.now();
+setInterval(() => (turnedMs = performance.now()), 5).unref();
+
 export class FakeAws {
   /** trouble: from the start. seed: of what is random. */
   static async start({ trouble = {}, seed = 1 } = {}) {
@@ -316,12 +319,19 @@ export class FakeAws {
       SendingEnabled: true,
     };
   }
-  /** How many of n recipients the bucket lets through now. */
+  /**
+   * How many of n recipients the bucket lets through now. A request may have come at any time since this process last
+   * turned to anything: what the bucket would have been given since then does not run over.
+   */
   allow(n, justAsking = false) {
     const { rate } = this.trouble;
     const now = performance.now();
     if (rate === Infinity) return n;
-    this.tokens = Math.min(rate, (this.tokens ?? rate) + ((now - (this.filledMs ?? now)) * rate) / 1000);
+    const filled = this.filledMs ?? now;
+    const turned = Math.max(filled, turnedMs);
+    this.tokens ??= rate;
+    this.tokens = Math.max(this.tokens, Math.min(rate, this.tokens + ((turned - filled) * rate) / 1000));
+    this.tokens += ((now - turned) * rate) / 1000;
     this.filledMs = now;
     const allowed = Math.min(n, Math.floor(this.tokens));
     if (!justAsking) this.tokens -= allowed;

@@ -9,7 +9,7 @@ import { Postern, isSettled, newsletterForm, readers, startSandbox, stopAll, wai
 after(stopAll);
 const quiet = { bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, delivery_delay_ms_max: 100 };
 const json = 'format = "json"';
-const lines = (postern) => postern.log().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
+const lines = (postern) => postern.log().split('\n').slice(0, -1).filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
 const deaths = (postern) => lines(postern).filter((line) => line.event === 'death' && line.level === 'warn');
 const death = (postern, of, ms = 5000) => waitFor('the obituary', () => deaths(postern).find(of), ms);
 

@@ -450,8 +450,8 @@ static void what_events_of_a_model_share_is_made_once(void **state)
     size_t times = 0, at;
     for (; (at = slice_find(buf_slice(&json), SLICE("what was made"))) != SIZE_MAX; times++)
         json.ptr[at] = 'W';
-    assert_int_equal(times,
-                     7); /* headers once and the key twice in both; the rest differs in a log */
+    /* Headers once and the key twice in both; what it is about differs in a log. */
+    assert_int_equal(times, 7);
     buf_reset(&like);
     e.subject = SLICE("other");
     event_pack_like(&like, &e, &model);
