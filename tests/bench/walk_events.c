@@ -4,9 +4,9 @@
  * walk_events PORT USER:KEY [-n PAGES] [-l] [-s] PATH...
  *
  * A thread and a keep-alive connection of the loopback interface for each PATH, which follows
- * paging.next from there until a page is empty. Where the server closes it politely, a new one. Of a page it reads the events' ids and the link, in
- * one pass and without a JSON parser: what it is given is compared with what must be there, so a
- * page that is not as expected ends it.
+ * paging.next from there until a page is empty. Where the server closes it politely, a new one. Of a
+ * page it reads the events' ids and the link, in one pass and without a JSON parser: what it is given
+ * is compared with what must be there, so a page that is not as expected ends it.
  *   -n  so many pages at most        -l  goes to paging.last first, and reads that page over and over
  *   -s  reads the same (first) page over and over
  * Prints one line of JSON: events, seconds, events/s; p50, p99 and the longest time from sending a
@@ -146,13 +146,28 @@ static void keep_id(struct walk *w, const char *id)
     memcpy(w->ids[w->id_count++].text, id, ID_LEN);
 }
 
+/* From here on; NULL: there is none. By its first byte, of which there are few: memmem() was a quarter
+ * of all that the reader did. */
+static const char *next_item(const char *at, const char *end)
+{
+    const size_t len = sizeof item_mark - 1;
+
+    while ((at = memchr(at, item_mark[0], (size_t)(end - at))) != NULL &&
+           (size_t)(end - at) >= len) {
+        if (memcmp(at, item_mark, len) == 0)
+            return at;
+        at++;
+    }
+    return NULL;
+}
+
 /* The events of the answer; how many. */
 static uint64_t read_items(struct walk *w, char *paging)
 {
     const char *at = w->body;
     uint64_t count = 0;
 
-    while ((at = memmem(at, (size_t)(paging - at), item_mark, sizeof item_mark - 1)) != NULL) {
+    while ((at = next_item(at, paging)) != NULL) {
         at += sizeof item_mark - 1;
         const char *name_end = memchr(at, '"', 32);
         if (name_end == NULL || strncmp(name_end, id_mark, sizeof id_mark - 1) != 0)
