@@ -193,11 +193,11 @@ static void put_client(struct buf *to, const struct event *e)
 
 /* -------- parts that events of a model share: made from members with in_parts alone -------- */
 
-static void put_about(struct buf *to, const struct event *e)
+static void put_about(struct buf *to, const struct event *e, bool as_log)
 {
     put_tags(to, e);
-    put_vars(to, e, false);
-    put_flags(to, e, false);
+    put_vars(to, e, as_log);
+    put_flags(to, e, as_log);
 }
 
 static void put_headers(struct buf *to, const struct event *e)
@@ -212,26 +212,28 @@ static void put_headers(struct buf *to, const struct event *e)
     buf_add_u64(to, e->size_bytes);
 }
 
-static void put_key(struct buf *to, const struct event *e)
-{
-    text_base64url(to, e->message_id);
-}
-
 static void put_part(struct buf *to, const struct event *e, enum event_part part)
 {
-    static void (*const put[EVENT_PARTS])(struct buf * to, const struct event *e) = {
-        [EVENT_PART_ABOUT] = put_about,
-        [EVENT_PART_HEADERS] = put_headers,
-        [EVENT_PART_KEY] = put_key,
-    };
     struct slice *made = e->shared == NULL ? NULL : &e->shared->parts[part];
+    size_t from = to->len;
 
     if (made != NULL && made->len != 0) {
         buf_add_slice(to, *made);
         return;
     }
-    size_t from = to->len;
-    put[part](to, e);
+    switch (part) {
+    case EVENT_PART_ABOUT:
+        put_about(to, e, false);
+        break;
+    case EVENT_PART_HEADERS:
+        put_headers(to, e);
+        break;
+    case EVENT_PART_KEY:
+        text_base64url(to, e->message_id);
+        break;
+    case EVENT_PARTS:
+        break;
+    }
     if (made != NULL)
         *made = arena_dup(e->shared->arena, slice_from(buf_slice(to), from));
 }
@@ -299,13 +301,10 @@ static void put_event(struct buf *to, const struct event *e, struct slice storag
     }
     PUT_UNLESS_EMPTY(to, ",\"method\":", e->method);
     put_recipient(to, e->recipient);
-    if (as_log) {
-        put_tags(to, e);
-        put_vars(to, e, true);
-        put_flags(to, e, true);
-    } else {
+    if (as_log)
+        put_about(to, e, true); /* says more */
+    else
         put_part(to, e, EVENT_PART_ABOUT);
-    }
     if (!is_engagement(e->type) && e->type != EVENT_COMPLAINED)
         put_envelope(to, e);
     if (e->status.present && e->type != EVENT_REJECTED)

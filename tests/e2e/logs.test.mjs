@@ -5,12 +5,11 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, it } from 'node:test';
-import { Postern, binary, domain, isSettled, key, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor } from './harness.mjs';
+import { Postern, binary, domain, isSettled, jsonLines, key, newsletterForm, readers, sleep, startSandbox, stopAll, waitFor } from './harness.mjs';
 
 after(stopAll);
 const quiet = { bounce_rate: 0, soft_bounce_rate: 0, complaint_rate: 0, open_rate: 0, click_rate: 0, delivery_delay_ms_max: 100 };
 const read = (file) => fs.readFileSync(file, 'utf8');
-const parsed = (text) => text.split('\n').filter(Boolean).map((line) => JSON.parse(line));
 // Of a file that is being written: Linux shows a write page by page.
 const ended = (text) => text.slice(0, text.lastIndexOf('\n') + 1);
 const tempDir = () => fs.mkdtempSync(path.join(os.tmpdir(), 'postern-log-'));
@@ -37,7 +36,7 @@ describe('a log file', () => {
       fs.renameSync(file, `${file}.${i}`);
       postern.child.kill('SIGUSR1');
       await waitFor('requests in the new file', () => fs.existsSync(file) && /"process":"httpd/.test(read(file)));
-      const logger = await waitFor('its logger', () => parsed(ended(read(file))).findLast((line) => /^logger 0 is pid/.test(line.message)));
+      const logger = await waitFor('its logger', () => jsonLines(ended(read(file))).findLast((line) => /^logger 0 is pid/.test(line.message)));
       if (i % 2 === 0) process.kill(Number(/pid (\d+)/.exec(logger.message)[1]), 'SIGKILL');
     }
     stop = true;
@@ -192,7 +191,7 @@ describe('the lines', () => {
 
   it('carry the id of the request from its answer to its events', async () => {
     const { text, id, batches } = await newsletter('level = "debug"\nformat = "json"');
-    const lines = parsed(text);
+    const lines = jsonLines(text);
     const about = lines.filter((line) => line.request === id);
     const has = (process, message) => assert.ok(about.some((line) => line.process.startsWith(process) && message.test(line.message)), `${process} ${message}`);
     assert.match(id, /^[0-9a-f]{16}$/);
